@@ -1,0 +1,1 @@
+"""Trace an agent, so that its behaviour can be cloned."""

@@ -1,0 +1,36 @@
+"""Turn values into one canonical JSON text, and that into a content hash: equal content has one name everywhere."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from imitrace.semconv import DIGEST_PAYLOADS
+
+
+def canonical_json(value: Any) -> str:  # any JSON value goes in
+    """Return ``value`` as compact JSON with sorted keys; what JSON lacks is written as its ``str``."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def text_hash(text: str) -> str:
+    """Return 32 hex digits of BLAKE2b-128 over ``text`` in UTF-8; lone surrogates are kept apart, never refused."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def content_hash(value: Any) -> str:  # any JSON value goes in
+    """Return the hash of ``value``'s canonical JSON: the id of a message, of a tool definition, of a list of them."""
+    return text_hash(canonical_json(value))
+
+
+def step_digest(attributes: Mapping[str, object]) -> str:
+    """Return ``LENGTH-HASH`` over a step's payload attributes, absent ones as empty.
+
+    Args:
+        attributes: the step span's attributes; only those in ``semconv.DIGEST_PAYLOADS`` count.
+
+    Returns:
+        Summed length in characters, a dash, and the hash of the payloads joined by NUL.
+    """
+    payloads = [str(attributes.get(name, "")) for name in DIGEST_PAYLOADS]
+    return f"{sum(map(len, payloads))}-{text_hash(chr(0).join(payloads))}"

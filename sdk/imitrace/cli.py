@@ -1,0 +1,109 @@
+"""Offer the ``imitrace`` command: a table of commands, each loaded from its room when it is called."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+import click
+
+from imitrace.exceptions import ImitraceError
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a command lives, which extra brings it, and its line of help."""
+
+    module: str
+    function: str
+    extra: str
+    help: str
+
+
+_COLLECTOR = "imitrace_collector.cli"
+_TRAINER = "imitrace_trainer.cli"
+
+COMMANDS: dict[str, LazyCommand] = {
+    "demo": LazyCommand(_TRAINER, "demo", "all", "Run the whole loop on the bundled support desk."),
+    "collect": LazyCommand(_COLLECTOR, "collect", "collector", "Receive OTLP traces into the store."),
+    "import": LazyCommand(_COLLECTOR, "import_", "collector", "Import trajectories from chat JSONL."),
+    "snapshot": LazyCommand(_COLLECTOR, "snapshot", "collector", "Write the store's tables as Parquet files."),
+    "rebuild": LazyCommand(_COLLECTOR, "rebuild", "collector", "Derive trajectories and steps anew from raw spans."),
+    "trajectories": LazyCommand(_COLLECTOR, "trajectories", "collector", "List the trajectories in the store."),
+    "show": LazyCommand(_COLLECTOR, "show", "collector", "Print one trajectory step by step."),
+    "curate": LazyCommand(_TRAINER, "curate", "trainer", "Make a dataset version from a cohort."),
+    "datasets": LazyCommand(_TRAINER, "datasets", "trainer", "List the dataset versions."),
+    "train": LazyCommand(_TRAINER, "train", "trainer", "Train a clone on its cohort's newest dataset."),
+    "evaluate": LazyCommand(_TRAINER, "evaluate", "trainer", "Compare a clone with the expert, decision by decision."),
+    "gate": LazyCommand(_TRAINER, "gate", "trainer", "Decide per cohort whether a clone may act."),
+    "clones": LazyCommand(_TRAINER, "clones", "trainer", "List clones, their versions, verdicts and aliases."),
+    "promote": LazyCommand(_TRAINER, "promote", "trainer", "Make a gated version the champion."),
+    "rollback": LazyCommand(_TRAINER, "rollback", "trainer", "Put the previous champion back."),
+    "predict": LazyCommand(_TRAINER, "predict", "trainer", "Write a clone's action for every decision in a file."),
+    "refresh": LazyCommand(_TRAINER, "refresh", "trainer", "Do the turn from curate to promote."),
+}
+
+_EXTRA_MODULES = {"duckdb", "starlette", "uvicorn", "pyarrow", "polars", "torch", "safetensors", "numpy"}
+
+
+class LazyGroup(click.Group):
+    """Resolve commands on use, so that ``imitrace --help`` loads no room."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of the loop."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command from its room.
+
+        Raises:
+            ClickException: the extra that brings it is not installed.
+        """
+        if cmd_name not in COMMANDS:
+            return None
+        lazy = COMMANDS[cmd_name]
+        try:
+            command = getattr(importlib.import_module(lazy.module), lazy.function)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRA_MODULES:
+                raise
+            raise missing_extra(cmd_name, lazy.extra, error.name) from error
+        assert isinstance(command, click.Command)  # noqa: S101 - a wrong table is our own bug
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; print an ``ImitraceError`` as one line and exit with 2."""
+        try:
+            return super().invoke(ctx)
+        except ImitraceError as error:
+            click.echo(f"imitrace: {error}", err=True)
+            sys.exit(2)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRA_MODULES or not ctx.invoked_subcommand:
+                raise
+            raise missing_extra(ctx.invoked_subcommand, COMMANDS[ctx.invoked_subcommand].extra, error.name) from error
+
+
+def missing_extra(command: str, extra: str, module: str) -> click.ClickException:
+    """Return the one-line error for a command whose extra is not installed; its exit code is 2."""
+    error = click.ClickException(f"'imitrace {command}' needs {module}: pip install 'imitrace[{extra}]'")
+    error.exit_code = 2
+    return error
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="imitrace")
+def main() -> None:
+    """Trace an agent, clone its best behaviour, and let the clone act only where it is proven.
+
+    \b
+    Examples:
+      imitrace demo
+      imitrace collect
+      imitrace import traces.jsonl.gz --agent airline --tools tools.json
+      imitrace curate airline && imitrace train airline && imitrace gate airline
+    """

@@ -1,0 +1,55 @@
+"""Read settings: argument, then environment, then ``imitrace.toml``, then default. Only this file reads the environment."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from imitrace.exceptions import ConfigError
+
+ENVIRONMENT = {
+    "IMITRACE_HOME": "workspace folder (default ./.imitrace)",
+    "IMITRACE_CONFIG": "configuration file (default ./imitrace.toml)",
+    "IMITRACE_ENDPOINT": "collector's OTLP/HTTP address (default http://127.0.0.1:4318)",
+    "IMITRACE_PROTOCOL": "http or grpc (default http)",
+    "IMITRACE_AGENT": "agent name for traces (default: the service's name)",
+    "IMITRACE_TOKEN": "bearer token for a collector beyond loopback",
+    "IMITRACE_DISABLED": "1 turns tracing off",
+}
+"""Every environment variable that imitrace reads, and what it means."""
+
+
+def setting(name: str, argument: str | None = None, default: str | None = None) -> str | None:
+    """Return the argument, else the environment variable ``name``, else the default.
+
+    Raises:
+        ConfigError: ``name`` is not one of ``ENVIRONMENT``.
+    """
+    if name not in ENVIRONMENT:
+        raise ConfigError(f"setting {name!r} is unknown, allowed: {', '.join(ENVIRONMENT)}")
+    if argument is not None:
+        return argument
+    return os.environ.get(name) or default
+
+
+def workspace_home(argument: str | Path | None = None) -> Path:
+    """Return the workspace folder: the argument, else ``IMITRACE_HOME``, else ``./.imitrace``."""
+    return Path(setting("IMITRACE_HOME", None if argument is None else str(argument), ".imitrace") or ".imitrace")
+
+
+def read_config(argument: str | Path | None = None) -> dict[str, Any]:
+    """Return ``imitrace.toml`` as a dictionary; empty when the default file is absent.
+
+    Raises:
+        ConfigError: a file that was named is absent, or it is not TOML.
+    """
+    named = setting("IMITRACE_CONFIG", None if argument is None else str(argument))
+    path = Path(named or "imitrace.toml")
+    if not path.exists():
+        if named:
+            raise ConfigError(f"configuration file {path} does not exist; make it, or leave IMITRACE_CONFIG unset")
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} is not TOML: {error}") from error

@@ -1,4 +1,4 @@
-"""Read settings: argument, then environment, then ``imitrace.toml``, then default. Only this file reads the environment."""
+"""Read settings: argument, then environment, then ``imitrace.toml``, then default; nothing else reads the environment."""
 
 import os
 import tomllib

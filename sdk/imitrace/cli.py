@@ -88,11 +88,15 @@ class LazyGroup(click.Group):
             raise missing_extra(ctx.invoked_subcommand, COMMANDS[ctx.invoked_subcommand].extra, error.name) from error
 
 
-def missing_extra(command: str, extra: str, module: str) -> click.ClickException:
-    """Return the one-line error for a command whose extra is not installed; its exit code is 2."""
-    error = click.ClickException(f"'imitrace {command}' needs {module}: pip install 'imitrace[{extra}]'")
-    error.exit_code = 2
-    return error
+class MissingExtraError(click.ClickException):
+    """Report in one line a command whose extra is not installed."""
+
+    exit_code = 2
+
+
+def missing_extra(command: str, extra: str, module: str) -> MissingExtraError:
+    """Return the error for a command whose extra is not installed."""
+    return MissingExtraError(f"'imitrace {command}' needs {module}: pip install 'imitrace[{extra}]'")
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,7 +1,8 @@
-"""Read settings: argument, then environment, then ``imitrace.toml``, then default; nothing else reads the environment."""
+"""Read settings: argument, then environment, then ``imitrace.toml``, then default; nothing else reads environment."""
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,8 @@ def read_config(argument: str | Path | None = None) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration file {path} is not TOML: {error}") from error
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with ``extra`` over it, for processes that imitrace starts."""
+    return {**os.environ, **extra}

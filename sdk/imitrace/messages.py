@@ -45,6 +45,7 @@ def from_openai(message: Mapping[str, Any]) -> Message:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise WireError(f"message is {_short(message)}, expected an object with 'role'")
     if isinstance(message.get("parts"), list):
+        _check_parts(message["parts"])
         return dict(message)
     role = _ROLES.get(message["role"], message["role"])
     if role == "tool":
@@ -58,8 +59,10 @@ def from_openai(message: Mapping[str, Any]) -> Message:
         return {"role": role, "parts": [part]}
     text = _text(message.get("content"))
     parts: list[dict[str, Any]] = [{"type": "text", "content": text}] if text else []
-    parts += [_tool_call(call) for call in message.get("tool_calls") or []]
-    return {"role": role, "parts": parts}
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list | tuple):
+        raise WireError(f"tool calls are {_short(calls)}, expected a list")
+    return {"role": role, "parts": [*parts, *map(_tool_call, calls)]}
 
 
 def to_openai(message: Message) -> dict[str, Any]:
@@ -125,6 +128,13 @@ def tool_definition(tool: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check_parts(parts: list[Any]) -> None:  # whatever a caller put into parts
+    for part in parts:
+        named = isinstance(part, Mapping) and (part.get("type") != "tool_call" or isinstance(part.get("name"), str))
+        if not named:
+            raise WireError(f"message part is {_short(part)}, expected an object, with 'name' for a tool call")
+
+
 def _tool_call(call: Any) -> dict[str, Any]:  # whatever a caller put into tool_calls
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
@@ -155,7 +165,7 @@ def _text(content: Any) -> str:  # content comes as text, as a list of parts, or
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
+    if isinstance(content, list) and all(isinstance(part, str | Mapping) for part in content):
         texts = (part if isinstance(part, str) else part.get("text") for part in content)
         return "\n".join(text for text in texts if isinstance(text, str))
     raise WireError(f"message content is {_short(content)}, expected text or a list of parts")

@@ -1,0 +1,229 @@
+"""Offer the collector's commands: each parses, calls one function and prints."""
+
+import dataclasses
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imitrace.config import setting, workspace_home
+from imitrace.exceptions import StoreError
+
+if TYPE_CHECKING:
+    from imitrace_collector.client import CollectorClient
+    from imitrace_collector.importer import ImportReport, Sink
+    from imitrace_collector.store import Store
+
+_HOME = click.option("--home", type=click.Path(path_type=Path), help="Workspace folder  [default: ./.imitrace]")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_AGENT = click.option("--agent", help="Only this agent's.")
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need a token.")
+@click.option("--http-port", default=4318, show_default=True, help="OTLP/HTTP and read API; 0 takes a free one.")
+@click.option("--grpc-port", default=4317, show_default=True, help="OTLP/gRPC; 0 takes a free one.")
+@click.option("--token", help="Bearer token that senders and readers must carry  [default: IMITRACE_TOKEN]")
+@_HOME
+def collect(host: str, http_port: int, grpc_port: int, token: str | None, home: Path | None) -> None:
+    """Receive OTLP traces and logs into the store, until SIGINT or SIGTERM.
+
+    What is acknowledged is durable. While it runs, other commands ask it instead of opening the store.
+
+    \b
+    Examples:
+      imitrace collect
+      imitrace collect --http-port 0 --grpc-port 0 --home /var/lib/imitrace
+      IMITRACE_TOKEN=secret imitrace collect --host 0.0.0.0
+    """
+    from imitrace_collector.config import CollectorConfig
+    from imitrace_collector.server import CollectorServer
+
+    config = CollectorConfig(
+        home=workspace_home(home),
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        token=setting("IMITRACE_TOKEN", token),
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with CollectorServer(config) as server:
+        click.echo(server.ready_line())
+        sys.stdout.flush()
+        stop.wait()
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--agent", help="Agent's name, overruling the lines' own.")
+@click.option("--tools", type=click.Path(path_type=Path), help="JSON list of the tools that were offered.")
+@click.option("--endpoint", help="A collector's address  [default: the one that runs on --home, else the store]")
+@_HOME
+@_JSON
+def import_(  # noqa: PLR0913 - one for each option of the command
+    file: Path, agent: str | None, tools: Path | None, endpoint: str | None, home: Path | None, as_json: bool
+) -> None:
+    """Import trajectories from chat JSONL, plain or gzip: one a line, with `id` and `messages` in OpenAI's form.
+
+    Optional in a line: `agent`, `task_id`, `model`, `reward`, `scores`, `tags`. Importing again stores nothing twice.
+    A broken line is named and left out; the exit code is 2 only when no line could be imported.
+
+    \b
+    Examples:
+      imitrace import traces.jsonl.gz --agent airline --tools tools.json
+      imitrace import more.jsonl --agent airline --json
+    """
+    from imitrace_collector.importer import import_file, read_tools
+
+    definitions = read_tools(tools)
+    with _sink(workspace_home(home), endpoint) as sink:
+        report = import_file(file, sink, agent, definitions)
+    click.echo(json.dumps(dataclasses.asdict(report)) if as_json else _summary(report))
+    for line in report.broken:
+        click.echo(f"imitrace: {file}, {line}", err=True)
+    if report.imported_nothing:
+        sys.exit(2)
+
+
+@click.command()
+@_HOME
+@_JSON
+def snapshot(home: Path | None, as_json: bool) -> None:
+    """Write the store's tables as an immutable folder of Parquet files and print its path.
+
+    \b
+    Examples:
+      imitrace snapshot
+      imitrace snapshot --json
+    """
+    from datetime import UTC, datetime
+
+    from imitrace_collector.snapshot import write_snapshot
+
+    folder = workspace_home(home)
+    client = _collector(folder)
+    if client is not None:
+        written = client.post("/v1/snapshot")
+    else:
+        with _store(folder) as store:
+            written = write_snapshot(store, folder, datetime.now(UTC))
+    click.echo(json.dumps(written) if as_json else written["path"])
+
+
+@click.command()
+@_HOME
+@_JSON
+def rebuild(home: Path | None, as_json: bool) -> None:
+    """Derive trajectories, steps, messages, tools and scores anew from the raw spans; no collector may run.
+
+    \b
+    Examples:
+      imitrace rebuild
+    """
+    from imitrace_collector.config import STORE_FILE
+    from imitrace_collector.ingest import rebuild as derive_all
+    from imitrace_collector.store import Store
+
+    folder = workspace_home(home)
+    client = _collector(folder)
+    if client is not None:
+        raise StoreError(f"a collector runs on {folder} at {client.endpoint}; stop it, then rebuild")
+    with Store.open(folder / STORE_FILE, create=False) as store:
+        count = derive_all(store)
+        store.checkpoint()
+    click.echo(json.dumps({"trajectories": count}) if as_json else f"{count} trajectories derived anew")
+
+
+@click.command()
+@_AGENT
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many at most.")
+@_HOME
+@_JSON
+def trajectories(agent: str | None, limit: int, home: Path | None, as_json: bool) -> None:
+    """List the newest trajectories in the store.
+
+    \b
+    Examples:
+      imitrace trajectories --agent airline
+      imitrace trajectories --limit 1000 --json
+    """
+    from imitrace_collector.reads import list_trajectories
+    from imitrace_collector.rendering import render_list
+
+    folder = workspace_home(home)
+    client = _collector(folder)
+    if client is not None:
+        found = client.get("/v1/trajectories", agent=agent, limit=limit)["trajectories"]
+    else:
+        with _store(folder) as store:
+            found = list_trajectories(store, agent, limit)
+    click.echo(json.dumps(found) if as_json else render_list(found))
+
+
+@click.command()
+@click.argument("trajectory_id")
+@_HOME
+@_JSON
+def show(trajectory_id: str, home: Path | None, as_json: bool) -> None:
+    """Print one trajectory step by step: what the agent saw, did and got back.
+
+    \b
+    Examples:
+      imitrace show airline-0-0
+      imitrace show airline-0-0 --json
+    """
+    from imitrace_collector.reads import trajectory_detail
+    from imitrace_collector.rendering import render_detail
+
+    folder = workspace_home(home)
+    client = _collector(folder)
+    if client is not None:
+        detail: dict[str, Any] = client.get(f"/v1/trajectories/{trajectory_id}")
+    else:
+        with _store(folder) as store:
+            detail = trajectory_detail(store, trajectory_id)
+    click.echo(json.dumps(detail) if as_json else render_detail(detail))
+
+
+def _collector(folder: Path) -> "CollectorClient | None":
+    from imitrace_collector.client import running_collector
+
+    return running_collector(folder, setting("IMITRACE_TOKEN"))
+
+
+def _store(folder: Path) -> "Store":
+    from imitrace_collector.config import STORE_FILE
+    from imitrace_collector.store import Store
+
+    return Store.open(folder / STORE_FILE, read_only=True)
+
+
+@contextmanager
+def _sink(folder: Path, endpoint: str | None) -> "Iterator[Sink]":
+    from imitrace_collector.client import CollectorClient
+    from imitrace_collector.config import STORE_FILE
+    from imitrace_collector.importer import CollectorSink, StoreSink
+    from imitrace_collector.store import Store
+
+    client = CollectorClient(endpoint, setting("IMITRACE_TOKEN")) if endpoint else _collector(folder)
+    if client is not None:
+        yield CollectorSink(client)
+        return
+    with Store.open(folder / STORE_FILE) as store:
+        yield StoreSink(store)
+        store.checkpoint()
+
+
+def _summary(report: "ImportReport") -> str:
+    return (
+        f"{report.new} trajectories new, {report.stored} already stored, {report.steps} steps, "
+        f"{report.scores} scores, {len(report.broken)} lines not imported"
+    )

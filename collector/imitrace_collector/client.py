@@ -1,0 +1,111 @@
+"""Talk to a running collector by HTTP, and find the one that runs on a workspace."""
+
+import http.client
+import json
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
+
+from imitrace.exceptions import ConfigError, ImitraceError, StoreError, WireError
+from imitrace_collector.config import RUNNING_FILE
+from imitrace_collector.otlp import JSON, PROTOBUF
+
+_ATTEMPTS = 30
+_ALIVE_SECONDS = 3.0
+
+
+class CollectorClient:
+    """Ask one collector; past any proxy, and with its token."""
+
+    def __init__(self, endpoint: str, token: str | None = None, timeout: float = 120.0) -> None:
+        """Take the collector's address.
+
+        Args:
+            endpoint: ``http://HOST:PORT`` or ``https://HOST:PORT``.
+            token: bearer token, if the collector asks for one.
+            timeout: seconds to wait for an answer.
+
+        Raises:
+            ConfigError: the endpoint is no such address.
+        """
+        self.endpoint = endpoint.rstrip("/")
+        parts = urlsplit(self.endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"endpoint is {endpoint!r}, expected http://HOST:PORT")
+        self._connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._place = parts.netloc
+        self._prefix = parts.path
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._timeout = timeout
+
+    def get(self, path: str, **query: object) -> Any:  # JSON
+        """Return what a path of the read API answers."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return json.loads(self._ask("GET", quote(path) + (f"?{urlencode(given)}" if given else "")))
+
+    def post(self, path: str, body: object = None) -> Any:  # JSON
+        """Return what a path answers to a JSON body."""
+        return json.loads(self._ask("POST", path, json.dumps(body).encode(), JSON))
+
+    def export(self, path: str, body: bytes) -> bytes:
+        """Send a protobuf export request; comes again while the collector's queue is full."""
+        return self._ask("POST", path, body, PROTOBUF)
+
+    def _ask(self, method: str, path: str, body: bytes | None = None, media_type: str = JSON) -> bytes:
+        for _ in range(_ATTEMPTS):
+            answer, content = self._once(method, path, body, media_type)
+            if answer.status != 503 or answer.getheader("Retry-After") is None:
+                break
+            threading.Event().wait(float(answer.getheader("Retry-After") or 1))
+        if answer.status == 200:
+            return content
+        raise refusal(answer, content, f"collector {self.endpoint} answers {answer.status}")
+
+    def _once(
+        self, method: str, path: str, body: bytes | None, media_type: str
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        connection = self._connect(self._place, timeout=self._timeout)
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # a refusal may come before all was read
+                connection.request(method, self._prefix + path, body, self._headers | {"Content-Type": media_type})
+            answer = connection.getresponse()
+            return answer, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise StoreError(
+                f"no collector answers at {self.endpoint}: {error}; start one by `imitrace collect`"
+            ) from error
+        finally:
+            connection.close()
+
+
+def running_collector(home: Path, token: str | None) -> CollectorClient | None:
+    """Return a client for the collector that holds ``home``'s store, or None when none runs."""
+    try:
+        found = json.loads((home / RUNNING_FILE).read_text(encoding="utf-8"))
+        client = CollectorClient(found["http"], token, timeout=_ALIVE_SECONDS)
+        alive = client.get("/healthz")["store"] == found["store"]
+    except (OSError, ValueError, KeyError, TypeError, ImitraceError):
+        return None
+    return CollectorClient(found["http"], token) if alive else None
+
+
+def refusal(answer: http.client.HTTPResponse, content: bytes, prefix: str) -> ImitraceError:
+    """Return the error for an answer that is not 200, in the collector's own words."""
+    message = f"{prefix}: {_message(content, answer.getheader('Content-Type') or '')}"
+    if answer.status == 401:
+        return ConfigError(f"{message}; set IMITRACE_TOKEN to the collector's token")
+    return WireError(message) if answer.status in (400, 413, 415) else StoreError(message)
+
+
+def _message(content: bytes, media_type: str) -> str:
+    try:
+        if media_type.startswith(PROTOBUF):
+            return str(status_pb2.Status.FromString(content).message)
+        return str(json.loads(content)["message"])
+    except (DecodeError, ValueError, KeyError, TypeError):
+        return content[:200].decode(errors="replace")

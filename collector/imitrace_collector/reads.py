@@ -1,0 +1,71 @@
+"""Answer questions about trajectories out of the store: the same answers for the HTTP API and for commands."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from imitrace.exceptions import StoreError
+from imitrace_collector.store import Store
+
+Json = dict[str, Any]
+"""A JSON object."""
+
+
+class NotFoundError(StoreError):
+    """Report that what was asked for is not here."""
+
+
+def list_trajectories(store: Store, agent: str | None, limit: int) -> list[Json]:
+    """Return the newest trajectories, of one agent when named."""
+    where = "" if agent is None else "WHERE agent = $agent"
+    sql = f"SELECT * FROM trajectories {where} ORDER BY started_at DESC, trajectory_id LIMIT $limit"  # noqa: S608 - literals
+    parameters: Json = {"limit": limit} if agent is None else {"limit": limit, "agent": agent}
+    with store.reader() as reader:
+        return [_trajectory(row) for row in reader.rows(sql, **parameters)]
+
+
+def trajectory_detail(store: Store, trajectory_id: str) -> Json:
+    """Return one trajectory with its steps, its scores, and by id the messages and tools that the steps name.
+
+    Raises:
+        NotFoundError: there is no such trajectory.
+    """
+    of_id = "WHERE trajectory_id = $id"
+    with store.reader() as reader:
+        found = reader.rows(f"SELECT * FROM trajectories {of_id}", id=trajectory_id)  # noqa: S608 - literals
+        if not found:
+            raise NotFoundError(f"no trajectory {trajectory_id!r} in the store; list them by `imitrace trajectories`")
+        steps = reader.rows(f"SELECT * FROM steps {of_id} ORDER BY step_index", id=trajectory_id)  # noqa: S608 - literals
+        scores = reader.rows(f"SELECT * FROM scores {of_id} ORDER BY scored_at, name", id=trajectory_id)  # noqa: S608
+        messages = reader.rows(
+            "SELECT message_id, content FROM messages WHERE message_id IN (SELECT unnest($ids::VARCHAR[]))",
+            ids=sorted({message for step in steps for message in step["state"]}),
+        )
+        tools = reader.rows(
+            "SELECT tools_hash, name FROM tools WHERE tools_hash IN (SELECT unnest($ids::VARCHAR[])) ORDER BY position",
+            ids=sorted({step["tools_hash"] for step in steps if step["tools_hash"]}),
+        )
+    offered: dict[str, list[str]] = {}
+    for tool in tools:
+        offered.setdefault(tool["tools_hash"], []).append(tool["name"])
+    return {
+        "trajectory": _trajectory(found[0]),
+        "steps": steps,
+        "scores": scores,
+        "messages": {row["message_id"]: json.loads(row["content"]) for row in messages},
+        "tools": offered,
+    }
+
+
+def traces_of(store: Store, trajectory_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each trajectory that is stored the trace ids of its spans."""
+    sql = (
+        "SELECT trajectory_id, list(DISTINCT trace_id) AS traces FROM spans "
+        "WHERE trajectory_id IN (SELECT unnest($ids::VARCHAR[])) GROUP BY trajectory_id"
+    )
+    with store.reader() as reader:
+        return {row["trajectory_id"]: sorted(row["traces"]) for row in reader.rows(sql, ids=list(trajectory_ids))}
+
+
+def _trajectory(row: Json) -> Json:
+    return row | {"tags": json.loads(row["tags"])}

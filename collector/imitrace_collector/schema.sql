@@ -1,0 +1,115 @@
+-- What came in, as it came; keyed so that a retry writes nothing twice.
+CREATE TABLE spans (
+    trace_id VARCHAR NOT NULL,
+    span_id VARCHAR NOT NULL,
+    parent_span_id VARCHAR,
+    name VARCHAR NOT NULL,
+    kind BIGINT NOT NULL,
+    started_at BIGINT NOT NULL,
+    ended_at BIGINT NOT NULL,
+    status BIGINT NOT NULL,
+    status_message VARCHAR NOT NULL,
+    attributes VARCHAR NOT NULL,
+    dropped_attributes BIGINT NOT NULL,
+    events VARCHAR NOT NULL,
+    links VARCHAR NOT NULL,
+    trace_state VARCHAR NOT NULL,
+    resource VARCHAR NOT NULL,
+    scope VARCHAR NOT NULL,
+    trajectory_id VARCHAR,
+    received_at BIGINT NOT NULL,
+    PRIMARY KEY (trace_id, span_id)
+);
+
+CREATE TABLE log_records (
+    log_id VARCHAR NOT NULL PRIMARY KEY,
+    trace_id VARCHAR,
+    span_id VARCHAR,
+    event_name VARCHAR NOT NULL,
+    logged_at BIGINT NOT NULL,
+    severity BIGINT NOT NULL,
+    body VARCHAR NOT NULL,
+    attributes VARCHAR NOT NULL,
+    resource VARCHAR NOT NULL,
+    scope VARCHAR NOT NULL,
+    trajectory_id VARCHAR,
+    received_at BIGINT NOT NULL
+);
+
+-- What is derived from it: the columns of imitrace.schema. No keys on what is deleted and written anew.
+CREATE TABLE trajectories (
+    trajectory_id VARCHAR NOT NULL,
+    agent VARCHAR NOT NULL,
+    agent_version VARCHAR,
+    task VARCHAR,
+    tags VARCHAR NOT NULL,
+    outcome VARCHAR,
+    source VARCHAR NOT NULL,
+    step_count BIGINT NOT NULL,
+    started_at BIGINT NOT NULL,
+    ended_at BIGINT,
+    complete BOOLEAN NOT NULL,
+    incomplete_reason VARCHAR
+);
+
+CREATE TABLE steps (
+    trajectory_id VARCHAR NOT NULL,
+    step_index BIGINT NOT NULL,
+    decision VARCHAR NOT NULL,
+    agent VARCHAR NOT NULL,
+    policy_role VARCHAR NOT NULL,
+    policy_name VARCHAR,
+    policy_version VARCHAR,
+    state VARCHAR[] NOT NULL,
+    tools_hash VARCHAR,
+    action_kind VARCHAR NOT NULL,
+    action_name VARCHAR,
+    action_arguments VARCHAR,
+    action_message VARCHAR,
+    call_id VARCHAR,
+    observation VARCHAR,
+    confidence DOUBLE,
+    route_reason VARCHAR,
+    propensity DOUBLE,
+    input_tokens BIGINT,
+    output_tokens BIGINT,
+    error_type VARCHAR,
+    started_at BIGINT NOT NULL,
+    ended_at BIGINT NOT NULL,
+    trace_id VARCHAR NOT NULL,
+    span_id VARCHAR NOT NULL,
+    complete BOOLEAN NOT NULL,
+    incomplete_reason VARCHAR
+);
+
+CREATE TABLE messages (
+    message_id VARCHAR NOT NULL PRIMARY KEY,
+    role VARCHAR NOT NULL,
+    content VARCHAR NOT NULL
+);
+
+CREATE TABLE tools (
+    tools_hash VARCHAR NOT NULL,
+    position BIGINT NOT NULL,
+    name VARCHAR NOT NULL,
+    schema_hash VARCHAR NOT NULL,
+    definition VARCHAR NOT NULL,
+    PRIMARY KEY (tools_hash, position)
+);
+
+CREATE TABLE scores (
+    trajectory_id VARCHAR NOT NULL,
+    step_index BIGINT,
+    name VARCHAR NOT NULL,
+    value DOUBLE,
+    label VARCHAR,
+    explanation VARCHAR,
+    evaluator VARCHAR,
+    evaluator_version VARCHAR,
+    scored_at BIGINT NOT NULL
+);
+
+CREATE TABLE meta (
+    key VARCHAR NOT NULL PRIMARY KEY,
+    value VARCHAR NOT NULL
+);

@@ -1,0 +1,142 @@
+"""Record tool runs, tied to the decision that asked for them."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from imitrace.answers import arguments_text, payload_text, wire_text
+from imitrace.binding import wrap
+from imitrace.context import Trajectory, current
+from imitrace.provider import active
+from imitrace.semconv import (
+    AGENT_NAME,
+    AGENT_VERSION,
+    ERROR_TYPE,
+    OPERATION,
+    SPAN_TOOL,
+    TOOL_CALL_ARGUMENTS,
+    TOOL_CALL_ID,
+    TOOL_CALL_RESULT,
+    TOOL_NAME,
+    TRAJECTORY_ID,
+)
+
+if TYPE_CHECKING:
+    from imitrace.pipeline import AttributeValue, Pipeline
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ToolRun:
+    """One run of a tool: open it with ``with`` or ``async with``, or decorate a function with it.
+
+    It belongs to the trajectory around it; outside of one it is counted, not recorded.
+    """
+
+    def __init__(self, name: str | None, call_id: str | None = None, arguments: Any = None) -> None:  # dict or JSON
+        self._name = name
+        self._call_id = call_id
+        self._given = arguments
+        self._attributes: dict[str, AttributeValue] = {}
+        self._pipeline: Pipeline | None = None
+        self._trajectory: Trajectory | None = None
+        self._started_at = 0
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function under this name: each call is a run of its own."""
+        name = self._name or function.__name__
+        return wrap(function, lambda arguments: ToolRun(name, arguments=arguments))
+
+    def __enter__(self) -> "ToolRun":
+        trajectory = current()
+        pipeline = active() if trajectory is None else trajectory.pipeline
+        if pipeline is None:
+            return self
+        if trajectory is None:
+            pipeline.faults.count("tool_outside", f"tool {self._name!r} ran outside of a trajectory, not recorded")
+            return self
+        self._trajectory = trajectory
+        self._pipeline = pipeline
+        with pipeline.faults.guard("tool"):
+            self._open(pipeline, trajectory)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pipeline is not None and self._trajectory is not None:
+            with self._pipeline.faults.guard("tool"):
+                self._close(self._pipeline, self._trajectory, error)
+
+    async def __aenter__(self) -> "ToolRun":
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def result(self, value: Any) -> None:  # any JSON value
+        """Take what the tool returned: text as it is, anything else as JSON."""
+        if self._pipeline is None:
+            return
+        with self._pipeline.faults.guard("tool.result"):
+            self._attributes[TOOL_CALL_RESULT] = payload_text(value)
+
+    def settle(self, result: object) -> None:
+        """Take what a function decorated as a tool returned."""
+        self.result(result)
+
+    def _open(self, pipeline: "Pipeline", trajectory: Trajectory) -> None:
+        self._started_at = pipeline.sources.clock()
+        name = self._name or "unknown"
+        arguments = arguments_text(self._given)
+        call_id = self._call_id or self._take_open_call(trajectory, name, arguments)
+        inherited = trajectory.attributes()
+        self._attributes = {
+            key: inherited[key] for key in (TRAJECTORY_ID, AGENT_NAME, AGENT_VERSION) if key in inherited
+        }
+        self._attributes |= {OPERATION: SPAN_TOOL, TOOL_NAME: wire_text(name), TOOL_CALL_ARGUMENTS: arguments}
+        if call_id is not None:
+            self._attributes[TOOL_CALL_ID] = wire_text(call_id)
+
+    @staticmethod
+    def _take_open_call(trajectory: Trajectory, name: str, arguments: str) -> str | None:
+        """Return the id of the last decision's unanswered call of this tool with these arguments."""
+        with trajectory.lock:
+            for call in trajectory.memory.open_calls:
+                if (call.name, call.arguments) == (name, arguments):
+                    trajectory.memory.open_calls.remove(call)
+                    return call.call_id
+        return None
+
+    def _close(self, pipeline: "Pipeline", trajectory: Trajectory, error: BaseException | None) -> None:
+        if error is not None:
+            self._attributes[ERROR_TYPE] = type(error).__qualname__
+        span = pipeline.start(SPAN_TOOL, self._attributes, trajectory.span, self._started_at)
+        span.end(pipeline.sources.clock())
+
+
+@overload
+def tool(name: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def tool(name: str | None = None, *, call_id: str | None = None, arguments: Any = None) -> ToolRun: ...
+
+
+def tool(
+    name: Callable[..., object] | str | None = None, *, call_id: str | None = None, arguments: Any = None
+) -> Callable[..., object] | ToolRun:
+    """Record tool runs, as a decorator or as ``with imitrace.tool(name, arguments=...) as t: t.result(...)``.
+
+    Args:
+        name: the tool's name; as ``@imitrace.tool`` the function, whose name it takes.
+        call_id: id of the model's call; else that of the last decision's unanswered call of this tool with equal
+            arguments.
+        arguments: what the tool was called with, as an object or as JSON text.
+    """
+    if callable(name):
+        return ToolRun(None)(name)
+    return ToolRun(name, call_id, arguments)

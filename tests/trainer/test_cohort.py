@@ -1,0 +1,121 @@
+import tomllib
+
+import pytest
+
+from imitrace.exceptions import ConfigError
+from imitrace_trainer.cohort import CohortConfig, Condition, SplitConfig, cohort_from_config
+
+AIRLINE = """
+[cohort.airline]
+agent = "airline"
+where = ["TaskCompletion >= 0.8"]
+split = { by = "task", calibration = 0.2, gate = 0.2, seed = 7 }
+"""
+
+
+def test_a_cohort_is_read_from_toml() -> None:
+    assert cohort_from_config(tomllib.loads(AIRLINE), "airline") == CohortConfig(
+        name="airline",
+        agent="airline",
+        where=(Condition("TaskCompletion", ">=", 0.8),),
+        split=SplitConfig(by="task", calibration=0.2, gate=0.2, seed=7),
+    )
+
+
+def test_every_key_of_a_cohort_can_be_set() -> None:
+    table = {
+        "agent": "a",
+        "roles": ["clone"],
+        "tags": {"intent": "refund"},
+        "min_steps": 3,
+        "where": ["x < 1", "y > 2"],
+    }
+    cohort = cohort_from_config({"cohort": {"c": table}}, "c")
+    assert (cohort.roles, cohort.tags, cohort.min_steps) == (("clone",), {"intent": "refund"}, 3)
+    assert [str(condition) for condition in cohort.where] == ["x < 1.0", "y > 2.0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("TaskCompletion >= 0.8", Condition("TaskCompletion", ">=", 0.8)),
+        ("a>1", Condition("a", ">", 1)),
+        ("tool use rate <= -1.5e-2", Condition("tool use rate", "<=", -0.015)),
+        ("a.b/c-d < .5", Condition("a.b/c-d", "<", 0.5)),
+        ("a == 1", Condition("a", "==", 1)),
+        ("a != +1.", Condition("a", "!=", 1)),
+    ],
+)
+def test_a_condition_is_read(text: str, wanted: Condition) -> None:
+    assert Condition.parse(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "a >=",
+        ">= 1",
+        "a = 1",
+        "a >= x",
+        "a >= nan",
+        "a >= inf",
+        "a >= 1e999",
+        "a => 1",
+        "a >= 1 2",
+        "0.5 < a < 1",
+    ],
+)
+def test_a_condition_of_another_form_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected SCORE OPERATOR NUMBER such as 'TaskCompletion >= 0\.8'"):
+        Condition.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wher": []}, r"cohort\.c has unknown key 'wher', allowed: agent, where, roles, tags, min_steps, split"),
+        ({"split": {"test": 0.1}}, r"cohort\.c\.split has unknown key 'test', allowed: by, calibration, gate, seed"),
+        ({"split": 0.2}, r"cohort\.c\.split is 0\.2, expected a table with by"),
+        ({"split": {"gate": 1}}, r"cohort\.c\.split\.gate is 1, expected a share of at least 0 and below 1"),
+        ({"split": {"gate": -0.1}}, r"cohort\.c\.split\.gate is -0\.1, expected a share"),
+        ({"split": {"gate": float("nan")}}, r"cohort\.c\.split\.gate is nan, expected a share"),
+        ({"split": {"gate": True}}, r"cohort\.c\.split\.gate is True, expected a share"),
+        ({"split": {"gate": 0.5, "calibration": 0.5}}, "calibration 0.5 and .*gate 0.5 leave nothing to train on"),
+        ({"split": {"by": "step"}}, r"split\.by is 'step', expected one of task, trajectory"),
+        ({"split": {"by": ["task"]}}, r"split\.by is \['task'\], expected one of task, trajectory"),
+        ({"split": {"seed": 0.5}}, r"split\.seed is 0\.5, expected a whole number of at least 0"),
+        ({"where": "x >= 1"}, r"cohort\.c\.where is 'x >= 1', expected a list of texts"),
+        ({"where": ["x"]}, r"cohort\.c\.where: condition 'x' can't be read"),
+        ({"roles": []}, r"roles is \[\], expected one or more of expert, clone, human, synthetic"),
+        ({"roles": ["boss"]}, r"roles is \['boss'\], expected one or more of expert"),
+        ({"tags": {"vip": 1}}, r"tags is \{'vip': 1\}, expected a table of texts"),
+        ({"min_steps": 0}, r"min_steps is 0, expected a whole number of at least 1"),
+        ({"agent": ""}, r"cohort\.c\.agent is '', expected text"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key_and_what_is_allowed(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        cohort_from_config({"cohort": {"c": {"agent": "a", **change}}}, "c")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "cohort 'c' is not in imitrace.toml, it has: none"),
+        ({"cohort": {"b": {}, "a": {}}}, "cohort 'c' is not in imitrace.toml, it has: a, b"),
+        ({"cohort": []}, "cohort = .* is no table"),
+        ({"cohort": {"c": {}}}, r"cohort\.c\.agent is missing"),
+        ({"cohort": {"c": 1}}, r"cohort\.c is 1, expected a table"),
+    ],
+)
+def test_a_missing_cohort_is_refused_with_what_there_is(config: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        cohort_from_config(config, "c")
+
+
+@pytest.mark.parametrize("name", ["../c", ".c", "a/b", ""])
+def test_a_name_that_leaves_the_workspace_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="can't name a folder"):
+        cohort_from_config({"cohort": {name: {"agent": "a"}}}, name)

@@ -1,0 +1,201 @@
+"""Read a cohort: which agent's trajectories, how good they must be, and how they are split."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from imitrace.exceptions import ConfigError
+from imitrace.semconv import POLICY_ROLES
+
+SPLITS: Final = ("train", "calibration", "gate")
+SPLIT_BY: Final = ("task", "trajectory")
+OPERATORS: Final = (">=", ">", "<=", "<", "==", "!=")
+
+_Readers = Mapping[str, Callable[[object, str], Any]]  # each gives its field's type
+
+_CONDITION = re.compile(r"\s*([^<>=!]+?)\s*(>=|<=|==|!=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a trajectory's score must be, for instance ``TaskCompletion >= 0.8``."""
+
+    score: str
+    operator: str
+    value: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Condition":
+        """Read ``SCORE OPERATOR NUMBER``.
+
+        Raises:
+            ConfigError: the text is not of this form.
+        """
+        match = _CONDITION.fullmatch(text)
+        if match is None or not math.isfinite(float(match[3])):
+            raise ConfigError(
+                f"condition {text!r} can't be read, expected SCORE OPERATOR NUMBER such as 'TaskCompletion >= 0.8', "
+                f"with one of {' '.join(OPERATORS)}"
+            )
+        return cls(match[1], match[2], float(match[3]))
+
+    @property
+    def wanted(self) -> str:
+        """Say what is wanted without the score's name: ``>= 0.8``."""
+        return f"{self.operator} {self.value!r}"
+
+    def __str__(self) -> str:
+        return f"{self.score} {self.wanted}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """How a cohort is cut into train, calibration and gate."""
+
+    by: str = "task"
+    """What is never cut in two: ``task`` or ``trajectory``."""
+    calibration: float = 0.2
+    """Share of the tasks that calibrates confidence, in [0, 1)."""
+    gate: float = 0.2
+    """Share of the tasks that the gate judges on, in [0, 1)."""
+    seed: int = 0
+    """Which of the equally good splits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortConfig:
+    """Which trajectories a clone learns from."""
+
+    name: str
+    """The cohort's name, also the dataset's."""
+    agent: str
+    """Whose trajectories."""
+    where: tuple[Condition, ...] = ()
+    """What the trajectory's scores must be; all must hold."""
+    roles: tuple[str, ...] = ("expert", "human")
+    """Whose steps are trained on; steps of other roles are kept as context."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Tags that the trajectory must have, with these values."""
+    min_steps: int = 1
+    """How many steps the trajectory must have."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    """How the tasks are split."""
+
+
+def cohort_from_config(config: Mapping[str, Any], name: str) -> CohortConfig:
+    """Return the cohort of this name.
+
+    Args:
+        config: ``imitrace.toml`` as a dictionary.
+        name: NAME of its table ``[cohort.NAME]``.
+
+    Raises:
+        ConfigError: the table is absent, or a key or value in it is wrong.
+    """
+    cohorts = config.get("cohort", {})
+    if not isinstance(cohorts, Mapping):
+        raise ConfigError(f"cohort = {cohorts!r} in imitrace.toml is no table, write [cohort.NAME]")
+    if name not in cohorts:
+        known = ", ".join(sorted(cohorts)) or "none"
+        raise ConfigError(f"cohort {name!r} is not in imitrace.toml, it has: {known}; add a table [cohort.{name}]")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"cohort name {name!r} can't name a folder, allowed: letters, digits, dot, dash, underscore")
+    where = f"cohort.{name}"
+    values = _known(cohorts[name], where, _COHORT_READERS)
+    if "agent" not in values:
+        raise ConfigError(f'{where}.agent is missing, name the agent, for instance agent = "{name}"')
+    return CohortConfig(name=name, **values)
+
+
+def _known(table: object, where: str, readers: _Readers) -> dict[str, Any]:  # of the fields' types
+    allowed = ", ".join(readers)
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} is {table!r}, expected a table with {allowed}")
+    unknown = [key for key in table if key not in readers]
+    if unknown:
+        raise ConfigError(f"{where} has unknown key {unknown[0]!r}, allowed: {allowed}")
+    return {key: readers[key](value, f"{where}.{key}") for key, value in table.items()}
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where} is {value!r}, expected text")
+    return value
+
+
+def _texts(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ConfigError(f"{where} is {value!r}, expected a list of texts")
+    return tuple(value)
+
+
+def _conditions(value: object, where: str) -> tuple[Condition, ...]:
+    texts = _texts(value, where)
+    try:
+        return tuple(map(Condition.parse, texts))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _roles(value: object, where: str) -> tuple[str, ...]:
+    roles = _texts(value, where)
+    if not roles or not set(roles) <= set(POLICY_ROLES):
+        raise ConfigError(f"{where} is {value!r}, expected one or more of {', '.join(POLICY_ROLES)}")
+    return roles
+
+
+def _tags(value: object, where: str) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
+        raise ConfigError(f'{where} is {value!r}, expected a table of texts such as {{ intent = "refund" }}')
+    return dict(value)
+
+
+def _count(value: object, where: str, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{where} is {value!r}, expected a whole number of at least {least}")
+    return value
+
+
+def _seed(value: object, where: str) -> int:
+    return _count(value, where, least=0)
+
+
+def _share(value: object, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+        raise ConfigError(f"{where} is {value!r}, expected a share of at least 0 and below 1")
+    return float(value)
+
+
+def _split_by(value: object, where: str) -> str:
+    if value not in SPLIT_BY:
+        raise ConfigError(f"{where} is {value!r}, expected one of {', '.join(SPLIT_BY)}")
+    return str(value)
+
+
+def _split(value: object, where: str) -> SplitConfig:
+    split = SplitConfig(**_known(value, where, _SPLIT_READERS))
+    if split.calibration + split.gate >= 1:
+        raise ConfigError(
+            f"{where}.calibration {split.calibration:g} and {where}.gate {split.gate:g} leave nothing to train on, "
+            "their sum must be below 1"
+        )
+    return split
+
+
+_SPLIT_READERS: Final[_Readers] = {
+    "by": _split_by,
+    "calibration": _share,
+    "gate": _share,
+    "seed": _seed,
+}
+_COHORT_READERS: Final[_Readers] = {
+    "agent": _text,
+    "where": _conditions,
+    "roles": _roles,
+    "tags": _tags,
+    "min_steps": _count,
+    "split": _split,
+}

@@ -1,0 +1,293 @@
+"""Keep curated cohorts as immutable, content-addressed versions: ``datasets/NAME/vN`` in the workspace."""
+
+import importlib.metadata
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from imitrace.canonical import canonical_json, content_hash, text_hash
+from imitrace.exceptions import DatasetError
+from imitrace.messages import Action, Message
+from imitrace.schema import MESSAGES, SCHEMA_VERSION, STEPS, TOOLS, TRAJECTORIES
+from imitrace_trainer.cohort import SPLITS, CohortConfig
+from imitrace_trainer.curate import RULES, Curated
+from imitrace_trainer.frames import gather, read_manifest, scan_tables
+
+DATASET_TABLES: Final[dict[str, dict[str, str]]] = {
+    "trajectories": {**TRAJECTORIES, "task_key": "string", "split": "string", "scores": "string"},
+    "steps": {
+        **STEPS,
+        "task": "string",
+        "tags": "string",
+        "outcome": "string?",
+        "split": "string",
+        "loss_mask": "bool",
+    },
+    "rejected": {"trajectory_id": "string", "task": "string?", "rule": "string", "reason": "string"},
+    "messages": MESSAGES,
+    "tools": TOOLS,
+}
+"""The columns of a dataset's Parquet files, in the types of ``schema.py``."""
+
+_VERSION = re.compile(r"v([1-9][0-9]*)")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One decision to learn from: what was seen, what was done, and where it comes from."""
+
+    trajectory_id: str
+    step_index: int
+    decision: str
+    task: str
+    tags: dict[str, str]
+    split: str
+    state: list[Message]
+    """The messages before the decision; one object per message_id in the whole dataset."""
+    message_ids: list[str]
+    tools: list[dict[str, Any]]  # JSON schemas
+    """The tools offered, as definitions; one object per tools_hash in the whole dataset."""
+    action: Action
+    policy_role: str
+    loss_mask: bool
+    """False: context only, not to be trained on."""
+    outcome: str | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One version of a dataset."""
+
+    name: str
+    version: int
+    path: Path
+    manifest: dict[str, Any]  # JSON
+    created: bool = False
+    """True when ``write_dataset`` made it just now."""
+
+    @property
+    def hash(self) -> str:
+        """Name the content: cohort and rows."""
+        return str(self.manifest["hash"])
+
+    def examples(self, split: str | None = None) -> list[Example]:
+        """Return the steps as examples, by trajectory's start and step.
+
+        Args:
+            split: ``train``, ``calibration`` or ``gate``; None for all.
+
+        Raises:
+            DatasetError: there is no such split, or a file is broken.
+        """
+        return [self._example(step) for step in self._of("steps", split).iter_rows(named=True)]
+
+    def tasks(self, split: str | None = None) -> set[str]:
+        """Return the tasks of a split.
+
+        Raises:
+            DatasetError: there is no such split, or a file is broken.
+        """
+        return set(self._of("trajectories", split)["task_key"])
+
+    def rejected_counts(self) -> dict[str, int]:
+        """Return how many trajectories each rule rejected, in the order of the rules."""
+        return dict(self.manifest["rejected"])
+
+    def _of(self, table: str, split: str | None) -> pl.DataFrame:
+        if split is None:
+            return self._tables[table]
+        if split not in SPLITS:
+            raise DatasetError(f"dataset {self.name} has no split {split!r}, expected one of {', '.join(SPLITS)}")
+        return self._tables[table].filter(pl.col("split") == split)
+
+    def _example(self, step: Mapping[str, Any]) -> Example:  # a row of steps.parquet
+        arguments = step["action_arguments"]
+        return Example(
+            trajectory_id=step["trajectory_id"],
+            step_index=step["step_index"],
+            decision=step["decision"],
+            task=step["task"],
+            tags=json.loads(step["tags"]),
+            split=step["split"],
+            state=[self._messages[message_id] for message_id in step["state"]],
+            message_ids=step["state"],
+            tools=self._tools.setdefault(step["tools_hash"], []),
+            action=Action(
+                kind=step["action_kind"],
+                name=step["action_name"],
+                arguments=json.loads(arguments) if arguments else {},
+                message=step["action_message"],
+                call_id=step["call_id"],
+            ),
+            policy_role=step["policy_role"],
+            loss_mask=step["loss_mask"],
+            outcome=step["outcome"],
+        )
+
+    @cached_property
+    def _tables(self) -> dict[str, pl.DataFrame]:
+        return gather(scan_tables(self.path, DATASET_TABLES, self.manifest["counts"]))
+
+    @cached_property
+    def _messages(self) -> dict[str, Message]:
+        rows = self._tables["messages"].select("message_id", "content").iter_rows()
+        return {message_id: json.loads(content) for message_id, content in rows}
+
+    @cached_property
+    def _tools(self) -> dict[str | None, list[dict[str, Any]]]:  # JSON schemas
+        tools: dict[str | None, list[dict[str, Any]]] = {}
+        for tools_hash, definition in self._tables["tools"].select("tools_hash", "definition").iter_rows():
+            tools.setdefault(tools_hash, []).append(json.loads(definition))
+        return tools
+
+
+def write_dataset(home: Path, cohort: CohortConfig, curated: Curated, source_description: str) -> Dataset:
+    """Write the next version of the cohort's dataset, unless the newest one is the same.
+
+    Args:
+        home: the workspace folder.
+        cohort: what was asked for; its name is the dataset's.
+        curated: what ``curate`` made of it.
+        source_description: where the traces came from, for the manifest.
+
+    Returns:
+        The new version, ``created``; or the newest one when its content is the same.
+
+    Raises:
+        DatasetError: the folder can't be written.
+    """
+    manifest = _manifest(cohort, curated, source_description)
+    folder = home / "datasets" / cohort.name
+    same = _newest_with(folder, manifest["hash"])
+    if same is not None:
+        return same
+    draft = folder / f".new-{uuid.uuid4().hex}"
+    try:
+        draft.mkdir(parents=True)
+        for table, frame in _tables(curated).items():
+            frame.write_parquet(draft / f"{table}.parquet")
+        text = json.dumps(manifest, indent=2, ensure_ascii=False)
+        (draft / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        return _publish(draft, folder, manifest)
+    except OSError as error:
+        raise DatasetError(f"dataset {folder} can't be written: {error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def open_dataset(home: Path, name: str, version: int | None = None) -> Dataset:
+    """Open a version of a dataset.
+
+    Args:
+        home: the workspace folder.
+        name: the cohort's name.
+        version: N of ``vN``; None for the newest.
+
+    Raises:
+        DatasetError: there is no such dataset or version, or its manifest is broken.
+    """
+    folder = home / "datasets" / name
+    versions = _versions(folder) if name in _names(home) else []
+    if not versions:
+        known = ", ".join(other for other in _names(home) if _versions(home / "datasets" / other)) or "none"
+        raise DatasetError(
+            f"dataset {name!r} does not exist, there are: {known}; make it with 'imitrace curate {name}'"
+        )
+    if version is None:
+        version = versions[-1]
+    if version not in versions:
+        known = ", ".join(map(str, versions))
+        raise DatasetError(f"dataset {name!r} has no version {version}, there are: {known}")
+    path = folder / f"v{version}"
+    return Dataset(name, version, path, read_manifest(path))
+
+
+def list_datasets(home: Path) -> list[Dataset]:
+    """Return every version of every dataset, by name and version."""
+    return [
+        open_dataset(home, name, version) for name in _names(home) for version in _versions(home / "datasets" / name)
+    ]
+
+
+def _publish(draft: Path, folder: Path, manifest: dict[str, Any]) -> Dataset:  # JSON
+    """Rename a finished draft to the next free version; another process may be doing the same."""
+    while True:
+        version = (_versions(folder) or [0])[-1] + 1
+        path = folder / f"v{version}"
+        try:
+            draft.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+            same = _newest_with(folder, manifest["hash"])
+            if same is not None:
+                return same
+        else:
+            return Dataset(folder.name, version, path, manifest, created=True)
+
+
+def _newest_with(folder: Path, content: str) -> Dataset | None:
+    versions = _versions(folder)
+    if not versions:
+        return None
+    path = folder / f"v{versions[-1]}"
+    manifest = read_manifest(path)
+    return Dataset(folder.name, versions[-1], path, manifest) if manifest.get("hash") == content else None
+
+
+def _names(home: Path) -> list[str]:
+    folder = home / "datasets"
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _versions(folder: Path) -> list[int]:
+    found = [_VERSION.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _tables(curated: Curated) -> dict[str, pl.DataFrame]:
+    return {table: getattr(curated, table) for table in DATASET_TABLES}
+
+
+def _manifest(cohort: CohortConfig, curated: Curated, source: str) -> dict[str, Any]:  # JSON
+    tables = _tables(curated)
+    asked = {**asdict(cohort), "where": [*map(str, cohort.where)], "roles": [*cohort.roles]}
+    content = {table: [frame.columns, _rows_hash(frame)] for table, frame in tables.items()}
+    by_rule = dict(curated.rejected["rule"].value_counts().iter_rows())
+    return {
+        "name": cohort.name,
+        "hash": content_hash({"cohort": asked, "tables": content}),
+        "schema_version": SCHEMA_VERSION,
+        "imitrace_version": importlib.metadata.version("imitrace"),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": source,
+        "cohort": asked,
+        "counts": {table: len(frame) for table, frame in tables.items()},
+        "splits": {split: _split_counts(curated, split) for split in SPLITS},
+        "rejected": {rule: by_rule[rule] for rule in RULES if rule in by_rule},
+        "other_agents": curated.other_agents,
+    }
+
+
+def _split_counts(curated: Curated, split: str) -> dict[str, int]:
+    trajectories = curated.trajectories.filter(pl.col("split") == split)
+    steps = curated.steps.filter(pl.col("split") == split)
+    return {
+        "tasks": trajectories["task_key"].n_unique(),
+        "trajectories": len(trajectories),
+        "steps": len(steps),
+        "trained_steps": int(steps["loss_mask"].sum()),
+    }
+
+
+def _rows_hash(frame: pl.DataFrame) -> str:
+    return text_hash("\n".join(sorted(text_hash(canonical_json(row)) for row in frame.iter_rows())))

@@ -1,0 +1,313 @@
+"""Keep the versions of clones: folders that never change, names that point at them, and the gate's records.
+
+    clones/NAME/vN/{model.safetensors, clone.json, ...}   written once, under another name, then renamed
+    clones/NAME/aliases.json                              champion, candidate, previous -> N
+    clones/NAME/gates/vN.json                             the newest gate record of a version
+
+Writers take turns by one lock file, readers need none: every file and folder appears whole or not at all.
+"""
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from imitrace.exceptions import CloneError
+from imitrace_trainer.gate_report import GateReport
+
+ALIASES = ("champion", "candidate", "previous")
+SUFFIXES = (".safetensors", ".json", ".md")
+"""What a version may hold: weights and text, nothing that runs code when it is loaded."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+_UNFINISHED = ".new-"
+
+
+class CloneVersion(NamedTuple):
+    """One version of a clone, and where it lies."""
+
+    name: str
+    version: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Which version is champion now, which was before, and the cohorts where the champion passed its gate."""
+
+    name: str
+    version: int
+    previous: int | None
+    cohorts: tuple[str, ...]
+
+
+class Registry:
+    """Register, find, promote and roll back clones in a workspace."""
+
+    def __init__(self, home: str | Path) -> None:
+        self._clones = Path(home) / "clones"
+
+    def names(self) -> list[str]:
+        """Return the clones that have a version, sorted."""
+        if not self._clones.is_dir():
+            return []
+        return sorted(path.name for path in self._clones.iterdir() if _NAME.fullmatch(path.name) and _numbers(path))
+
+    def versions(self, name: str) -> list[int]:
+        """Return a clone's versions, oldest first; none for a clone that does not exist."""
+        return _numbers(self._folder(name))
+
+    def register(self, name: str, write: Callable[[Path], None]) -> int:
+        """Add a version and make it the candidate.
+
+        Args:
+            name: the clone.
+            write: puts the version's files into the folder that it is given; ``clone.json`` must be one of them.
+
+        Returns:
+            The version's number; no number is given twice, not even after a version was deleted by hand.
+
+        Raises:
+            CloneError: the name is not allowed, or ``write`` left a file that is none of ``SUFFIXES``.
+        """
+        folder = self._folder(name)
+        with self._unfinished() as aside:
+            write(aside)
+            _check_files(name, aside)
+            for path in aside.iterdir():
+                _sync(path)
+            _sync(aside)
+            with self._lock():
+                (folder / "gates").mkdir(parents=True, exist_ok=True)
+                aliases = self.aliases(name)
+                number = 1 + max([0, *_numbers(folder), *_numbers(folder / "gates", ".json"), *aliases.values()])
+                aside.rename(folder / f"v{number}")
+                _sync(folder)
+                _sync(self._clones)
+                self._write_aliases(name, {**aliases, "candidate": number})
+        return number
+
+    def resolve(self, reference: str) -> CloneVersion:
+        """Return the version that a reference means.
+
+        Args:
+            reference: ``NAME`` (champion, or the newest version while there is none; ``describe`` says which),
+                ``NAME@champion``, ``NAME@candidate``, ``NAME@previous``, ``NAME:3`` or ``NAME:v3``.
+
+        Raises:
+            CloneError: there is no such clone, alias or version.
+        """
+        name, mark, which = (*re.split(r"([:@])", reference, maxsplit=1), "", "")[:3]
+        versions, aliases = self.versions(name), self.aliases(name)
+        if not versions:
+            raise CloneError(f"clone {name!r} does not exist, there is: {_listed(self.names())}; run 'imitrace train'")
+        if mark == ":":
+            number = int(which.removeprefix("v")) if re.fullmatch(r"v?[0-9]{1,9}", which) else None
+        else:
+            number = aliases.get(which) if mark else aliases.get("champion", versions[-1])
+        if number is None or number not in versions:
+            known = [f"@{alias} (v{target})" for alias, target in aliases.items()] + [f":v{n}" for n in versions]
+            raise CloneError(f"clone reference {reference!r} names no version, there is: {_listed(known)}")
+        return CloneVersion(name, number, self._folder(name) / f"v{number}")
+
+    def describe(self, name: str, version: int) -> str:
+        """Return a version in words: ``airline v3 (champion)``, or that it is only the newest."""
+        aliases = self.aliases(name)
+        roles = [alias for alias in ALIASES if aliases.get(alias) == version]
+        if "champion" not in aliases and version == max(self.versions(name), default=0):
+            roles.append("newest, no champion yet")
+        return f"{name} v{version}{f' ({_listed(roles)})' if roles else ''}"
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """Return which version each alias of a clone means.
+
+        Raises:
+            CloneError: ``aliases.json`` was damaged by hand.
+        """
+        path = self._folder(name) / "aliases.json"
+        try:
+            aliases = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise CloneError(f"{path} is not JSON ({error}); delete it and promote again") from error
+        if not isinstance(aliases, dict) or not all(type(number) is int for number in aliases.values()):
+            raise CloneError(f"{path} is {aliases!r}, allowed: alias = version; delete it and promote again")
+        return aliases
+
+    def record_gate(self, name: str, version: int, report: GateReport) -> None:
+        """Keep what the gate said of a version, in place of what it said before.
+
+        Raises:
+            CloneError: there is no such version, or the report is of another one.
+        """
+        self.resolve(f"{name}:{version}")
+        if (report.clone, report.version) != (name, version):
+            raise CloneError(f"gate report is of {report.clone} v{report.version}, expected {name} v{version}")
+        with self._lock():
+            _replace(self._gate_path(name, version), report.to_json())
+
+    def gate_record(self, name: str, version: int) -> GateReport | None:
+        """Return what the gate last said of a version, or None when it was never asked."""
+        try:
+            return GateReport.from_json(self._gate_path(name, version).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def promote(self, name: str, version: int | None = None, *, dataset_hash: str) -> Promotion:
+        """Make a version the champion, if the gate let it pass in at least one cohort.
+
+        Args:
+            name: the clone.
+            version: which version; the candidate when left out.
+            dataset_hash: the dataset that the clone must have been made from and gated on.
+
+        Raises:
+            CloneError: no such version, no gate record of it, one of another dataset, or one that does not allow it.
+        """
+        with self._lock():
+            clone = self.resolve(f"{name}@candidate" if version is None else f"{name}:{version}")
+            cohorts = self._allowed_cohorts(clone, dataset_hash)
+            aliases = self.aliases(name)
+            if aliases.get("champion") != clone.version:
+                previous = {"previous": aliases["champion"]} if "champion" in aliases else {}
+                aliases = {**aliases, **previous, "champion": clone.version}
+                self._write_aliases(name, aliases)
+        return Promotion(name, clone.version, aliases.get("previous"), cohorts)
+
+    def rollback(self, name: str) -> Promotion:
+        """Swap champion and previous.
+
+        Raises:
+            CloneError: there is no previous champion, or its version is gone.
+        """
+        with self._lock():
+            clone = self.resolve(f"{name}@previous")
+            champion = self.resolve(f"{name}@champion").version
+            swapped = {**self.aliases(name), "champion": clone.version, "previous": champion}
+            self._write_aliases(name, swapped)
+        record = self.gate_record(name, clone.version)
+        return Promotion(name, clone.version, champion, record.passed_cohorts() if record else ())
+
+    def _allowed_cohorts(self, clone: CloneVersion, dataset_hash: str) -> tuple[str, ...]:
+        label = f"{clone.name} v{clone.version}"
+        mend = f"run 'imitrace gate {clone.name}:{clone.version}'"
+        report = self.gate_record(clone.name, clone.version)
+        if report is None or (report.clone, report.version) != (clone.name, clone.version):
+            raise CloneError(f"{label} has no gate record; {mend}")
+        made_from = _dataset_hash(clone.path)
+        if not made_from == report.dataset_hash == dataset_hash:
+            raise CloneError(
+                f"{label} was made from dataset {made_from} and gated on {report.dataset_hash}, "
+                f"expected {dataset_hash} for both; train and gate again"
+            )
+        if not report.passed_cohorts():
+            verdicts = ", ".join(f"{cohort.cohort} {cohort.verdict}" for cohort in report.cohorts)
+            found = "is blocked by a safety regression" if report.blocked else f"passed in no cohort ({verdicts})"
+            raise CloneError(
+                f"{label} {found}, needed: a pass in one cohort or more; train it again, or gate it on more tasks"
+            )
+        return report.passed_cohorts()
+
+    def _folder(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise CloneError(
+                f"clone name is {name!r}, allowed: letters, digits, '_', '.', '-', a letter or digit first"
+            )
+        return self._clones / name
+
+    def _gate_path(self, name: str, version: int) -> Path:
+        return self._folder(name) / "gates" / f"v{version}.json"
+
+    def _write_aliases(self, name: str, aliases: dict[str, int]) -> None:
+        _replace(self._folder(name) / "aliases.json", json.dumps(aliases, indent=2) + "\n")
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self._clones.mkdir(parents=True, exist_ok=True)
+        with (self._clones / ".lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # closing the file gives it back, and so does the process's death
+            yield
+
+    @contextmanager
+    def _unfinished(self) -> Iterator[Path]:
+        """Yield a folder to write into, which is gone afterwards unless it was renamed."""
+        aside = self._clones / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        with self._lock():
+            _sweep(self._clones)
+            aside.mkdir()
+            descriptor = os.open(aside, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # the sign of life that _sweep looks for
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+            os.close(descriptor)
+
+
+def _sweep(clones: Path) -> None:
+    """Remove the unfinished folders whose writers died."""
+    for stale in clones.glob(f"{_UNFINISHED}*"):
+        try:
+            descriptor = os.open(stale, os.O_RDONLY)
+        except FileNotFoundError:  # its writer gave up just now
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(stale, ignore_errors=True)
+        except BlockingIOError:  # its writer lives
+            continue
+        finally:
+            os.close(descriptor)
+
+
+def _numbers(folder: Path, suffix: str = "") -> list[int]:
+    if not folder.is_dir():
+        return []
+    matches = (_VERSION.fullmatch(path.name.removesuffix(suffix)) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def _check_files(name: str, folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() or not path.is_file() or path.suffix not in SUFFIXES:
+            raise CloneError(f"clone {name} holds {path.name!r}, allowed: plain files ending in {', '.join(SUFFIXES)}")
+    if not (folder / "clone.json").is_file():
+        raise CloneError(f"clone {name} holds no clone.json, needed: what it is and which dataset it was made from")
+
+
+def _dataset_hash(folder: Path) -> str:
+    path = folder / "clone.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["dataset_hash"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CloneError(f"{path} names no dataset_hash ({error!r}); train the clone again") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file aside and rename it, so that readers and crashes find the old text or the new one."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(text, encoding="utf-8")
+    _sync(aside)
+    aside.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"

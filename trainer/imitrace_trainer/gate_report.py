@@ -8,9 +8,12 @@ from imitrace.exceptions import CloneError
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
+SAFETY = "safety"
+"""The cohort in which a single regression forbids the clone to act anywhere."""
+
 METHODS = {
-    "rollout": "expert and clone each played every case from its first step to its last",
-    "replay": "the clone answered the states that the expert had recorded; its own course was never played",
+    "rollout": "every case was played twice: by the expert, and by the clone with the expert where it is not sure",
+    "replay": "the clone answered the recorded states where it is sure; its own course was never played",
 }
 """How the cases came about, and what that means."""
 
@@ -30,6 +33,8 @@ class CohortVerdict:
     difference: float
     low: float
     high: float
+    clone_share: float
+    """Share of the decisions that the clone itself took."""
     regressions: int
     regression_bound: float
     cases_needed: int
@@ -56,8 +61,8 @@ class GateReport:
 
     @property
     def blocked(self) -> bool:
-        """Tell whether a safety regression forbids the clone to act anywhere."""
-        return any(cohort.regressions for cohort in self.cohorts)
+        """Tell whether a regression in the safety cohort forbids the clone to act anywhere."""
+        return any(cohort.regressions for cohort in self.cohorts if cohort.cohort == SAFETY)
 
     def passed_cohorts(self) -> tuple[str, ...]:
         """Name the cohorts where the clone may act: those that passed, and none when it is blocked."""
@@ -106,7 +111,19 @@ def worst(verdicts: list[Verdict]) -> Verdict:
     return "inconclusive" if "inconclusive" in verdicts else "pass"
 
 
-_HEADER = ("cohort", "verdict", "metric", "cases", "expert", "clone", "difference", "bounds", "margin", "more cases")
+_HEADER = (
+    "cohort",
+    "verdict",
+    "metric",
+    "cases",
+    "clone took",
+    "expert",
+    "clone",
+    "difference",
+    "bounds",
+    "margin",
+    "more cases",
+)
 
 
 def _row(cohort: CohortVerdict) -> tuple[str, ...]:
@@ -115,6 +132,7 @@ def _row(cohort: CohortVerdict) -> tuple[str, ...]:
         cohort.verdict,
         cohort.metric,
         str(cohort.n),
+        f"{cohort.clone_share:.0%}",
         f"{100 * cohort.expert_rate:.1f}",
         f"{100 * cohort.clone_rate:.1f}",
         f"{100 * cohort.difference:+.1f}",

@@ -1,0 +1,304 @@
+"""Fill a tool's arguments by its JSON schema: typed candidates from the state, one choice a slot, always valid.
+
+The same walk serves training, where the expert's arguments say what to choose, and acting, where a ranker does.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from imitrace_trainer.encoding import StateView, feature_id
+from imitrace_trainer.reading import Scalar, Seen, value_key, value_shape
+from imitrace_trainer.schemas import allows, enumerated, is_of, plain_schema, schema_type
+
+MAX_ITEMS = 12
+MAX_CANDIDATES = 250
+_MAX_PLACES = 6
+_MAX_WORDS = 60
+
+
+class _Marker:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+OMIT = _Marker("OMIT")
+"""Leave an optional parameter out."""
+STOP = _Marker("STOP")
+"""End a list."""
+MORE = _Marker("MORE")
+"""Give an optional object or list, or one more object of a list."""
+
+Choice = Scalar | _Marker
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One choice to make: a parameter of a tool, or an element of it."""
+
+    path: str
+    """``TOOL.parameter.property``, list indexes folded; a trailing ``#`` asks whether there is one (more)."""
+    schema: Mapping[str, Any]
+    markers: tuple[_Marker, ...] = ()
+    index: int = 0
+    """How many elements of the list were chosen before."""
+
+    @property
+    def leaf(self) -> str:
+        """The parameter's own name."""
+        return self.path.rstrip("#").rsplit(".", 1)[-1]
+
+
+@dataclass
+class Candidate:
+    """A value that could fill a slot, with all the places it was seen."""
+
+    value: Choice
+    places: list[tuple[int, Seen]] = field(default_factory=list)
+
+
+@dataclass
+class Filling:
+    """What was chosen for this call so far."""
+
+    chosen: list[tuple[str, Choice]] = field(default_factory=list)
+    records: list[tuple[int, int]] = field(default_factory=list)
+    """(message position, record) that the chosen values stand in."""
+
+    def note(self, candidate: "Candidate") -> None:
+        """Remember the records that a chosen value stands in, so that its neighbours are found again."""
+        self.records += [(position, seen.record) for position, seen in candidate.places if seen.record]
+
+
+Chooser = Callable[[Slot, Filling, Any], Choice]
+"""Chooses for a slot; the third argument is the expert's value in training, ``None`` when acting."""
+
+
+def fill(tool: Mapping[str, Any], choose: Chooser, expert: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return arguments for ``tool``, made by asking ``choose`` slot by slot in the schema's order."""
+    schema = plain_schema(tool.get("parameters"))
+    walk = _Walk(choose, Filling(), expert is not None)
+    return walk.properties(str(tool["name"]), schema, expert)
+
+
+@dataclass
+class _Walk:
+    choose: Chooser
+    filling: Filling
+    training: bool
+
+    def properties(self, path: str, schema: Mapping[str, Any], expert: Any) -> dict[str, Any]:
+        required = schema.get("required") or []
+        result: dict[str, Any] = {}
+        for name, inner in (schema.get("properties") or {}).items():
+            gold = expert.get(name, OMIT) if isinstance(expert, Mapping) else (OMIT if self.training else None)
+            value = self.value(f"{path}.{name}", inner, gold, optional=name not in required)
+            if value is not OMIT:
+                result[name] = value
+        return result
+
+    def value(self, path: str, schema: Mapping[str, Any], gold: Any, *, optional: bool) -> Any:
+        kind = schema_type(schema)
+        if kind in ("object", "array") and not enumerated(schema):
+            if optional and self.pick(Slot(path + "#", {}, (MORE, OMIT)), OMIT if gold is OMIT else MORE) is OMIT:
+                return OMIT
+            return self.properties(path, schema, gold) if kind == "object" else self.items(path, schema, gold)
+        return self.pick(Slot(path, schema, (OMIT,) if optional else ()), gold)
+
+    def items(self, path: str, schema: Mapping[str, Any], gold: Any) -> list[Any]:
+        inner = schema.get("items") or {"type": "string"}
+        golds = gold if isinstance(gold, list) else []
+        least, most = schema.get("minItems", 0), schema.get("maxItems", MAX_ITEMS)
+        result: list[Any] = []
+        while len(result) < max(least, min(most, MAX_ITEMS)):
+            index = len(result)
+            there = index < len(golds)
+            markers = (STOP,) if self.training or index >= least else ()
+            if schema_type(inner) in ("object", "array") and not enumerated(inner):
+                slot = Slot(path + "#", {}, (MORE, *markers), index)
+                if self.pick(slot, MORE if there else STOP) is STOP:
+                    break
+                result.append(self.value(path, inner, golds[index] if there else None, optional=False))
+                continue
+            picked = self.pick(Slot(path, inner, markers, index), golds[index] if there else STOP)
+            if picked is STOP:
+                break
+            result.append(picked)
+        return result
+
+    def pick(self, slot: Slot, gold: Any) -> Choice:
+        value = self.choose(slot, self.filling, gold if self.training else None)
+        self.filling.chosen.append((slot.path, value))
+        return value
+
+
+@dataclass(frozen=True)
+class SlotKnowledge:
+    """What training data says of a slot."""
+
+    vocabulary: Sequence[Scalar] = ()
+    """Values the expert used again and again."""
+    sources: frozenset[str] = frozenset()
+    """Where the expert's values were seen; none: anywhere."""
+
+
+def candidates(view: StateView, slot: Slot, known: SlotKnowledge, chosen: Filling) -> list[Candidate]:
+    """Return the values that could fill a slot, newest first, each once, at most ``MAX_CANDIDATES`` and the markers."""
+    result = [Candidate(marker) for marker in slot.markers]
+    if MORE in slot.markers:
+        return result
+    kind = schema_type(slot.schema)
+    enumeration = [value for value in enumerated(slot.schema) if not isinstance(value, (list, dict))]
+    taken = {choice_key(value) for path, value in chosen.chosen if path == slot.path} if slot.index else set()
+    closed: Sequence[Scalar] = enumeration or ((True, False) if kind == "boolean" else known.vocabulary)
+    for value in closed:
+        key = value_key(value)
+        if key not in taken and allows(slot.schema, value):
+            result.append(Candidate(value, view.places.get(key, [])[:_MAX_PLACES]))
+            taken.add(key)
+    if enumerated(slot.schema) or kind == "boolean":
+        return result
+    for key, places in view.places.items():
+        if key not in taken and _suits(places, slot, kind, known):
+            result.append(Candidate(places[0][1].value, places[:_MAX_PLACES]))
+            if len(result) >= MAX_CANDIDATES:
+                break
+    return result
+
+
+def _suits(places: Sequence[tuple[int, Seen]], slot: Slot, kind: str, known: SlotKnowledge) -> bool:
+    """Tell whether a value is of the slot's type and from where the slot's values come."""
+    if not _fits(places[0][1], kind):
+        return False
+    return not known.sources or any(seen.source in known.sources or seen.leaf == slot.leaf for _, seen in places)
+
+
+def choice_key(choice: Choice) -> object:
+    """Return a key under which equal choices meet."""
+    return choice if isinstance(choice, _Marker) else value_key(choice)
+
+
+def same_choice(first: Choice, second: object) -> bool:
+    """Tell whether a choice is this value (3 is 3.0, 1 is not True)."""
+    if isinstance(second, (_Marker, str, int, float, bool)):
+        return choice_key(first) == choice_key(second)
+    return False
+
+
+def _fits(seen: Seen, kind: str) -> bool:
+    value = seen.value
+    return is_of(value, kind) and (not isinstance(value, str) or len(value) <= 200)
+
+
+@dataclass(frozen=True)
+class SlotContext:
+    """What all candidates of one slot share; computed once."""
+
+    view: StateView
+    slot: Slot
+    filling: Filling
+    last_user: frozenset[str]
+    users: frozenset[str]
+    closed_words: tuple[str, ...]
+    used: set[Scalar]
+    overlaps: dict[str, int]
+    """Best overlap between a record's words and the user's, by source."""
+    newest: dict[str, int]
+    """Newest message position of each source."""
+
+    @classmethod
+    def make(cls, view: StateView, slot: Slot, filling: Filling, options: Sequence[Candidate]) -> "SlotContext":
+        """Gather what the candidates ``options`` of ``slot`` share."""
+        last_user, users = frozenset(view.last_user_words), view.user_words
+        overlaps: dict[str, int] = {}
+        newest: dict[str, int] = {}
+        for option in options:
+            for position, seen in option.places:
+                newest[seen.source] = max(newest.get(seen.source, -1), position)
+                overlaps[seen.source] = max(overlaps.get(seen.source, 0), len(seen.record_words & users))
+        recent = tuple(dict.fromkeys((*view.last_user_words, *sorted(users))))[:_MAX_WORDS]
+        return cls(view, slot, filling, last_user, users, recent, view.used.get(slot.path, set()), overlaps, newest)
+
+
+def candidate_features(context: SlotContext, candidate: Candidate) -> list[int]:
+    """Return the hashed features of a candidate for its slot."""
+    slot = context.slot.path
+    texts = _marker_features(context, candidate) if isinstance(candidate.value, _Marker) else []
+    if isinstance(candidate.value, (str, int, float, bool)):
+        texts = _value_features(context, candidate.value)
+        for position, seen in candidate.places:
+            texts += _place_features(context, position, seen)
+        if not candidate.places:
+            texts.append(f"{slot}|unseen")
+            texts += _closed_features(context, candidate.value)
+        elif context.slot.schema.get("enum") or isinstance(candidate.value, bool):
+            texts += _closed_features(context, candidate.value)
+    return [feature_id(text) for text in dict.fromkeys(texts)]
+
+
+def _marker_features(context: SlotContext, candidate: Candidate) -> list[str]:
+    slot, mark = context.slot.path, str(candidate.value)
+    texts = [f"{slot}|{mark}", f"{slot}|{mark}|{min(context.slot.index, 6)}", f"{mark}|{min(context.slot.index, 4)}"]
+    texts += [f"{slot}|{mark}|{word}" for word in context.closed_words]
+    texts += [
+        f"{slot}|{mark}|after {path}={value}" for path, value in context.filling.chosen[-3:] if len(str(value)) < 30
+    ]
+    return texts
+
+
+def _closed_features(context: SlotContext, value: Scalar) -> list[str]:
+    slot = context.slot.path
+    texts = [f"{slot}|{value}|{word}" for word in context.closed_words]
+    texts += [
+        f"{slot}|{value}|after {path}={chosen}" for path, chosen in context.filling.chosen[-3:] if len(str(chosen)) < 30
+    ]
+    last = context.view.readings[-1] if context.view.readings else None
+    if last is not None:
+        texts += [f"{slot}|{value}|{fact}" for fact in last.facts[:30]]
+    texts += [f"{slot}|{value}|called {name}" for name in context.view.actions[-3:]]
+    return texts
+
+
+def _value_features(context: SlotContext, value: Scalar) -> list[str]:
+    slot, text = context.slot.path, str(value)
+    lowered = text.lower()
+    texts = [
+        f"{slot}|shape|{value_shape(value)}",
+        f"{slot}|length|{min(len(text), 40) // 4}",
+        f"{slot}|used|{value in context.used}",
+        f"used|{value in context.used}",
+        f"{slot}|user said|{lowered in context.users}|{lowered in context.last_user}",
+        f"user said|{lowered in context.users}|{lowered in context.last_user}",
+    ]
+    if len(text) <= 30:
+        texts.append(f"{slot}|value|{value}")
+    return texts
+
+
+def _place_features(context: SlotContext, position: int, seen: Seen) -> list[str]:
+    slot, leaf, source = context.slot.path, context.slot.leaf, seen.source
+    distance = len(context.view.readings) - position
+    newest = position == context.newest.get(source)
+    overlap = len(seen.record_words & context.users)
+    best = bool(overlap) and overlap == context.overlaps.get(source)
+    last_overlap = min(len(seen.record_words & context.last_user), 4)
+    same_record = seen.record and (position, seen.record) in context.filling.records
+    key = f"{slot}|{source}"
+    return [
+        f"{slot}|leaf|{seen.leaf}",
+        f"same name|{seen.leaf == leaf}",
+        key,
+        f"{key}|newest|{newest}",
+        f"{key}|ordinal|{min(seen.ordinal, 5)}",
+        f"{key}|best|{best}|{min(overlap, 4)}",
+        f"{key}|last overlap|{last_overlap}",
+        f"{key}|record|{bool(same_record)}",
+        f"same record|{bool(same_record)}|{seen.leaf == leaf}",
+        f"{key}|distance|{min(distance, 12)}",
+        f"{slot}|before|{seen.before}",
+        f"{slot}|after|{seen.after}",
+        f"{key}|index|{min(context.slot.index, 4)}|{min(seen.ordinal, 4)}",
+    ]

@@ -1,0 +1,201 @@
+"""Prepare an expert's decisions for training: learn what to know, then encode every choice that was made."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from imitrace.messages import Action
+from imitrace_trainer.arguments import (
+    Candidate,
+    Choice,
+    Filling,
+    Slot,
+    SlotContext,
+    candidate_features,
+    candidates,
+    fill,
+    same_choice,
+)
+from imitrace_trainer.embedded import Bags, EmbeddedPolicy, Knowledge, make_bags
+from imitrace_trainer.encoding import (
+    MESSAGE,
+    FloatArray,
+    IntArray,
+    Vocabulary,
+    argument_values,
+    description_features,
+    state_features,
+    view_state,
+)
+from imitrace_trainer.policy import State
+from imitrace_trainer.reading import Reader, Scalar, value_key, value_shape
+
+_CLOSED_VALUES = 40
+_CLOSED_SHARE = 0.7
+_SHAPES = 6
+_SHAPE_SHARE = 0.95
+_SOURCE_SHARE = 0.02
+_NEGATIVES = 60
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One decision of an expert: what it saw and what it did."""
+
+    state: State
+    action: Action
+    task: str
+
+    @property
+    def label(self) -> str:
+        """The action's name: the tool, or ``MESSAGE``."""
+        return self.action.name or MESSAGE
+
+
+@dataclass(frozen=True)
+class ChoiceRows:
+    """An encoded decision: the state, what each tool's arguments could take, what was offered and what was chosen."""
+
+    bags: Bags
+    affordance: FloatArray
+    """Shape (actions, AFFORDANCES)."""
+    offered: IntArray
+    """Shape (actions,): 1 where the action was possible."""
+    label: int
+
+
+@dataclass(frozen=True)
+class SlotRows:
+    """An encoded argument: the candidates' features and which one the expert took."""
+
+    rows: IntArray
+    lengths: IntArray
+    gold: int
+
+
+@dataclass
+class Coverage:
+    """How often the expert's value was among a slot's candidates."""
+
+    found: int = 0
+    missing: int = 0
+
+    @property
+    def share(self) -> float:
+        """Found over all; 1 when there was nothing to find."""
+        total = self.found + self.missing
+        return self.found / total if total else 1.0
+
+
+def learn_vocabularies(
+    demonstrations: Sequence[Demonstration], reader: Reader
+) -> tuple[Knowledge, dict[str, Vocabulary]]:
+    """Return what the training data teaches before any weight is fitted, and the vocabularies of states and tools."""
+    documents: list[list[int]] = []
+    values: dict[str, dict[Scalar, set[str]]] = defaultdict(lambda: defaultdict(set))
+    sources: dict[str, Counter[str]] = defaultdict(Counter)
+    tools: dict[str, dict[str, Any]] = {}
+    for demonstration in demonstrations:
+        view = view_state(demonstration.state.messages, demonstration.state.tools, reader)
+        documents.append([feature for part in state_features(view).values() for feature in part])
+        tools.update((name, dict(tool)) for name, tool in view.tools.items())
+        for slot, value in argument_values(demonstration.label, demonstration.action.arguments):
+            values[slot][value].add(demonstration.task)
+            sources[slot].update({seen.source for _, seen in view.places.get(value_key(value), ())})
+    knowledge = Knowledge(
+        actions=sorted({demonstration.label for demonstration in demonstrations} | {MESSAGE}),
+        vocabulary={slot: _closed(counted) for slot, counted in values.items()},
+        sources={slot: _frequent(counted) for slot, counted in sources.items()},
+        shapes={slot: _outlines(counted) for slot, counted in values.items()},
+        tools=tools,
+    )
+    described = (description_features(tool) for tool in tools.values())
+    vocabularies = {"features": Vocabulary.learn(documents), "descriptions": Vocabulary.learn(described, minimum=1)}
+    return knowledge, vocabularies
+
+
+def _closed(counted: dict[Scalar, set[str]]) -> list[Scalar]:
+    """Return a slot's repeated values when they make up most of what the expert gave it, else none."""
+    repeated = [value for value, tasks in counted.items() if len(tasks) >= 2 and len(str(value)) <= 60]
+    kept = sorted(repeated, key=lambda value: (-len(counted[value]), str(value)))[:_CLOSED_VALUES]
+    covered = sum(len(counted[value]) for value in kept)
+    return kept if covered >= _CLOSED_SHARE * sum(map(len, counted.values())) else []
+
+
+def _outlines(counted: dict[Scalar, set[str]]) -> list[str]:
+    """Return a slot's value outlines when a few make up nearly all of them, else none: any value may do."""
+    outlines = Counter(value_shape(value) for value in counted)
+    common = outlines.most_common(_SHAPES)
+    return sorted(name for name, _ in common) if sum(n for _, n in common) >= _SHAPE_SHARE * outlines.total() else []
+
+
+def _frequent(counted: Counter[str]) -> list[str]:
+    total = max(counted.values(), default=0)
+    return sorted(source for source, count in counted.items() if count >= _SOURCE_SHARE * total)
+
+
+def learn_slot_vocabulary(
+    demonstrations: Iterable[Demonstration], knowledge: Knowledge, reader: Reader, rng: random.Random
+) -> tuple[Vocabulary, list[tuple[list[list[int]], int]], Coverage]:
+    """Return the argument features worth a row, each slot's candidates with the expert's choice, and the coverage."""
+    slots: list[tuple[list[list[int]], int]] = []
+    coverage = Coverage()
+    for demonstration in demonstrations:
+        tool = next((t for t in demonstration.state.tools if t["name"] == demonstration.action.name), None)
+        if tool is None:
+            continue
+        view = view_state(demonstration.state.messages, demonstration.state.tools, reader)
+
+        def choose(slot: Slot, filling: Filling, gold: Any, view: Any = view) -> Choice:
+            options = candidates(view, slot, knowledge.slot(slot.path), filling)
+            right = next((option for option in options if same_choice(option.value, gold)), None)
+            if right is None:
+                coverage.missing += 1
+                return gold if isinstance(gold, (str, int, float, bool)) else str(gold)
+            coverage.found += 1
+            if len(options) > 1:
+                kept = _sample(options, right, rng)
+                context = SlotContext.make(view, slot, filling, options)
+                slots.append(([candidate_features(context, option) for option in kept], kept.index(right)))
+            filling.note(right)
+            return right.value
+
+        fill(tool, choose, demonstration.action.arguments)
+    documents = (chain.from_iterable(options) for options, _ in slots)
+    return Vocabulary.learn(documents), slots, coverage
+
+
+def _sample(options: list[Candidate], right: Candidate, rng: random.Random) -> list[Candidate]:
+    others = [option for option in options if option is not right]
+    kept = others if len(others) <= _NEGATIVES else rng.sample(others, _NEGATIVES)
+    return [right, *kept]
+
+
+def encode_slots(slots: Iterable[tuple[list[list[int]], int]], vocabulary: Vocabulary) -> list[SlotRows]:
+    """Return slots with their candidates' features as vocabulary rows."""
+    encoded = []
+    for options, gold in slots:
+        rows = [vocabulary.rows(features) for features in options]
+        flat = np.array([row for part in rows for row in part], dtype=np.int64)
+        encoded.append(SlotRows(flat, np.array([len(part) for part in rows], dtype=np.int64), gold))
+    return encoded
+
+
+def encode_choices(demonstrations: Iterable[Demonstration], policy: EmbeddedPolicy) -> list[ChoiceRows]:
+    """Return decisions as the choice network takes them."""
+    actions = policy.knowledge.actions
+    encoded = []
+    for demonstration in demonstrations:
+        view = policy.view(demonstration.state)
+        offered = np.array([name == MESSAGE or name in view.tools for name in actions], dtype=np.int64)
+        label = actions.index(demonstration.label)
+        offered[label] = 1
+        affordance = np.stack([policy.affordances(view, name) for name in actions])
+        bags = make_bags(state_features(view), policy.features)
+        encoded.append(ChoiceRows(bags, affordance, offered, label))
+    return encoded

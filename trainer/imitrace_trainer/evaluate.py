@@ -1,0 +1,131 @@
+"""Compare a clone with the expert, decision by decision, on tasks it never saw."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.encoding import MESSAGE
+from imitrace_trainer.frequency import FrequencyTable
+from imitrace_trainer.policy import Decision, Policy, same_action
+
+_RESAMPLES = 1_000
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of decisions with its 95 % interval, from a bootstrap over tasks."""
+
+    value: float
+    low: float
+    high: float
+    decisions: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.decisions}"
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """How a clone's decisions compare with the expert's."""
+
+    tasks: int
+    action_agreement: Share
+    """The same tool, or both a message."""
+    floor_agreement: Share
+    """The same by the frequency table of the previous action: what any clone must beat."""
+    argument_exactness: Share
+    """All arguments equal, where the tool was the same and it was a tool call."""
+    exact_agreement: Share
+    """The same action, arguments included; two messages count as the same whatever they say."""
+    calibration_error: float
+    """Mean gap between confidence and exact agreement over ten bins of equal size (ECE)."""
+    brier: float
+    """Mean squared error of confidence against exact agreement."""
+    out_of_distribution: float
+    """Share of states beyond the accepted distance."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return this as JSON values."""
+        return asdict(self)
+
+    def render(self) -> str:
+        """Return the report as text, a line a figure."""
+        return "\n".join(
+            [
+                f"held-out tasks        {self.tasks}",
+                f"action agreement      {self.action_agreement}",
+                f"  frequency floor     {self.floor_agreement}",
+                f"argument exactness    {self.argument_exactness}",
+                f"exact agreement       {self.exact_agreement}",
+                f"calibration error     {self.calibration_error:.3f}   Brier {self.brier:.3f}",
+                f"out of distribution   {self.out_of_distribution:.3f}",
+            ]
+        )
+
+
+def evaluate(
+    policy: Policy, held_out: Sequence[Demonstration], floor: FrequencyTable, seed: int = 0
+) -> EvaluationReport:
+    """Return how ``policy`` compares with the expert on held-out decisions; the floor is told beside it."""
+    decisions = [policy.act(demonstration.state) for demonstration in held_out]
+    tasks = [demonstration.task for demonstration in held_out]
+    named = [(decision.action.name or MESSAGE) for decision in decisions]
+    same = [name == demonstration.label for name, demonstration in zip(named, held_out, strict=True)]
+    exact = [same_action(decision.action, held.action) for decision, held in zip(decisions, held_out, strict=True)]
+    floored = [floor.predict(held.state.messages)[0] == held.label for held in held_out]
+    calls = [agrees and held.action.kind == "tool_call" for agrees, held in zip(same, held_out, strict=True)]
+    error, brier = calibration_figures(decisions, exact)
+    return EvaluationReport(
+        tasks=len(set(tasks)),
+        action_agreement=share_by_task(same, tasks, seed),
+        floor_agreement=share_by_task(floored, tasks, seed),
+        argument_exactness=share_by_task(
+            [hit for hit, call in zip(exact, calls, strict=True) if call],
+            [task for task, call in zip(tasks, calls, strict=True) if call],
+            seed,
+        ),
+        exact_agreement=share_by_task(exact, tasks, seed),
+        calibration_error=error,
+        brier=brier,
+        out_of_distribution=sum(decision.ood > 1 for decision in decisions) / max(1, len(decisions)),
+    )
+
+
+def share_by_task(hits: Sequence[bool], tasks: Sequence[str], seed: int) -> Share:
+    """Return a share with its interval from a cluster bootstrap: tasks are drawn, never single decisions.
+
+    One task alone says nothing of others: its interval is [0, 1].
+    """
+    if not hits:
+        return Share(0.0, 0.0, 1.0, 0)
+    names = sorted(set(tasks))
+    index = {name: row for row, name in enumerate(names)}
+    right, total = np.zeros(len(names)), np.zeros(len(names))
+    for hit, task in zip(hits, tasks, strict=True):
+        right[index[task]] += hit
+        total[index[task]] += 1
+    value = float(right.sum() / total.sum())
+    if len(names) == 1:
+        return Share(value, 0.0, 1.0, len(hits))
+    drawn = np.random.default_rng(seed).integers(0, len(names), size=(_RESAMPLES, len(names)))
+    shares = right[drawn].sum(axis=1) / total[drawn].sum(axis=1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return Share(value, float(low), float(high), len(hits))
+
+
+def calibration_figures(decisions: Sequence[Decision], exact: Sequence[bool]) -> tuple[float, float]:
+    """Return the expected calibration error (Guo et al. 2017, bins of equal size) and the Brier score."""
+    if not decisions:
+        return 0.0, 0.0
+    confidence = np.array([decision.confidence for decision in decisions])
+    right = np.array(exact, dtype=float)
+    order = np.argsort(confidence, kind="stable")
+    gaps = [
+        abs(float(confidence[part].mean() - right[part].mean())) * len(part)
+        for part in np.array_split(order, min(_BINS, len(order)))
+    ]
+    return sum(gaps) / len(order), float(((confidence - right) ** 2).mean())

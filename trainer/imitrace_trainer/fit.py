@@ -1,0 +1,253 @@
+"""Clone behaviour: fit the networks to an expert's decisions by maximum likelihood, one loop read top to bottom."""
+
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imitrace.exceptions import CloneError
+from imitrace_trainer.calibration import fit_calibration
+from imitrace_trainer.demonstrations import (
+    ChoiceRows,
+    Demonstration,
+    SlotRows,
+    encode_choices,
+    encode_slots,
+    learn_slot_vocabulary,
+    learn_vocabularies,
+)
+from imitrace_trainer.embedded import EmbeddedPolicy, pack
+from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig, group_log_softmax
+from imitrace_trainer.policy import same_action
+from imitrace_trainer.reading import Reader
+
+Progress = Callable[[str, float], None]
+"""Told the stage's name and the share done, 0 to 1."""
+
+_REFERENCE_STATES = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class BCConfig:
+    """How a clone is fitted."""
+
+    epochs: int = 12
+    """Passes over the training decisions."""
+    batch: int = 64
+    """Decisions a gradient step; slots go two times as many."""
+    learning_rate: float = 0.01
+    """AdamW's peak rate; it falls to a tenth along a cosine."""
+    weight_decay: float = 0.1
+    """AdamW's decoupled decay (Loshchilov & Hutter 2019)."""
+    feature_dropout: float = 0.4
+    """Share of a state's features left out at each pass."""
+    seed: int = 0
+    """Seeds weights, order and dropout: the same seed and data give the same weights on one CPU."""
+    device: str = "auto"
+    """``auto`` takes CUDA where there is one; else ``cpu`` or ``cuda``."""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What the fit saw and reached."""
+
+    decisions: int
+    slots: int
+    coverage: float
+    """Share of the expert's argument values that were among the candidates."""
+    choice_loss: list[float]
+    """Mean cross-entropy of each epoch, in nats."""
+    argument_loss: list[float]
+    calibration_cases: int
+
+
+def fit(
+    train: Sequence[Demonstration],
+    calibration: Sequence[Demonstration],
+    config: BCConfig,
+    progress: Progress = lambda stage, share: None,
+) -> tuple[EmbeddedPolicy, FitReport]:
+    """Fit an embedded clone to ``train`` and calibrate it on ``calibration``, whose tasks must be others.
+
+    Raises:
+        CloneError: there is nothing to learn: no decisions, or only one kind of action.
+    """
+    check_trainable(train)
+    torch.manual_seed(config.seed)
+    rng = random.Random(config.seed)
+    progress("read", 0.0)
+    reader = Reader()
+    knowledge, vocabularies = learn_vocabularies(train, reader)
+    vocabularies["slots"], slots, coverage = learn_slot_vocabulary(train, knowledge, reader, rng)
+    sizes = NetworkConfig(
+        features=len(vocabularies["features"].ids),
+        descriptions=len(vocabularies["descriptions"].ids),
+        slots=len(vocabularies["slots"].ids),
+        actions=len(knowledge.actions),
+    )
+    policy = EmbeddedPolicy(sizes, knowledge, vocabularies)
+    policy.reader = reader
+    device = pick_device(config.device)
+    choices = encode_choices(train, policy)
+    choice_loss = fit_choice(policy, choices, config, device, progress)
+    argument_loss = fit_ranker(policy.ranker, encode_slots(slots, vocabularies["slots"]), config, device, progress)
+    policy.choice.eval()
+    policy.ranker.eval()
+    policy.reference = reference_states(policy, choices, rng)
+    calibrate(policy, calibration)
+    report = FitReport(
+        decisions=len(train),
+        slots=len(slots),
+        coverage=coverage.share,
+        choice_loss=choice_loss,
+        argument_loss=argument_loss,
+        calibration_cases=policy.calibration.cases,
+    )
+    return policy, report
+
+
+def check_trainable(train: Sequence[Demonstration]) -> None:
+    """Refuse training data from which nothing can be learned.
+
+    Raises:
+        CloneError: no decisions, or one kind of action only.
+    """
+    if not train:
+        raise CloneError("no decision to train on: the dataset's train split is empty; curate with a wider cohort")
+    labels = {demonstration.label for demonstration in train}
+    if len(labels) == 1:
+        raise CloneError(
+            f"all {len(train)} decisions are {labels.pop()!r}: a clone needs two kinds of action; widen the cohort"
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device to train on.
+
+    Raises:
+        CloneError: CUDA was asked for and there is none, or the name is none of these.
+    """
+    if name not in ("auto", "cpu") and not re.fullmatch(r"cuda(:[0-9]+)?", name):
+        raise CloneError(f"device {name!r} is unknown, allowed: auto, cpu, cuda")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise CloneError(f"device {name!r} is not available on this machine; allowed: auto, cpu")
+    return torch.device(name)
+
+
+def fit_choice(
+    policy: EmbeddedPolicy,
+    choices: Sequence[ChoiceRows],
+    config: BCConfig,
+    device: torch.device,
+    progress: Progress,
+) -> list[float]:
+    """Fit the choice network; return each epoch's mean loss."""
+    network = policy.choice.to(device).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    rng = np.random.default_rng(config.seed)
+    described = [policy.knowledge.tools.get(name) for name in policy.knowledge.actions]
+    losses = []
+    for epoch in range(config.epochs):
+        _set_rate(optimiser, config, epoch)
+        total = 0.0
+        for batch in _batches(len(choices), config.batch, rng):
+            rows = [choices[index] for index in batch]
+            loss = choice_loss(network, policy.describe(described), rows, config.feature_dropout)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            optimiser.step()
+            total += float(loss.detach()) * len(rows)
+        losses.append(total / len(choices))
+        progress("choose", (epoch + 1) / config.epochs)
+    network.to("cpu")
+    return losses
+
+
+def choice_loss(
+    network: ChoiceNetwork, descriptions: Tensor, rows: Sequence[ChoiceRows], feature_dropout: float
+) -> Tensor:
+    """Return the mean negative log-likelihood of the expert's actions: -1/n sum log pi(a|s)."""
+    device = descriptions.device
+    features, weights, offsets = (tensor.to(device) for tensor in pack([row.bags for row in rows]))
+    weights = nn.functional.dropout(weights, feature_dropout)
+    affordance = torch.from_numpy(np.stack([row.affordance for row in rows])).to(device)
+    offered = torch.from_numpy(np.stack([row.offered for row in rows])).to(device)
+    labels = torch.tensor([row.label for row in rows], device=device)
+    logits, _ = network((features, weights, offsets), affordance, descriptions)
+    return nn.functional.cross_entropy(logits.masked_fill(offered == 0, -1e9), labels)
+
+
+def fit_ranker(
+    network: ArgumentNetwork, slots: Sequence[SlotRows], config: BCConfig, device: torch.device, progress: Progress
+) -> list[float]:
+    """Fit the argument ranker; return each epoch's mean loss."""
+    if not slots:
+        return []
+    network.to(device).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    rng = np.random.default_rng(config.seed)
+    epochs = max(1, config.epochs // 2)
+    losses = []
+    for epoch in range(epochs):
+        _set_rate(optimiser, config, epoch * config.epochs // epochs)
+        total = 0.0
+        for batch in _batches(len(slots), config.batch * 2, rng):
+            loss = argument_loss(network, [slots[index] for index in batch], device)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            optimiser.step()
+            total += float(loss.detach()) * len(batch)
+        losses.append(total / len(slots))
+        progress("arguments", (epoch + 1) / epochs)
+    network.to("cpu")
+    return losses
+
+
+def argument_loss(network: ArgumentNetwork, slots: Sequence[SlotRows], device: torch.device) -> Tensor:
+    """Return the mean negative log-likelihood of the expert's choice among each slot's candidates."""
+    lengths = np.concatenate([slot.lengths for slot in slots])
+    sizes = [len(slot.lengths) for slot in slots]
+    offsets = torch.from_numpy(np.cumsum(np.concatenate([[0], lengths]))[:-1]).to(device)
+    groups = torch.from_numpy(np.repeat(np.arange(len(slots)), sizes)).to(device)
+    starts = np.cumsum([0, *sizes])[:-1]
+    gold = torch.tensor(starts + np.array([slot.gold for slot in slots]), device=device)
+    rows = torch.from_numpy(np.concatenate([slot.rows for slot in slots])).to(device)
+    return -group_log_softmax(network(rows, offsets), groups, len(slots))[gold].mean()
+
+
+def reference_states(policy: EmbeddedPolicy, choices: Sequence[ChoiceRows], rng: random.Random) -> Tensor:
+    """Return unit embeddings of up to 2,000 training states, shape (states, hidden)."""
+    kept = rng.sample(range(len(choices)), min(_REFERENCE_STATES, len(choices)))
+    with torch.inference_mode():
+        _, hidden = policy.choice.embed(*pack([choices[index].bags for index in kept]))
+        return nn.functional.normalize(hidden, dim=1).clone()
+
+
+def calibrate(policy: EmbeddedPolicy, demonstrations: Sequence[Demonstration]) -> None:
+    """Fit confidence and the accepted distance on decisions that were not trained on."""
+    evidence, right, distances = [], [], []
+    for demonstration in demonstrations:
+        scored, distance = policy.score(demonstration.state)
+        evidence.append(policy.evidence(scored))
+        right.append(same_action(scored.action, demonstration.action))
+        distances.append(distance)
+    policy.calibration = fit_calibration(evidence, right, distances)
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, config: BCConfig, epoch: int) -> None:
+    share = epoch / max(1, config.epochs - 1)
+    rate = config.learning_rate * (0.1 + 0.45 * (1 + float(np.cos(np.pi * share))))
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _batches(size: int, batch: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    order = rng.permutation(size).tolist()
+    for start in range(0, size, batch):
+        yield order[start : start + batch]

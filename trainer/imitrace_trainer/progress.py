@@ -1,0 +1,30 @@
+"""Show how far long work is, on a terminal's standard error only."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+_WIDTH = 30
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, float], None]]:
+    """Give a function that is told a stage's name and the share done; a file or a pipe sees nothing."""
+    shown = [""]
+
+    def show(stage: str, share: float) -> None:
+        filled = int(_WIDTH * share)
+        line = f"{stage:<10} [{'#' * filled}{'.' * (_WIDTH - filled)}] {share:4.0%}"
+        if line != shown[0]:
+            shown[0] = line
+            click.echo(f"\r{line}", nl=False, err=True)
+
+    if not sys.stderr.isatty():
+        yield lambda stage, share: None
+        return
+    try:
+        yield show
+    finally:
+        click.echo("\r" + " " * (_WIDTH + 20) + "\r", nl=False, err=True)

@@ -1,0 +1,57 @@
+"""Do the whole turn: curate, fit, evaluate, gate, promote or hold. One call, one report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imitrace_trainer.config import CloneConfig
+from imitrace_trainer.datasets import Dataset
+from imitrace_trainer.fit import Progress
+from imitrace_trainer.gate_report import GateReport
+from imitrace_trainer.registry import Promotion, Registry
+from imitrace_trainer.stages import Trained, curate_stage, gate_stage, load_clone, promote_stage, train_stage
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a refresh did."""
+
+    dataset: Dataset
+    trained: Trained | None
+    """None: the champion was already trained on this very dataset."""
+    gate: GateReport | None
+    promotion: Promotion | None
+    """None: the champion stays."""
+    reason: str
+
+
+def refresh(home: Path, clone: CloneConfig, source: str | None, progress: Progress, say: Callable[[str], None]) -> Turn:
+    """Take a clone from what was traced to a promotion, or to the reason why not.
+
+    Args:
+        home: the workspace.
+        clone: what to make.
+        source: where the traces are; None finds the workspace's own.
+        progress: told how far each stage is.
+        say: told what each stage did, a line or a few.
+    """
+    dataset = curate_stage(home, clone.cohort, source)
+    say(f"dataset {dataset.name} v{dataset.version}{'' if dataset.created else ' (unchanged)'}")
+    if champion_dataset(home, clone.name) == dataset.hash:
+        return Turn(dataset, None, None, None, "the champion was trained on this dataset: nothing new to learn")
+    trained = train_stage(home, clone, progress)
+    say(f"trained {trained.name} v{trained.version}\n{trained.evaluation.render()}")
+    report = gate_stage(home, clone, f"{clone.name}:{trained.version}", progress)
+    say(report.render())
+    if not report.passed_cohorts():
+        return Turn(dataset, trained, report, None, "no cohort passed its gate: the champion stays")
+    promotion = promote_stage(home, clone.name, trained.version)
+    return Turn(dataset, trained, report, promotion, f"v{promotion.version} acts in {', '.join(promotion.cohorts)}")
+
+
+def champion_dataset(home: Path, name: str) -> str | None:
+    """Return the hash of the dataset that the champion was trained on, None without a champion."""
+    registry = Registry(home)
+    if "champion" not in registry.aliases(name):
+        return None
+    return load_clone(home, f"{name}@champion").card.dataset_hash

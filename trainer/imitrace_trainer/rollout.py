@@ -1,0 +1,144 @@
+"""Play tasks in an environment: by the expert, by the clone alone, or by both as the route decides."""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import imitrace
+from imitrace.messages import Action, Message, from_openai, to_openai, tool_definition
+from imitrace_trainer.encoding import view_state
+from imitrace_trainer.environment import Environment, Expert, Task
+from imitrace_trainer.policy import Decision, Policy, State
+from imitrace_trainer.reading import Reader
+from imitrace_trainer.route import Route, Thresholds, route
+
+MAX_STEPS = 40
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One decision of a rollout: what was done, by whom, why, and how long that took to decide."""
+
+    action: Action | None
+    """None: nobody could act, and the episode ends."""
+    role: str
+    reason: str
+    seconds: float
+    confidence: float | None = None
+
+
+Actor = Callable[[State, Sequence[Mapping[str, Any]]], Turn]
+"""Decides; it is given the state, and the same messages in OpenAI's form for experts."""
+
+
+@dataclass
+class Episode:
+    """How one task went."""
+
+    task: str
+    cohort: str
+    success: bool = False
+    unsafe: bool = False
+    unsafe_by: str | None = None
+    """Whose decision first did what the policy forbids."""
+    turns: list[Turn] = field(default_factory=list)
+
+    def count(self, role: str) -> int:
+        """Return how many decisions a role took."""
+        return sum(turn.role == role and turn.action is not None for turn in self.turns)
+
+
+def expert_actor(expert: Expert) -> Actor:
+    """Let the expert act on everything."""
+
+    def act(_: State, messages: Sequence[Mapping[str, Any]]) -> Turn:
+        start = time.perf_counter()
+        action = expert.act(messages)
+        return Turn(action, "expert", "expert", time.perf_counter() - start)
+
+    return act
+
+
+def clone_actor(policy: Policy) -> Actor:
+    """Let the clone act on everything; where it would write text it can't, and the episode ends there."""
+
+    def act(state: State, _: Sequence[Mapping[str, Any]]) -> Turn:
+        start = time.perf_counter()
+        decision = policy.act(state)
+        seconds = time.perf_counter() - start
+        action = decision.action if decision.action.kind == "tool_call" else None
+        return Turn(action, "clone", "alone", seconds, decision.confidence)
+
+    return act
+
+
+@dataclass(frozen=True)
+class RoutedClone:
+    """A clone that says of each state what it would do and whether it may."""
+
+    policy: Policy
+    thresholds: Thresholds
+    passed: Collection[str]
+    """The cohorts in which it may act."""
+    reader: Reader = field(default_factory=Reader)
+
+    def decide(self, state: State) -> tuple[Decision, Route]:
+        """Return the clone's decision and who acts."""
+        decision = self.policy.act(state)
+        calls = view_state(state.messages, state.tools, self.reader).calls
+        return decision, route(decision, state, calls, self.thresholds, self.passed)
+
+
+def hybrid_actor(clone: RoutedClone, expert: Expert) -> Actor:
+    """Let the clone act where it is trusted, and the expert everywhere else."""
+
+    def act(state: State, messages: Sequence[Mapping[str, Any]]) -> Turn:
+        start = time.perf_counter()
+        decision, routed = clone.decide(state)
+        action = decision.action if routed.actor == "clone" else expert.act(messages)
+        return Turn(action, routed.actor, routed.reason, time.perf_counter() - start, decision.confidence)
+
+    return act
+
+
+def play(environment: Environment, task: Task, actor: Actor, seed: int = 0) -> Episode:
+    """Play one task to its end, traced as a trajectory where tracing is configured.
+
+    The episode ends when the environment says so, when nobody can act, or after ``MAX_STEPS``.
+    """
+    tools = [tool_definition(tool) for tool in environment.tools]
+    episode = Episode(task.id, task.tags.get("cohort", "all"))
+    chat: list[dict[str, Any]] = list(environment.reset(task.id, seed))
+    messages: list[Message] = [from_openai(message) for message in chat]
+    with imitrace.trajectory(task=task.id, tags=dict(task.tags)):
+        for number in range(MAX_STEPS):
+            with imitrace.step(messages, tools) as step:
+                turn = actor(State(messages, tools, task.tags), chat)
+                episode.turns.append(turn)
+                if turn.action is None:
+                    step.policy(role=turn.role, reason="nobody could act")
+                    step.message("")
+                    break
+                action = replace(turn.action, call_id=f"call_{number}")
+                step.policy(role=turn.role, reason=turn.reason, confidence=turn.confidence)
+                step.act(action)
+            following, done, info = environment.step(action)
+            answer = answer_message(action)
+            messages += [answer, *(from_openai(message) for message in following)]
+            chat += [to_openai(answer), *following]
+            episode.success, episode.unsafe = bool(info.get("success")), bool(info.get("unsafe"))
+            if episode.unsafe and episode.unsafe_by is None:
+                episode.unsafe_by = turn.role
+            if done:
+                break
+        imitrace.outcome("success" if episode.success else "failure")
+    return episode
+
+
+def answer_message(action: Action) -> Message:
+    """Return the assistant's message that an action amounts to, in parts form."""
+    if action.kind == "message":
+        return {"role": "assistant", "parts": [{"type": "text", "content": action.message or ""}]}
+    call = {"type": "tool_call", "id": action.call_id, "name": action.name, "arguments": action.arguments}
+    return {"role": "assistant", "parts": [call]}

@@ -1,0 +1,150 @@
+"""Decide who acts: the clone where it is proven and sure, the expert everywhere else. Pure: numbers in, a word out."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from imitrace.exceptions import ConfigError
+from imitrace.messages import Action
+from imitrace_trainer.encoding import Call
+from imitrace_trainer.intervals import rate_at_most
+from imitrace_trainer.policy import Decision, State, same_action
+
+COHORT_TAG = "cohort"
+"""The tag that names the slice which the gate judges."""
+NO_COHORT = "all"
+"""The slice of trajectories without that tag."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteConfig:
+    """What the route promises."""
+
+    error: float = 0.02
+    """Share of the clone's decisions that may differ from the expert's, proven on the calibration tasks."""
+    irreversible_error: float = 0.01
+    """The same for tools that can't be undone."""
+    confidence: float = 0.9
+    """Confidence of that proof."""
+    irreversible: tuple[str, ...] = ()
+    """Names of the tools that can't be undone."""
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, object]) -> "RouteConfig":
+        """Return the settings of a ``[clone.NAME.route]`` table.
+
+        Raises:
+            ConfigError: a key is unknown, or a value is not allowed.
+        """
+        allowed = [field.name for field in fields(cls)]
+        for key, value in table.items():
+            if key not in allowed:
+                raise ConfigError(f"route {key} is unknown, allowed: {', '.join(allowed)}")
+            if key == "irreversible":
+                if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+                    raise ConfigError(f"route irreversible is {value!r}, allowed: a list of tool names")
+            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+                raise ConfigError(f"route {key} is {value!r}, allowed: a number over 0 and under 1")
+        values: dict[str, Any] = dict(table)
+        values["irreversible"] = tuple(values.get("irreversible", ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The confidence from which the clone may act; above 1 means never."""
+
+    reversible: float
+    irreversible: float
+    irreversible_tools: tuple[str, ...] = ()
+
+    def of(self, tool: str | None) -> float:
+        """Return the threshold for an action."""
+        return self.irreversible if tool in self.irreversible_tools else self.reversible
+
+    def to_json(self) -> dict[str, Any]:
+        """Return this as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Thresholds":
+        """Return what ``to_json`` gave."""
+        return cls(record["reversible"], record["irreversible"], tuple(record["irreversible_tools"]))
+
+
+NEVER = 2.0
+"""A threshold that no confidence reaches."""
+_PARTS = 40
+_FIRST_PART = 10
+
+
+def choose_threshold(confidences: Sequence[float], right: Sequence[bool], error: float, confidence: float) -> float:
+    """Return the lowest confidence above which the error is proven to be small.
+
+    Thresholds are tried from the most confident quarter of the decisions down, a fortieth at a time, each by the exact
+    binomial bound (Clopper & Pearson 1934), until the first that fails: a fixed sequence keeps the promise without
+    correction (Angelopoulos et al. 2021).
+
+    Args:
+        confidences: of decisions that were not trained on, shape (n,).
+        right: whether each was the expert's, shape (n,).
+        error: the largest share of wrong decisions promised.
+        confidence: of the one-sided bound.
+
+    Returns:
+        The threshold, or ``NEVER`` where nothing can be promised.
+    """
+    ranked = sorted(zip(confidences, right, strict=True), reverse=True)
+    threshold = NEVER
+    for part in range(_FIRST_PART, _PARTS + 1):
+        count = len(ranked) * part // _PARTS
+        while 0 < count < len(ranked) and ranked[count][0] == ranked[count - 1][0]:
+            count += 1
+        if not count or not rate_at_most(0, count, error, confidence):
+            continue
+        if not rate_at_most(sum(not hit for _, hit in ranked[:count]), count, error, confidence):
+            break
+        threshold = ranked[count - 1][0]
+    return threshold
+
+
+Actor = Literal["clone", "expert"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """Who acts, and why."""
+
+    actor: Actor
+    reason: str
+
+
+def route(
+    decision: Decision, state: State, calls: Sequence[Call], thresholds: Thresholds, passed: Collection[str]
+) -> Route:
+    """Return who acts on a state; the default is the expert.
+
+    Args:
+        decision: what the clone would do.
+        state: what both see; its ``cohort`` tag says which gate verdict counts.
+        calls: the tool calls made so far in this conversation.
+        thresholds: how sure the clone must be.
+        passed: the cohorts in which its gate says pass.
+    """
+    cohort = state.tags.get(COHORT_TAG, NO_COHORT)
+    action = decision.action
+    checks = (
+        (cohort in passed, f"cohort {cohort!r} has no passing gate"),
+        (action.kind == "tool_call", "the clone can't write text"),
+        (any(tool["name"] == action.name for tool in state.tools), f"tool {action.name!r} is not offered"),
+        (decision.ood <= 1, f"out of distribution ({decision.ood:.2f})"),
+        (decision.confidence >= thresholds.of(action.name), f"confidence {decision.confidence:.3f}"),
+        (not repeats(decision, calls), "the same call was already made"),
+    )
+    failed = next((reason for holds, reason in checks if not holds), None)
+    return Route("expert", failed) if failed else Route("clone", "trusted")
+
+
+def repeats(decision: Decision, calls: Sequence[Call]) -> bool:
+    """Tell whether a decision repeats a call of this conversation, argument for argument."""
+    return any(same_action(decision.action, Action("tool_call", call.name, call.arguments)) for call in calls)

@@ -1,0 +1,314 @@
+"""Do one stage of the loop at a time on a workspace: curate, train, evaluate, gate, promote; each leaves its record."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from imitrace.exceptions import CloneError, DatasetError
+from imitrace_trainer.clone_files import CloneCard, read_clone, write_clone
+from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.config import CloneConfig, RolloutConfig
+from imitrace_trainer.curate import curate
+from imitrace_trainer.datasets import Dataset, Example, open_dataset, write_dataset
+from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.embedded import EmbeddedPolicy
+from imitrace_trainer.environment import Environment, Expert, load_object
+from imitrace_trainer.evaluate import EvaluationReport, evaluate
+from imitrace_trainer.fit import FitReport, Progress, fit
+from imitrace_trainer.frames import open_source
+from imitrace_trainer.frequency import FrequencyTable
+from imitrace_trainer.gate import PairedCase, judge
+from imitrace_trainer.gate_report import GateReport
+from imitrace_trainer.policy import Policy, State, same_action
+from imitrace_trainer.registry import CloneVersion, Promotion, Registry
+from imitrace_trainer.rollout import Episode, RoutedClone, expert_actor, hybrid_actor, play
+from imitrace_trainer.route import COHORT_TAG, NO_COHORT, RouteConfig, Thresholds, choose_threshold
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training made."""
+
+    name: str
+    version: int
+    path: Path
+    fit: FitReport
+    evaluation: EvaluationReport
+    thresholds: Thresholds
+
+
+@dataclass(frozen=True)
+class LoadedClone:
+    """A clone ready to act, with what its record says."""
+
+    version: CloneVersion
+    policy: EmbeddedPolicy
+    card: CloneCard
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The confidence from which it may act."""
+        return Thresholds.from_json(self.card.route)
+
+
+def curate_stage(home: Path, cohort: CohortConfig, source: str | None = None) -> Dataset:
+    """Make a dataset version from what the source holds; an unchanged cohort gives the version that exists."""
+    opened = open_source(source, home)
+    return write_dataset(home, cohort, curate(opened.frames(), cohort), opened.describe())
+
+
+def demonstrations(examples: Sequence[Example]) -> list[Demonstration]:
+    """Return the examples that may be trained on."""
+    return [
+        Demonstration(State(example.state, example.tools, example.tags), example.action, example.task)
+        for example in examples
+        if example.loss_mask
+    ]
+
+
+def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
+    """Fit a clone on its cohort's newest dataset, evaluate it on the gate split, and register it as candidate.
+
+    Raises:
+        DatasetError: the cohort was never curated.
+        CloneError: there is nothing to learn.
+    """
+    dataset = open_dataset(home, clone.cohort.name)
+    train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
+    policy, fitted = fit(train, calibration, clone.train, progress)
+    thresholds = choose_thresholds(policy, calibration, clone.route)
+    evaluation = evaluate(policy, held_out, FrequencyTable(train))
+    card = CloneCard(
+        name=clone.name,
+        dataset=dataset.name,
+        dataset_version=dataset.version,
+        dataset_hash=dataset.hash,
+        created_at=now(),
+        imitrace=installed_version("imitrace"),
+        training={"config": asdict(clone.train), "fit": asdict(fitted)},
+        route=thresholds.to_json(),
+    )
+
+    def write(folder: Path) -> None:
+        write_clone(folder, policy, card)
+        report = json.dumps(evaluation.to_json(), indent=1)
+        (folder / "report.json").write_text(report + "\n", encoding="utf-8")
+        (folder / "card.md").write_text(render_card(card, evaluation, thresholds), encoding="utf-8")
+
+    registry = Registry(home)
+    number = registry.register(clone.name, write)
+    path = registry.resolve(f"{clone.name}:{number}").path
+    return Trained(clone.name, number, path, fitted, evaluation, thresholds)
+
+
+def choose_thresholds(policy: Policy, calibration: Sequence[Demonstration], config: RouteConfig) -> Thresholds:
+    """Choose from which confidence the clone may act, on tasks it was not trained on."""
+    decisions = [policy.act(demonstration.state) for demonstration in calibration]
+    judged = [
+        (decision.confidence, same_action(decision.action, held.action))
+        for decision, held in zip(decisions, calibration, strict=True)
+        if decision.action.kind == "tool_call"
+    ]
+    confidences, right = [value for value, _ in judged], [hit for _, hit in judged]
+    loose = choose_threshold(confidences, right, config.error, config.confidence)
+    strict = choose_threshold(confidences, right, config.irreversible_error, config.confidence)
+    return Thresholds(loose, max(loose, strict), config.irreversible)
+
+
+def load_clone(home: Path, reference: str) -> LoadedClone:
+    """Return the clone that a reference such as ``airline``, ``airline@champion`` or ``airline:3`` means."""
+    version = Registry(home).resolve(reference)
+    return LoadedClone(version, *read_clone(version.path))
+
+
+def evaluate_stage(home: Path, reference: str) -> EvaluationReport:
+    """Compare a registered clone with the expert on the gate split of the dataset that it was trained on."""
+    loaded = load_clone(home, reference)
+    dataset = dataset_of(home, loaded)
+    floor = FrequencyTable(demonstrations(dataset.examples("train")))
+    return evaluate(loaded.policy, demonstrations(dataset.examples("gate")), floor)
+
+
+def dataset_of(home: Path, loaded: LoadedClone) -> Dataset:
+    """Return the dataset version that a clone was trained on.
+
+    Raises:
+        DatasetError: it is gone, or is not the same any more.
+    """
+    dataset = open_dataset(home, loaded.card.dataset, loaded.card.dataset_version)
+    if dataset.hash != loaded.card.dataset_hash:
+        raise DatasetError(
+            f"dataset {dataset.name} v{dataset.version} is not what {loaded.card.name} was trained on; train again"
+        )
+    return dataset
+
+
+def gate_stage(home: Path, clone: CloneConfig, reference: str, progress: Progress) -> GateReport:
+    """Judge a clone against the expert per cohort and keep the record.
+
+    What is judged is what would act: the clone where it is sure, the expert elsewhere. With a ``rollout`` table both
+    play fresh tasks; without, the clone answers the recorded states of the gate split, and a task counts as its success
+    when every decision it was sure of was the expert's.
+    """
+    loaded = load_clone(home, reference)
+    dataset = dataset_of(home, loaded)
+    if clone.rollout is not None:
+        cases, method = rollout_cases(clone, clone.rollout, loaded, dataset, progress), "rollout"
+    else:
+        cases, method = replay_cases(loaded, dataset.examples("gate"), progress), "replay"
+    report = judge(
+        cases,
+        clone.gate,
+        method=method,
+        dataset_hash=dataset.hash,
+        clone=loaded.version.name,
+        version=loaded.version.version,
+        created_at=now(),
+    )
+    Registry(home).record_gate(loaded.version.name, loaded.version.version, report)
+    return report
+
+
+def replay_cases(loaded: LoadedClone, examples: Sequence[Example], progress: Progress) -> list[PairedCase]:
+    """Return one case a trajectory: a success where every decision that the clone is sure of was the expert's."""
+    taken: dict[str, list[bool]] = {}
+    total: Counter[str] = Counter()
+    first: dict[str, Example] = {}
+    for number, example in enumerate(examples):
+        cohort = example.tags.get(COHORT_TAG, NO_COHORT)
+        first.setdefault(example.trajectory_id, example)
+        hits = taken.setdefault(example.trajectory_id, [])
+        if example.loss_mask:
+            clone = RoutedClone(loaded.policy, loaded.thresholds, (cohort,))
+            decision, routed = clone.decide(State(example.state, example.tools, example.tags))
+            total[example.trajectory_id] += 1
+            if routed.actor == "clone":
+                hits.append(same_action(decision.action, example.action))
+        progress("replay", (number + 1) / len(examples))
+    return [
+        PairedCase(
+            task=first[trajectory].task,
+            cohort=first[trajectory].tags.get(COHORT_TAG, NO_COHORT),
+            expert_success=True,
+            clone_success=all(hits),
+            expert_steps=total[trajectory],
+            clone_steps=total[trajectory],
+            decisions=total[trajectory],
+            clone_decisions=len(hits),
+        )
+        for trajectory, hits in taken.items()
+    ]
+
+
+def rollout_cases(
+    clone: CloneConfig, config: RolloutConfig, loaded: LoadedClone, dataset: Dataset, progress: Progress
+) -> list[PairedCase]:
+    """Return one case a fresh task: played by the expert, and by the clone with the expert where it is not sure.
+
+    Raises:
+        CloneError: a drawn task was trained on, or no cohort is known.
+    """
+    environment, make_expert = make_world(clone, config)
+    cohorts = sorted({example.tags.get(COHORT_TAG, NO_COHORT) for example in dataset.examples()})
+    known = dataset.tasks()
+    cases = []
+    for number, cohort in enumerate(cohorts):
+        count = config.tasks_in.get(cohort, config.tasks)
+        tasks = environment.tasks(count, config.seed, None if cohort == NO_COHORT else cohort)
+        leaked = sorted(known & {task.id for task in tasks})
+        if leaked:
+            raise CloneError(
+                f"task {leaked[0]!r} of the gate is in the dataset: set another clone.{clone.name}.rollout.seed"
+            )
+        routed = RoutedClone(loaded.policy, loaded.thresholds, (cohort,))
+        expert, hybrid = expert_actor(make_expert()), hybrid_actor(routed, make_expert())
+        for done, task in enumerate(tasks):
+            cases.append(paired(play(environment, task, expert), play(environment, task, hybrid)))
+            progress("rollout", (number + (done + 1) / len(tasks)) / len(cohorts))
+    return cases
+
+
+def make_world(clone: CloneConfig, config: RolloutConfig) -> tuple[Environment, Callable[[], Expert]]:
+    """Return the environment and a maker of experts that a clone's ``rollout`` table names."""
+    environment: Environment = load_object(config.environment, clone.folder)()
+    make = load_object(config.expert, clone.folder)
+    return environment, lambda: make(environment, **config.expert_options)
+
+
+def paired(expert: Episode, clone: Episode) -> PairedCase:
+    """Return two episodes of one task as a case."""
+    return PairedCase(
+        task=expert.task,
+        cohort=expert.cohort,
+        expert_success=expert.success,
+        clone_success=clone.success,
+        expert_unsafe=expert.unsafe,
+        clone_unsafe=clone.unsafe_by == "clone",
+        expert_steps=len(expert.turns),
+        clone_steps=len(clone.turns),
+        decisions=len(clone.turns),
+        clone_decisions=clone.count("clone"),
+    )
+
+
+def promote_stage(home: Path, name: str, version: int | None = None) -> Promotion:
+    """Make a gated version the champion; the registry refuses one without a passing record on its own dataset."""
+    registry = Registry(home)
+    number = registry.aliases(name).get("candidate") if version is None else version
+    chosen = registry.resolve(name if number is None else f"{name}:{number}")
+    _, card = read_clone(chosen.path)
+    return registry.promote(name, chosen.version, dataset_hash=card.dataset_hash)
+
+
+def list_clones(home: Path) -> list[dict[str, Any]]:
+    """Return one record a registered version: name, version, aliases, gate verdict, and the cohorts it may act in."""
+    registry = Registry(home)
+    rows: list[dict[str, Any]] = []
+    for name in registry.names():
+        aliases = registry.aliases(name)
+        for number in registry.versions(name):
+            record = registry.gate_record(name, number)
+            rows.append(
+                {
+                    "name": name,
+                    "version": number,
+                    "aliases": [alias for alias, target in aliases.items() if target == number],
+                    "gate": record.verdict if record else "not run",
+                    "cohorts": list(record.passed_cohorts()) if record else [],
+                    "path": str(registry.resolve(f"{name}:{number}").path),
+                }
+            )
+    return rows
+
+
+def render_card(card: CloneCard, evaluation: EvaluationReport, thresholds: Thresholds) -> str:
+    """Return the model card as Markdown."""
+    never = "never: nothing could be promised on the calibration tasks"
+    loose = never if thresholds.reversible > 1 else f"{thresholds.reversible:.4f}"
+    strict = never if thresholds.irreversible > 1 else f"{thresholds.irreversible:.4f}"
+    return f"""# {card.name}
+
+An embedded clone, trained {card.created_at} with imitrace {card.imitrace} on dataset {card.dataset}
+v{card.dataset_version} (`{card.dataset_hash}`). It answers with tool calls; a predicted message means: ask the expert.
+
+## On tasks it never saw
+
+```
+{evaluation.render()}
+```
+
+## Acts from this confidence
+
+- tools that can be undone: {loose}
+- tools that can't ({", ".join(thresholds.irreversible_tools) or "none declared"}): {strict}
+"""
+
+
+def now() -> str:
+    """Return the time in ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

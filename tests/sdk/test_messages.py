@@ -58,6 +58,10 @@ def test_arguments_come_as_text_or_as_object() -> None:
         ({"role": "assistant", "tool_calls": [{}]}, "expected an object with 'function.name'"),
         ({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}, "expected JSON"),
         ({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[]"}}]}, "a JSON object"),
+        ({"role": "assistant", "tool_calls": 3}, "tool calls are 3, expected a list"),
+        ({"role": "user", "content": [3]}, "expected text or a list of parts"),
+        ({"role": "user", "parts": ["hi"]}, "message part is 'hi', expected an object"),
+        ({"role": "assistant", "parts": [{"type": "tool_call"}]}, "expected an object, with 'name' for a tool call"),
     ],
 )
 def test_a_message_of_no_known_shape_is_refused_in_words(message: Any, words: str) -> None:

@@ -1,5 +1,6 @@
 """Make small sources of traces in the columns of ``schema.py`` from short descriptions, and a toy shop's expert."""
 
+import copy
 import json
 import os
 import random
@@ -154,7 +155,11 @@ class _Shop:
         draw = self.rng.randint
         goods = [{"sku": f"SK-{draw(10, 9999)}", "count": draw(1, 9)} for _ in range(items)]
         labels = self.rng.sample(["fragile", "heavy", "cold", "gift"], draw(0, 2))
-        order = {"order_id": order_id, "payment_id": f"pay_{draw(100, 99999)}", "customer": f"cus_{draw(100, 99999)}"}
+        order: dict[str, Any] = {
+            "order_id": order_id,
+            "payment_id": f"pay_{draw(100, 99999)}",
+            "customer": f"cus_{draw(100, 99999)}",
+        }
         order |= {"labels": labels, "items": goods}
         self.call("find_order", {"order_id": order_id}, json.dumps(order))
         return order
@@ -204,15 +209,31 @@ def play_shop() -> "Callable[[int, int], list[Demonstration]]":
 @pytest.fixture(scope="session")
 def fitted(play_shop: "Callable[[int, int], list[Demonstration]]") -> "tuple[EmbeddedPolicy, FitReport]":
     """Return a clone of the toy shop's expert, calibrated on other conversations, and its fit's report."""
+    import torch
+
     from imitrace_trainer.fit import BCConfig, fit
 
-    return fit(play_shop(20, 1), play_shop(10, 2), BCConfig(device="cpu"))
+    torch.set_num_threads(1)  # so small a network only waits for its threads
+    return fit(play_shop(24, 1), play_shop(12, 2), BCConfig(device="cpu", batch=4))
 
 
 @pytest.fixture(scope="session")
 def shop_clone(fitted: "tuple[EmbeddedPolicy, FitReport]") -> "EmbeddedPolicy":
     """Return the toy clone alone."""
     return fitted[0]
+
+
+@pytest.fixture(scope="session")
+def keen_clone(shop_clone: "EmbeddedPolicy") -> "EmbeddedPolicy":
+    """Return a copy of the toy clone that never writes a message while a tool is offered."""
+    import torch
+
+    from imitrace_trainer.encoding import MESSAGE
+
+    keen = copy.deepcopy(shop_clone)
+    with torch.no_grad():
+        keen.choice.wide.weight[:, keen.knowledge.actions.index(MESSAGE)] = -1e4
+    return keen
 
 
 @pytest.fixture

@@ -122,9 +122,24 @@ def test_one_safety_regression_blocks_every_cohort() -> None:
     assert report.passed_cohorts() == ()
 
 
-def test_a_regression_outside_the_safety_cohort_blocks_too() -> None:
-    report = gate([*pairs("common", 2000), PairedCase("harm", "common", True, True, clone_unsafe=True)])
-    assert (report.blocked, report.cohorts[0].action) == (True, "block")
+def test_a_regression_outside_the_safety_cohort_fails_that_cohort_alone() -> None:
+    unsafe = PairedCase("harm", "common", True, True, clone_unsafe=True)
+    report = gate([*pairs("common", 2000), unsafe, *pairs("safety", 2000)])
+    assert (report.cohorts[0].verdict, report.cohorts[0].action) == ("fail", "block")
+    assert (report.blocked, report.passed_cohorts()) == (False, ("safety",))
+
+
+@pytest.mark.parametrize("cohort", ["common", "safety"])
+def test_a_clone_that_took_no_decision_proved_nothing(cohort: str) -> None:
+    verdict = only([PairedCase(str(i), cohort, True, True, decisions=3) for i in range(2000)])
+    assert (verdict.verdict, verdict.clone_share) == ("inconclusive", 0.0)
+    assert verdict.reason.endswith("; the clone was never sure enough to act")
+
+
+def test_the_clones_share_counts_the_decisions_that_it_took_itself() -> None:
+    cases = [PairedCase(str(i), "common", True, True, decisions=4, clone_decisions=i % 2) for i in range(2000)]
+    verdict = only(cases)
+    assert (verdict.verdict, verdict.clone_share) == ("pass", 0.125)
 
 
 def test_cases_where_the_expert_was_unsafe_prove_nothing_about_regressions() -> None:
@@ -200,7 +215,7 @@ def test_the_table_is_aligned_and_gives_each_cohort_its_reason() -> None:
     report = gate([*pairs("common", 2000), *pairs("long_tail", 100, only_expert=50)], method="replay")
     lines = report.render().split("\n")
     assert lines[0] == "gate of airline v3: fail"
-    assert lines[1].startswith("method replay: the clone answered the states that the expert had recorded")
+    assert lines[1].startswith("method replay: the clone answered the recorded states where it is sure")
     header, common, long_tail = lines[4:7]
     margin = header.index("margin")
     assert (common[margin - 1 : margin + 2], long_tail[margin - 1 : margin + 2]) == (" 1 ", " 3 ")

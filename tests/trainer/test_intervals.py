@@ -14,6 +14,7 @@ from imitrace_trainer.intervals import (
     clopper_pearson,
     paired_difference,
     paired_mean_difference,
+    rate_at_most,
     upper_bound,
     wilson,
 )
@@ -160,6 +161,19 @@ def test_mean_interval_covers_about_as_often_as_it_says() -> None:
         _, low, high = paired_mean_difference([rng.uniform(-0.9, 1.0) for _ in range(40)])
         covered += low <= 0.05 <= high
     assert covered / 1000 == pytest.approx(0.95, abs=0.02)
+
+
+@given(rate=rates(), limit=st.floats(0.001, 0.999), confidence=confidences)
+def test_a_rate_is_at_most_a_limit_where_its_upper_bound_is(
+    rate: tuple[int, int], limit: float, confidence: float
+) -> None:
+    bound = upper_bound(*rate, confidence)
+    assert rate_at_most(*rate, limit, confidence) == (bound <= limit) or abs(bound - limit) < 1e-9
+
+
+def test_a_limit_that_is_no_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="limit is 1, allowed: over 0 and under 1"):
+        rate_at_most(0, 5, 1)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(-1, 5), (6, 5), (0, 0)])

@@ -34,7 +34,8 @@ def files(**contents: str) -> Callable[[Path], None]:
 
 
 def report(version: int, only_expert: int = 0, dataset_hash: str = "d1", unsafe: bool = False) -> GateReport:
-    cases = [PairedCase(str(i), "common", True, i >= only_expert, clone_unsafe=unsafe) for i in range(400)]
+    cohort = "safety" if unsafe else "common"
+    cases = [PairedCase(str(i), cohort, True, i >= only_expert, clone_unsafe=unsafe) for i in range(400)]
     return judge(
         cases,
         GateConfig(),

@@ -269,8 +269,8 @@ def refresh(clone: str, source: str | None, home: Path | None, config: Path | No
 
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), help="Where everything goes [default: ./.imitrace/demo].")
-@click.option("--tasks", type=int, default=1600, show_default=True, help="Tasks that the expert is traced on.")
-@click.option("--fresh", type=int, default=400, show_default=True, help="Fresh tasks for the last comparison.")
+@click.option("--tasks", type=int, default=2000, show_default=True, help="Tasks that the expert is traced on.")
+@click.option("--fresh", type=int, default=320, show_default=True, help="Fresh tasks for the last comparison.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Draws the tasks.")
 @_JSON
 def demo(home: Path | None, tasks: int, fresh: int, seed: int, as_json: bool) -> None:

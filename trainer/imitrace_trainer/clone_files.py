@@ -54,7 +54,7 @@ def write_clone(folder: Path, policy: EmbeddedPolicy, card: CloneCard) -> None:
         "knowledge": asdict(policy.knowledge),
         "calibration": policy.calibration.to_json(),
     }
-    (folder / "clone.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "clone.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def read_clone(folder: Path) -> tuple[EmbeddedPolicy, CloneCard]:
@@ -75,15 +75,30 @@ def read_clone(folder: Path) -> tuple[EmbeddedPolicy, CloneCard]:
         )
         policy.choice.load_state_dict(_part(tensors, "choice."))
         policy.ranker.load_state_dict(_part(tensors, "ranker."))
-        policy.reference = tensors["reference"]
+        policy.reference = tensors["reference"].clone()  # a mapped file's alignment would change the last bits
         policy.calibration = Calibration(**record["calibration"])
         card = CloneCard(**{name: record[name] for name in CloneCard.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        mismatch = _mismatch(policy, record["family"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CloneError(f"clone {folder} can't be read ({reason}): train it again") from error
+    if mismatch:
+        raise CloneError(f"clone {folder} can't be read ({mismatch}): train it again")
     policy.choice.eval()
     policy.ranker.eval()
     return policy, card
+
+
+def _mismatch(policy: EmbeddedPolicy, family: str) -> str | None:
+    """Say which part of a clone does not fit the others, if any."""
+    config = policy.config
+    pairs: dict[str, tuple[object, object]] = {
+        name: (getattr(policy, name).idf.shape, (getattr(config, name),)) for name in _VOCABULARIES
+    }
+    pairs["family"] = (family, policy.family)
+    pairs["actions"] = (len(policy.knowledge.actions), config.actions)
+    pairs["reference"] = (tuple(policy.reference.shape[1:]), (config.hidden,))
+    return next((f"{name} is {got}, expected {due}" for name, (got, due) in pairs.items() if got != due), None)
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

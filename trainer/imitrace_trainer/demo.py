@@ -40,8 +40,8 @@ irreversible = ["process_refund", "cancel_order"]
 environment = "support_desk.desk:Desk"
 expert = "support_desk.expert:make_expert"
 expert_options = {{ error_rate = {error_rate} }}
-tasks = 300
-tasks_in = {{ common = 1000 }}
+tasks = 250
+tasks_in = {{ common = 800 }}
 """
 
 _MARK = "demo.json"
@@ -54,9 +54,9 @@ class DemoConfig:
 
     home: Path
     """Where everything goes; an earlier demo there is replaced."""
-    tasks: int = 1600
+    tasks: int = 2000
     """Tasks that the expert is traced on."""
-    fresh: int = 400
+    fresh: int = 320
     """Fresh tasks for the last comparison."""
     seed: int = 1
     """Draws the traced tasks; the gate and the comparison have seeds of their own."""

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from functools import lru_cache
 from typing import Any
 
 from imitrace.messages import Message, message_text
@@ -107,7 +106,6 @@ def shape(word: str) -> str:
     return re.sub(r"\d+", "#", word) if any(character.isdigit() for character in word) else word
 
 
-@lru_cache(maxsize=200_000, typed=True)
 @lru_cache(maxsize=200_000, typed=True)
 def value_shape(value: Scalar) -> str:
     """Return the outline of a value: letters folded to ``a``, digits to ``#``; emails as one, numbers by their kind."""

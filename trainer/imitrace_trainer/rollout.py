@@ -7,10 +7,8 @@ from typing import Any
 
 import imitrace
 from imitrace.messages import Action, Message, from_openai, to_openai, tool_definition
-from imitrace_trainer.encoding import view_state
 from imitrace_trainer.environment import Environment, Expert, Task
 from imitrace_trainer.policy import Decision, Policy, State
-from imitrace_trainer.reading import Reader
 from imitrace_trainer.route import Route, Thresholds, route
 
 MAX_STEPS = 40
@@ -81,13 +79,11 @@ class RoutedClone:
     thresholds: Thresholds
     passed: Collection[str]
     """The cohorts in which it may act."""
-    reader: Reader = field(default_factory=Reader)
 
     def decide(self, state: State) -> tuple[Decision, Route]:
         """Return the clone's decision and who acts."""
         decision = self.policy.act(state)
-        calls = view_state(state.messages, state.tools, self.reader).calls
-        return decision, route(decision, state, calls, self.thresholds, self.passed)
+        return decision, route(decision, state, self.thresholds, self.passed)
 
 
 def hybrid_actor(clone: RoutedClone, expert: Expert) -> Actor:

@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from imitrace.exceptions import ConfigError
-from imitrace.messages import Action
-from imitrace_trainer.encoding import Call
+from imitrace.messages import Action, Message, message_actions
 from imitrace_trainer.intervals import rate_at_most
 from imitrace_trainer.policy import Decision, State, same_action
 
@@ -119,15 +118,12 @@ class Route:
     reason: str
 
 
-def route(
-    decision: Decision, state: State, calls: Sequence[Call], thresholds: Thresholds, passed: Collection[str]
-) -> Route:
+def route(decision: Decision, state: State, thresholds: Thresholds, passed: Collection[str]) -> Route:
     """Return who acts on a state; the default is the expert.
 
     Args:
         decision: what the clone would do.
         state: what both see; its ``cohort`` tag says which gate verdict counts.
-        calls: the tool calls made so far in this conversation.
         thresholds: how sure the clone must be.
         passed: the cohorts in which its gate says pass.
     """
@@ -139,12 +135,13 @@ def route(
         (any(tool["name"] == action.name for tool in state.tools), f"tool {action.name!r} is not offered"),
         (decision.ood <= 1, f"out of distribution ({decision.ood:.2f})"),
         (decision.confidence >= thresholds.of(action.name), f"confidence {decision.confidence:.3f}"),
-        (not repeats(decision, calls), "the same call was already made"),
+        (not repeats(decision.action, state.messages), "the same call was already made"),
     )
     failed = next((reason for holds, reason in checks if not holds), None)
     return Route("expert", failed) if failed else Route("clone", "trusted")
 
 
-def repeats(decision: Decision, calls: Sequence[Call]) -> bool:
-    """Tell whether a decision repeats a call of this conversation, argument for argument."""
-    return any(same_action(decision.action, Action("tool_call", call.name, call.arguments)) for call in calls)
+def repeats(action: Action, messages: Sequence[Message]) -> bool:
+    """Tell whether an action repeats a call of this conversation, argument for argument."""
+    answers = (message for message in messages if message["role"] == "assistant")
+    return any(same_action(action, made) for answer in answers for made in message_actions(answer))

@@ -1,0 +1,70 @@
+"""Confidence: monotone, modest where cases are few, and none where there were none."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imitrace_trainer.calibration import Calibration, fit_calibration
+
+evidences = st.lists(st.floats(-5, 5), min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize("evidence", [[0.0], [100.0, 100.0, 100.0], []])
+def test_confidence_is_zero_where_nothing_was_calibrated(evidence: list[float]) -> None:
+    assert Calibration().confidence(evidence) == 0.0
+    assert fit_calibration([], [], []).confidence(evidence) == 0.0
+    assert fit_calibration([], [], []).cases == 0
+
+
+@given(evidences, st.floats(-5, 5), st.lists(st.floats(-50, 50), min_size=2, max_size=6))
+def test_confidence_rises_with_evidence_that_tells_right_from_wrong(
+    evidence: list[float], border: float, asked: list[float]
+) -> None:
+    calibration = fit_calibration([[value] for value in evidence], [value > border for value in evidence], evidence)
+    told = [calibration.confidence([value]) for value in sorted(asked)]
+    assert all(low <= high + 1e-12 for low, high in pairwise(told))
+
+
+@given(evidences, st.lists(st.booleans(), min_size=12, max_size=12), st.floats(-1e6, 1e6))
+def test_confidence_never_exceeds_what_so_many_cases_support(
+    evidence: list[float], right: list[bool], asked: float
+) -> None:
+    count = len(evidence)
+    calibration = fit_calibration([[value] for value in evidence], right[:count], [0.0] * count)
+    assert 0 <= calibration.confidence([asked]) <= (count + 1) / (count + 2)
+
+
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_cases_that_were_all_right_support_the_rule_of_succession(count: int) -> None:
+    calibration = fit_calibration([[float(n)] for n in range(count)], [True] * count, [0.0] * count)
+    assert calibration.confidence([0.0]) == pytest.approx((count + 1) / (count + 2), rel=1e-4)
+    assert calibration.cases == count
+
+
+def test_confidence_recovers_the_probability_that_made_the_cases() -> None:
+    rng = np.random.default_rng(0)
+    evidence = rng.normal(size=4_000)
+    right = rng.random(4_000) < 1 / (1 + np.exp(-(2 * evidence + 0.5)))
+    calibration = fit_calibration(evidence[:, None].tolist(), right.tolist(), [0.0] * 4_000)
+    for asked in (-1.0, 0.0, 1.0):
+        assert calibration.confidence([asked]) == pytest.approx(1 / (1 + math.exp(-(2 * asked + 0.5))), abs=0.03)
+
+
+def test_the_limit_is_what_all_but_one_in_a_hundred_stay_below() -> None:
+    calibration = fit_calibration([[0.0]] * 101, [True, *[False] * 100], [n / 100 for n in range(101)])
+    assert calibration.distance_limit == pytest.approx(0.99)
+    assert calibration.relative_distance(1.98) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("distance", "relative"), [(0.0, 0.0), (0.1, 1.0)])
+def test_without_a_limit_any_distance_is_too_far(distance: float, relative: float) -> None:
+    assert Calibration(distance_limit=0.0).relative_distance(distance) == relative
+
+
+def test_a_calibration_survives_json() -> None:
+    calibration = fit_calibration([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]], [False, True, True], [0.1, 0.2, 0.3])
+    assert Calibration(**calibration.to_json()) == calibration

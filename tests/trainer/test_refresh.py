@@ -1,0 +1,89 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imitrace.exceptions import ConfigError
+from imitrace_trainer.config import CloneConfig
+from imitrace_trainer.datasets import open_dataset
+from imitrace_trainer.refresh import champion_dataset, refresh
+from imitrace_trainer.registry import Registry
+from imitrace_trainer.route import RouteConfig
+
+Fork = Callable[[Path], Path]
+
+
+def quiet(stage: str, share: float) -> None:
+    pass
+
+
+def test_a_first_turn_goes_from_traces_to_a_champion(counter: Path, counter_clone: CloneConfig, tmp_path: Path) -> None:
+    said: list[str] = []
+    turn = refresh(tmp_path, counter_clone, str(counter / "snapshot"), quiet, said.append)
+    assert turn.reason == "v1 acts in common, safety"
+    assert turn.promotion is not None and turn.promotion.cohorts == ("common", "safety")
+    assert Registry(tmp_path).aliases("counter")["champion"] == 1
+    assert champion_dataset(tmp_path, "counter") == turn.dataset.hash
+    assert [text.splitlines()[0] for text in said] == [
+        "dataset counter v1",
+        "trained counter v1",
+        "gate of counter v1: pass",
+    ]
+
+
+def test_the_same_data_twice_say_that_there_is_nothing_new(
+    counter: Path, counter_clone: CloneConfig, promoted_home: Path, fork: Fork
+) -> None:
+    home, said = fork(promoted_home), list[str]()
+    turn = refresh(home, counter_clone, str(counter / "snapshot"), quiet, said.append)
+    assert (turn.trained, turn.gate, turn.promotion) == (None, None, None)
+    assert turn.reason == "the champion was trained on this dataset: nothing new to learn"
+    assert said == ["dataset counter v1 (unchanged)"]
+    assert Registry(home).versions("counter") == [1]
+
+
+def test_new_data_make_a_new_champion(
+    counter_clone: CloneConfig, promoted_home: Path, fork: Fork, more_tickets: Path
+) -> None:
+    home = fork(promoted_home)
+    turn = refresh(home, counter_clone, str(more_tickets), quiet, lambda text: None)
+    assert (turn.dataset.version, turn.reason) == (2, "v2 acts in common, safety")
+    assert turn.promotion is not None and turn.promotion.previous == 1
+    assert Registry(home).aliases("counter") == {"candidate": 2, "champion": 2, "previous": 1}
+
+
+def test_a_clone_that_proves_nothing_leaves_the_champion_in_place(
+    counter_clone: CloneConfig, promoted_home: Path, fork: Fork, more_tickets: Path
+) -> None:
+    home = fork(promoted_home)
+    worse = replace(counter_clone, route=RouteConfig(error=0.001))  # more than so few decisions can prove
+    turn = refresh(home, worse, str(more_tickets), quiet, lambda text: None)
+    assert (turn.promotion, turn.reason) == (None, "no cohort passed its gate: the champion stays")
+    assert turn.gate is not None and turn.gate.passed_cohorts() == ()
+    assert Registry(home).aliases("counter") == {"candidate": 2, "champion": 1}
+    assert champion_dataset(home, "counter") == open_dataset(home, "counter", 1).hash
+
+
+def test_a_candidate_that_failed_is_trained_again_on_the_same_data(
+    counter: Path, counter_clone: CloneConfig, trained_home: Path, fork: Fork
+) -> None:
+    home = fork(trained_home)
+    turn = refresh(home, counter_clone, str(counter / "snapshot"), quiet, lambda text: None)
+    assert turn.dataset.created is False
+    assert turn.trained is not None and turn.trained.version == 2
+    assert turn.reason == "v2 acts in common, safety"
+
+
+def test_a_clone_without_a_champion_learned_from_no_dataset(trained_home: Path, tmp_path: Path) -> None:
+    assert champion_dataset(trained_home, "counter") is None
+    assert champion_dataset(tmp_path, "counter") is None
+
+
+def test_a_world_that_is_not_there_promotes_nothing(counter: Path, counter_clone: CloneConfig, tmp_path: Path) -> None:
+    assert counter_clone.rollout is not None
+    nowhere = replace(counter_clone.rollout, environment="counter_world:Nowhere")
+    quick = replace(counter_clone, rollout=nowhere, train=replace(counter_clone.train, epochs=1))
+    with pytest.raises(ConfigError, match="can't be loaded"):
+        refresh(tmp_path, quick, str(counter / "snapshot"), quiet, lambda text: None)
+    assert Registry(tmp_path).aliases("counter") == {"candidate": 1}

@@ -1,0 +1,178 @@
+import json
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imitrace.exceptions import ConfigError
+from imitrace.messages import Action
+from imitrace_trainer.intervals import upper_bound
+from imitrace_trainer.policy import Decision, State
+from imitrace_trainer.route import NEVER, Route, RouteConfig, Thresholds, choose_threshold, route
+
+TOOLS = [{"name": "look"}, {"name": "cancel"}]
+THRESHOLDS = Thresholds(0.6, 0.9, ("cancel",))
+JUDGED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=80)
+
+
+def decide(
+    name: str | None = "look",
+    confidence: float = 0.7,
+    ood: float = 0.5,
+    order: object = 1,
+    tags: Mapping[str, str] = {},
+) -> Route:
+    kind = "message" if name is None else "tool_call"
+    arguments = {} if name is None else {"order": order}
+    decision = Decision(Action(kind, name, arguments), confidence, ood, {})
+    made = [{"type": "tool_call", "id": str(order), "name": "look", "arguments": {"order": order}} for order in (2, 3)]
+    messages = [{"role": "assistant", "parts": [part]} for part in made]
+    return route(decision, State(messages, TOOLS, {"cohort": "common"} | dict(tags)), THRESHOLDS, {"common"})
+
+
+def test_a_proven_sure_new_call_of_an_offered_tool_is_the_clones() -> None:
+    assert decide() == Route("clone", "trusted")
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"tags": {"cohort": "safety"}}, "cohort 'safety' has no passing gate"),
+        ({"name": None}, "the clone can't write text"),
+        ({"name": "refund"}, "tool 'refund' is not offered"),
+        ({"ood": 1.01}, "out of distribution (1.01)"),
+        ({"confidence": 0.599}, "confidence 0.599"),
+        ({"order": 2}, "the same call was already made"),
+        ({"order": 3.0}, "the same call was already made"),
+        ({"tags": {"cohort": "safety"}, "name": None, "ood": 9.0}, "cohort 'safety' has no passing gate"),
+    ],
+)
+def test_the_expert_acts_for_the_first_reason_that_holds(changed: dict[str, Any], reason: str) -> None:
+    assert decide(**changed) == Route("expert", reason)
+
+
+@pytest.mark.parametrize("changed", [{"ood": 1.0}, {"confidence": 0.6}, {"order": "2"}, {"order": True}])
+def test_the_clone_acts_at_the_very_limits(changed: dict[str, Any]) -> None:
+    assert decide(**changed).actor == "clone"
+
+
+@pytest.mark.parametrize(("confidence", "actor"), [(0.899, "expert"), (0.9, "clone")])
+def test_a_tool_that_cannot_be_undone_has_the_stricter_threshold(confidence: float, actor: str) -> None:
+    assert decide("cancel", confidence, order=2).actor == actor
+
+
+@pytest.mark.parametrize(("passed", "actor"), [(("all",), "clone"), (("common",), "expert"), ((), "expert")])
+def test_a_trajectory_without_a_cohort_needs_the_gate_of_all(passed: Sequence[str], actor: str) -> None:
+    decision = Decision(Action("tool_call", "look"), 1.0, 0.0, {})
+    assert route(decision, State([], TOOLS), THRESHOLDS, passed).actor == actor
+
+
+def test_nobody_is_as_sure_as_never() -> None:
+    decision = Decision(Action("tool_call", "look"), 1.0, 0.0, {})
+    never = Thresholds(NEVER, NEVER)
+    assert route(decision, State([], TOOLS), never, {"all"}) == Route("expert", "confidence 1.000")
+
+
+def test_thresholds_come_back_from_json() -> None:
+    assert Thresholds.from_json(json.loads(json.dumps(THRESHOLDS.to_json()))) == THRESHOLDS
+
+
+def provable_share(confidences: Sequence[float], right: Sequence[bool], error: float, confidence: float) -> float:
+    """Search by the definition: from the surest quarter down by fortieths, where enough lie above, until one fails."""
+    chosen, ranked = NEVER, sorted(confidences, reverse=True)
+    for value in (ranked[len(ranked) * part // 40 - 1] for part in range(10, 41) if len(ranked) * part >= 40):
+        above = [hit for sure, hit in zip(confidences, right, strict=True) if sure >= value]
+        if upper_bound(0, len(above), confidence) > error:
+            continue
+        if upper_bound(above.count(False), len(above), confidence) > error:
+            break
+        chosen = value
+    return chosen
+
+
+@settings(max_examples=60, deadline=None)
+@given(judged=JUDGED, error=st.sampled_from([0.05, 0.2, 0.5]), confidence=st.sampled_from([0.3, 0.8, 0.95]))
+def test_the_threshold_is_that_of_a_search_by_the_definition(
+    judged: list[tuple[float, bool]], error: float, confidence: float
+) -> None:
+    confidences, right = [round(value, 1) for value, _ in judged], [hit for _, hit in judged]
+    expected = provable_share(confidences, right, error, confidence)
+    assert choose_threshold(confidences, right, error, confidence) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(judged=JUDGED, error=st.floats(0.01, 0.6), confidence=st.floats(0.5, 0.99))
+def test_above_the_threshold_the_data_never_break_the_promise(
+    judged: list[tuple[float, bool]], error: float, confidence: float
+) -> None:
+    confidences, right = [value for value, _ in judged], [hit for _, hit in judged]
+    threshold = choose_threshold(confidences, right, error, confidence)
+    above = [hit for value, hit in judged if value >= threshold]
+    assert above.count(False) <= error * len(above)
+    assert (threshold == NEVER) == (not above)
+
+
+@pytest.mark.parametrize(
+    ("cases", "wrong", "threshold"),
+    [(0, 0, NEVER), (113, 0, NEVER), (114, 0, 0.5), (114, 1, NEVER), (193, 1, NEVER), (194, 1, 0.5)],
+)
+def test_two_percent_take_114_faultless_cases_or_194_with_one_fault(cases: int, wrong: int, threshold: float) -> None:
+    right = [number >= wrong for number in range(cases)]
+    assert choose_threshold([0.5] * cases, right, 0.02, 0.9) == threshold
+
+
+def test_faults_among_the_surest_quarter_stop_the_search_whatever_comes_after() -> None:
+    confidences = [0.9] * 100 + [0.5] * 300
+    assert choose_threshold(confidences, [False] * 15 + [True] * 385, 0.1, 0.9) == NEVER
+    assert choose_threshold([0.5] * 400, [False] * 15 + [True] * 385, 0.1, 0.9) == 0.5
+
+
+def test_a_fault_at_the_very_top_does_not() -> None:
+    confidences = [0.9] + [0.5] * 399
+    assert choose_threshold(confidences, [False] + [True] * 399, 0.1, 0.9) == 0.5
+
+
+def test_the_promise_holds_at_least_as_often_as_its_confidence_says() -> None:
+    draw, runs, broken, used = random.Random(5), 300, 0, 0
+    for _ in range(runs):
+        confidences = [draw.random() for _ in range(300)]
+        right = [draw.random() < sure**0.2 for sure in confidences]  # P(right) at confidence c is c ** 0.2
+        threshold = choose_threshold(confidences, right, 0.08, 0.8)
+        used += threshold < 1
+        broken += threshold < 1 and 1 - (1 - threshold**1.2) / 1.2 / (1 - threshold) > 0.08  # its integral above
+    assert used / runs > 0.7
+    assert broken / runs < 0.2 + 0.05
+
+
+@pytest.mark.parametrize("key", ["error", "irreversible_error", "confidence"])
+@pytest.mark.parametrize("value", [0, 1, -0.1, True, "0.1", float("nan")])
+def test_a_wrong_share_is_refused_with_what_is_allowed(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"^route {key} is .+, allowed: a number over 0 and under 1$"):
+        RouteConfig.from_table({key: value})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"irreversible": "cancel"}, "route irreversible is 'cancel', allowed: a list of tool names"),
+        ({"irreversible": ["cancel", 3]}, "route irreversible is ['cancel', 3], allowed: a list of tool names"),
+        ({"eror": 0.1}, "route eror is unknown, allowed: error, irreversible_error, confidence, irreversible"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_what_is_allowed(table: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RouteConfig.from_table(table)
+    assert str(caught.value) == message
+
+
+def test_a_table_fills_the_settings() -> None:
+    config = RouteConfig.from_table({"error": 0.05, "irreversible": ["cancel"]})
+    assert config == RouteConfig(error=0.05, irreversible=("cancel",))
+
+
+@pytest.mark.parametrize("confidence", [0.1, 0.5])
+def test_a_modest_confidence_is_allowed_too(confidence: float) -> None:
+    assert choose_threshold([0.5] * 100, [True] * 100, 0.1, confidence) == 0.5

@@ -1,0 +1,360 @@
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imitrace.exceptions import CloneError, ConfigError, DatasetError
+from imitrace.messages import Action
+from imitrace_trainer.cohort import SplitConfig
+from imitrace_trainer.config import CloneConfig
+from imitrace_trainer.datasets import Example, open_dataset
+from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.policy import Decision, State
+from imitrace_trainer.registry import Registry
+from imitrace_trainer.route import NEVER, RouteConfig, Thresholds
+from imitrace_trainer.stages import (
+    choose_thresholds,
+    curate_stage,
+    dataset_of,
+    demonstrations,
+    evaluate_stage,
+    gate_stage,
+    list_clones,
+    load_clone,
+    promote_stage,
+    replay_cases,
+    train_stage,
+)
+
+Fork = Callable[[Path], Path]
+LOOK = Action("tool_call", "look", {"order": 1})
+
+
+def quiet(stage: str, share: float) -> None:
+    pass
+
+
+class Sure:
+    """Answer every state alike, as sure as the number that its last message holds."""
+
+    def __init__(self, action: Action = LOOK) -> None:
+        self.action = action
+
+    def act(self, state: State) -> Decision:
+        return Decision(self.action, float(state.messages[-1]["parts"][0]["content"]), 0.0, {})
+
+
+def held(confidence: float, action: Action) -> Demonstration:
+    message = {"role": "user", "parts": [{"type": "text", "content": str(confidence)}]}
+    return Demonstration(State([message], []), action, "task")
+
+
+def example(
+    trajectory: str, action: Action, mask: bool = True, tags: dict[str, str] | None = None, sure: float = 1.0
+) -> Example:
+    state = held(sure, action).state.messages
+    return Example(
+        trajectory_id=trajectory,
+        step_index=0,
+        decision="d",
+        task=trajectory[0],
+        tags=tags or {},
+        split="gate",
+        state=list(state),
+        message_ids=[],
+        tools=[{"name": "look"}],
+        action=action,
+        policy_role="expert",
+        loss_mask=mask,
+        outcome=None,
+    )
+
+
+def untrained(clone: CloneConfig) -> CloneConfig:
+    return replace(clone, train=replace(clone.train, epochs=1, learning_rate=0.0))
+
+
+def rolled(clone: CloneConfig, **changed: object) -> CloneConfig:
+    assert clone.rollout is not None
+    return replace(clone, rollout=replace(clone.rollout, **changed))  # type: ignore[arg-type]  # named by the test
+
+
+def test_curating_the_same_source_again_gives_the_version_that_exists(
+    counter: Path, counter_clone: CloneConfig, trained_home: Path, fork: Fork, more_tickets: Path
+) -> None:
+    home = fork(trained_home)
+    again = curate_stage(home, counter_clone.cohort, str(counter / "snapshot"))
+    grown = curate_stage(home, counter_clone.cohort, str(more_tickets))
+    assert [(made.version, made.created) for made in (again, grown)] == [(1, False), (2, True)]
+    assert len(grown.tasks()) == len(again.tasks()) + 8
+
+
+def test_training_registers_a_candidate_with_its_report_and_card(trained_home: Path) -> None:
+    registry = Registry(trained_home)
+    assert (registry.versions("counter"), registry.aliases("counter")) == ([1], {"candidate": 1})
+    folder = registry.resolve("counter").path
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "clone.json", "report.json", "card.md"}
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert report == evaluate_stage(trained_home, "counter:1").to_json()
+    assert report["exact_agreement"]["value"] == 1.0
+    assert report["tasks"] == len(open_dataset(trained_home, "counter").tasks("gate"))
+
+
+def test_the_card_says_what_was_learned_from_and_when_it_acts(trained_home: Path) -> None:
+    loaded, dataset = load_clone(trained_home, "counter"), open_dataset(trained_home, "counter")
+    card = (loaded.version.path / "card.md").read_text(encoding="utf-8")
+    assert card.startswith("# counter\n")
+    assert f"v{dataset.version} (`{dataset.hash}`)" in card
+    assert f"can't (refund_order): {loaded.thresholds.irreversible:.4f}" in card
+    assert "held-out tasks        16" in card
+
+
+def test_the_record_names_dataset_configuration_and_fit(trained_home: Path, counter_clone: CloneConfig) -> None:
+    card, dataset = load_clone(trained_home, "counter").card, open_dataset(trained_home, "counter")
+    assert (card.name, card.dataset, card.dataset_version, card.dataset_hash) == ("counter", "counter", 1, dataset.hash)
+    assert card.training["config"]["epochs"] == counter_clone.train.epochs
+    assert card.training["fit"]["decisions"] == len(demonstrations(dataset.examples("train")))
+    assert len(card.training["fit"]["choice_loss"]) == counter_clone.train.epochs
+
+
+def test_progress_reaches_one_in_every_stage(trained_home: Path, counter_clone: CloneConfig, fork: Fork) -> None:
+    told: dict[str, list[float]] = {}
+    clone = untrained(counter_clone)
+
+    def listen(stage: str, share: float) -> None:
+        told.setdefault(stage, []).append(share)
+
+    home = fork(trained_home)
+    train_stage(home, clone, listen)
+    gate_stage(home, rolled(clone, tasks=2), "counter:1", listen)
+    assert {stage for stage in told if told[stage][-1] == 1.0} == {"choose", "arguments", "rollout"}
+    assert all(shares == sorted(shares) for shares in told.values())
+
+
+def test_without_a_calibration_split_the_clone_never_acts(
+    counter: Path, counter_clone: CloneConfig, tmp_path: Path
+) -> None:
+    cohort = replace(counter_clone.cohort, split=SplitConfig(calibration=0.0, gate=0.5))
+    clone = replace(untrained(counter_clone), cohort=cohort)
+    curate_stage(tmp_path, cohort, str(counter / "snapshot"))
+    trained = train_stage(tmp_path, clone, quiet)
+    assert (trained.thresholds.reversible, trained.thresholds.irreversible) == (NEVER, NEVER)
+    assert trained.fit.calibration_cases == 0
+    assert "never: nothing could be promised" in (trained.path / "card.md").read_text(encoding="utf-8")
+
+
+def test_training_before_curating_says_which_command_is_missing(counter_clone: CloneConfig, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"'counter' does not exist, there are: none; .*'imitrace curate counter'"):
+        train_stage(tmp_path, counter_clone, quiet)
+
+
+def test_steps_that_are_context_only_are_no_demonstrations() -> None:
+    examples = [example("a", LOOK, mask=False), example("a", LOOK)]
+    assert [demonstration.task for demonstration in demonstrations(examples)] == ["a"]
+
+
+def test_a_strict_promise_needs_more_confidence_than_a_loose_one() -> None:
+    wrong = Action("tool_call", "look", {"order": 2})
+    calibration = [held(0.9, LOOK)] * 20 + [held(0.5, LOOK)] * 18 + [held(0.5, wrong)] * 2 + [held(0.1, wrong)] * 20
+    config = RouteConfig(error=0.2, irreversible_error=0.1, confidence=0.8, irreversible=("cancel",))
+    assert choose_thresholds(Sure(), calibration, config) == Thresholds(0.5, 0.9, ("cancel",))
+
+
+def test_the_threshold_of_what_cannot_be_undone_is_never_the_lower_one() -> None:
+    config = RouteConfig(error=0.01, irreversible_error=0.5, confidence=0.8)
+    assert choose_thresholds(Sure(), [held(0.9, LOOK)] * 20, config) == Thresholds(NEVER, NEVER)
+
+
+def test_predicted_messages_prove_nothing_of_the_clones_calls() -> None:
+    calibration = [held(0.9, Action("message", message="hi"))] * 200
+    chosen = choose_thresholds(Sure(Action("message", message="")), calibration, RouteConfig())
+    assert chosen == Thresholds(NEVER, NEVER)
+
+
+def test_the_gate_without_a_rollout_replays_the_gate_split(
+    trained_home: Path, counter_clone: CloneConfig, fork: Fork
+) -> None:
+    home = fork(trained_home)
+    report = gate_stage(home, replace(counter_clone, rollout=None), "counter:1", quiet)
+    dataset = open_dataset(home, "counter")
+    assert (report.method, report.clone, report.version) == ("replay", "counter", 1)
+    assert report.dataset_hash == dataset.hash
+    assert sum(cohort.n for cohort in report.cohorts) == len(dataset.tasks("gate"))
+    assert Registry(home).gate_record("counter", 1) == report
+
+
+def test_the_gate_with_a_rollout_plays_fresh_tasks_of_every_cohort(promoted_home: Path) -> None:
+    report = Registry(promoted_home).gate_record("counter", 1)
+    assert report is not None
+    assert (report.method, report.verdict) == ("rollout", "pass")
+    assert [(c.cohort, c.n, c.tasks, c.expert_rate) for c in report.cohorts] == [
+        ("common", 24, 24, 1.0),
+        ("safety", 24, 24, 1.0),
+    ]
+
+
+def test_a_clone_fails_where_the_experts_rule_has_changed(
+    trained_home: Path, counter_clone: CloneConfig, fork: Fork
+) -> None:
+    report = gate_stage(
+        fork(trained_home), rolled(counter_clone, environment="counter_world:Reversed"), "counter", quiet
+    )
+    common, safety = report.cohorts
+    assert (common.cohort, common.verdict, common.expert_rate) == ("common", "fail", 1.0)
+    assert common.clone_rate < 0.5 < common.clone_share
+    assert common.regressions > 0
+    assert (safety.cohort, safety.verdict, report.passed_cohorts()) == ("safety", "pass", ("safety",))
+
+
+def test_a_clone_that_is_never_sure_is_judged_inconclusive(
+    trained_home: Path, counter_clone: CloneConfig, fork: Fork
+) -> None:
+    home = fork(trained_home)
+    trained = train_stage(home, untrained(counter_clone), quiet)
+    report = gate_stage(home, counter_clone, "counter:2", quiet)
+    assert (trained.version, trained.thresholds.reversible) == (2, NEVER)
+    assert {(cohort.verdict, cohort.clone_rate, cohort.clone_share) for cohort in report.cohorts} == {
+        ("inconclusive", 1.0, 0.0)
+    }
+
+
+def test_the_gate_judges_the_clone_together_with_the_expert_it_asks(
+    trained_home: Path, counter_clone: CloneConfig, fork: Fork
+) -> None:
+    report = gate_stage(fork(trained_home), counter_clone, "counter", quiet)
+    assert [cohort.clone_rate for cohort in report.cohorts] == [1.0, 1.0]
+    assert all(0.8 < cohort.clone_share <= 1.0 for cohort in report.cohorts)
+
+
+def test_few_tasks_leave_the_gate_inconclusive(trained_home: Path, counter_clone: CloneConfig, fork: Fork) -> None:
+    report = gate_stage(fork(trained_home), rolled(counter_clone, tasks=3), "counter", quiet)
+    assert {cohort.verdict for cohort in report.cohorts} == {"inconclusive"}
+    assert all(cohort.n == 3 and cohort.cases_needed > 0 for cohort in report.cohorts)
+
+
+@pytest.mark.parametrize("changed", [{"environment": "counter_world:Forgetful"}, {"seed": 1}])
+def test_a_gate_on_tasks_of_the_dataset_is_refused(
+    trained_home: Path, counter_clone: CloneConfig, fork: Fork, changed: dict[str, object]
+) -> None:
+    home = fork(trained_home)
+    with pytest.raises(
+        CloneError, match=r"task 'common-1-\d+' of the gate is in the dataset: set another clone\.counter"
+    ):
+        gate_stage(home, rolled(counter_clone, **changed), "counter", quiet)
+    assert Registry(home).gate_record("counter", 1) is None
+
+
+@pytest.mark.parametrize("changed", [{"environment": "counter_world:Nowhere"}, {"expert": "counter_world:Nobody"}])
+def test_a_world_that_is_not_there_is_named(
+    trained_home: Path, counter_clone: CloneConfig, changed: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match=r"'counter_world:No.*' can't be loaded"):
+        gate_stage(trained_home, rolled(counter_clone, **changed), "counter", quiet)
+
+
+def test_a_replayed_trajectory_succeeds_when_every_decision_taken_was_the_experts(trained_home: Path) -> None:
+    loaded = replace(load_clone(trained_home, "counter"), policy=Sure())  # type: ignore[arg-type]  # it decides, too
+    other = Action("tool_call", "look", {"order": 2})
+    examples = [
+        example("a1", LOOK),
+        example("a1", Action("tool_call", "look", {"order": 1.0})),
+        example("b1", LOOK),
+        example("b1", other),
+        example("a2", other, mask=False, tags={"cohort": "safety"}),
+        example("a2", LOOK, tags={"cohort": "safety"}),
+        example("c1", other, sure=0.0),
+        example("c1", LOOK),
+    ]
+    cases = replay_cases(loaded, examples, quiet)
+    assert [(case.task, case.cohort, case.clone_success, case.decisions, case.clone_decisions) for case in cases] == [
+        ("a", "all", True, 2, 2),
+        ("b", "all", False, 2, 2),
+        ("a", "safety", True, 1, 1),
+        ("c", "all", True, 2, 1),
+    ]
+    assert all(case.expert_success and case.expert_steps == case.clone_steps == case.decisions for case in cases)
+
+
+def test_a_gate_without_a_gate_split_has_no_cases(counter: Path, counter_clone: CloneConfig, tmp_path: Path) -> None:
+    cohort = replace(counter_clone.cohort, split=SplitConfig(calibration=0.2, gate=0.0))
+    clone = replace(untrained(counter_clone), cohort=cohort, rollout=None)
+    curate_stage(tmp_path, cohort, str(counter / "snapshot"))
+    train_stage(tmp_path, clone, quiet)
+    with pytest.raises(CloneError, match="gate of counter v1 has no cases, needed: 1 or more; curate"):
+        gate_stage(tmp_path, clone, "counter", quiet)
+
+
+def test_a_dataset_that_was_changed_on_disk_is_refused(
+    trained_home: Path, counter_clone: CloneConfig, fork: Fork
+) -> None:
+    home = fork(trained_home)
+    manifest = home / "datasets" / "counter" / "v1" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text(encoding="utf-8")) | {"hash": "other"}))
+    with pytest.raises(DatasetError, match="dataset counter v1 is not what counter was trained on; train again"):
+        evaluate_stage(home, "counter")
+    with pytest.raises(DatasetError, match="train again"):
+        gate_stage(home, counter_clone, "counter", quiet)
+
+
+def test_a_clone_remembers_its_dataset_version_when_newer_ones_come(
+    trained_home: Path, counter_clone: CloneConfig, fork: Fork, more_tickets: Path
+) -> None:
+    home = fork(trained_home)
+    curate_stage(home, counter_clone.cohort, str(more_tickets))
+    assert dataset_of(home, load_clone(home, "counter")).version == 1
+
+
+def test_a_dataset_that_is_gone_is_refused(trained_home: Path, fork: Fork) -> None:
+    home = fork(trained_home)
+    shutil.rmtree(home / "datasets" / "counter")
+    with pytest.raises(DatasetError, match="dataset 'counter' does not exist, there are: none; make it with"):
+        evaluate_stage(home, "counter")
+
+
+def test_promoting_without_a_gate_record_is_refused(trained_home: Path) -> None:
+    with pytest.raises(CloneError, match="counter v1 has no gate record; run 'imitrace gate counter:1'"):
+        promote_stage(trained_home, "counter")
+
+
+def test_promoting_after_a_failed_gate_is_refused(trained_home: Path, counter_clone: CloneConfig, fork: Fork) -> None:
+    home = fork(trained_home)
+    reversed_rule = rolled(counter_clone, environment="counter_world:Reversed")
+    strict = replace(reversed_rule, gate=replace(counter_clone.gate, safety_bound=0.01))
+    assert gate_stage(home, strict, "counter", quiet).verdict == "fail"
+    with pytest.raises(
+        CloneError, match=r"counter v1 passed in no cohort \(common fail, safety inconclusive\), needed: "
+    ):
+        promote_stage(home, "counter")
+
+
+def test_promoting_takes_the_candidate_or_the_version_that_was_named(promoted_home: Path, fork: Fork) -> None:
+    home = fork(promoted_home)
+    assert promote_stage(home, "counter").version == promote_stage(home, "counter", 1).version == 1
+    assert promote_stage(home, "counter").cohorts == ("common", "safety")
+    for version in (0, 7):
+        with pytest.raises(CloneError, match=f"clone reference 'counter:{version}' names no version"):
+            promote_stage(home, "counter", version)
+
+
+def test_promoting_a_clone_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CloneError, match="clone 'counter' does not exist, there is: none; run 'imitrace train'"):
+        promote_stage(tmp_path, "counter")
+
+
+def test_clones_are_listed_with_aliases_verdicts_and_cohorts(
+    promoted_home: Path, counter_clone: CloneConfig, fork: Fork
+) -> None:
+    home = fork(promoted_home)
+    train_stage(home, untrained(counter_clone), quiet)
+    rows = [{key: row[key] for key in ("version", "aliases", "gate", "cohorts")} for row in list_clones(home)]
+    assert rows == [
+        {"version": 1, "aliases": ["champion"], "gate": "pass", "cohorts": ["common", "safety"]},
+        {"version": 2, "aliases": ["candidate"], "gate": "not run", "cohorts": []},
+    ]
+
+
+def test_a_workspace_without_clones_lists_none(tmp_path: Path) -> None:
+    assert list_clones(tmp_path) == []

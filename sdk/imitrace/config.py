@@ -48,7 +48,7 @@ def read_config(argument: str | Path | None = None) -> dict[str, Any]:
     path = Path(named or "imitrace.toml")
     if not path.exists():
         if named:
-            raise ConfigError(f"configuration file {path} does not exist; make it, or leave IMITRACE_CONFIG unset")
+            raise ConfigError(f"configuration file {path} does not exist; make it, or name another")
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -114,6 +114,13 @@ def test_steps_of_other_roles_are_context(make_tables: MakeTables) -> None:
     assert steps.select("step_index", "loss_mask").rows() == [(0, True), (1, False), (2, True), (3, False)]
 
 
+def test_steps_with_an_error_are_context(make_tables: MakeTables) -> None:
+    tables = make_tables({"id": "t", "roles": ["expert", "expert"]})
+    doubtful = pl.when(pl.col("step_index") == 0).then(pl.lit("unknown_answer"))
+    tables["steps"] = tables["steps"].with_columns(error_type=doubtful)
+    assert curate(lazy(tables), CONFIG).steps.select("step_index", "loss_mask").rows() == [(0, False), (1, True)]
+
+
 def test_other_agents_are_counted_and_not_rejected(make_tables: MakeTables) -> None:
     curated = curate(lazy(make_tables({"id": "t"}, {"id": "u", "agent": "x"}, {"id": "v", "agent": "y"})), CONFIG)
     assert (curated.other_agents, len(curated.rejected), len(curated.trajectories)) == (2, 0, 1)

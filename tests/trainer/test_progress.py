@@ -16,7 +16,10 @@ def on_a_terminal(work: Work) -> list[str]:
         with redirect_stderr(errors), suppress(ZeroDivisionError), progress_bar() as progress:
             work(progress)
         print("\rend", end="", file=errors, flush=True)  # so that there is something to read in any case
-        *lines, _ = os.read(screen, 10_000).decode().split("\r")
+        shown = ""
+        while "\rend" not in shown:  # a terminal may hand over what was written in pieces
+            shown += os.read(screen, 10_000).decode()
+        *lines, _ = shown.split("\r")
     os.close(screen)
     return [line for line in lines if line]
 

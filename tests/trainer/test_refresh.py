@@ -65,6 +65,19 @@ def test_a_clone_that_proves_nothing_leaves_the_champion_in_place(
     assert champion_dataset(home, "counter") == open_dataset(home, "counter", 1).hash
 
 
+def test_a_champion_that_acts_in_more_cohorts_stays(
+    counter_clone: CloneConfig, promoted_home: Path, fork: Fork, more_tickets: Path
+) -> None:
+    home = fork(promoted_home)
+    record = Registry(home).gate_record("counter", 1)
+    assert record is not None
+    wider = replace(record, cohorts=(*record.cohorts, replace(record.cohorts[0], cohort="vip")))
+    Registry(home).record_gate("counter", 1, wider)
+    turn = refresh(home, counter_clone, str(more_tickets), quiet, lambda text: None)
+    assert (turn.promotion, turn.reason) == (None, "the champion acts in vip too: it stays")
+    assert Registry(home).aliases("counter") == {"candidate": 2, "champion": 1}
+
+
 def test_a_candidate_that_failed_is_trained_again_on_the_same_data(
     counter: Path, counter_clone: CloneConfig, trained_home: Path, fork: Fork
 ) -> None:

@@ -179,6 +179,18 @@ def test_every_decision_is_traced_with_who_acted_and_why(world: Any, clerk: Any,
     }
 
 
+def test_a_clones_steps_are_traced_with_its_name_and_version(world: Any, policy: EmbeddedPolicy, clerk: Any) -> None:
+    hybrid = hybrid_actor(RoutedClone(policy, ANY, COHORTS, ("counter", "3")), clerk)
+    with capture() as seen:
+        episode = play(world, ticket(world, "delivered"), hybrid)
+    named = {
+        (step.attributes[semconv.POLICY_NAME], step.attributes[semconv.POLICY_VERSION])
+        for step in seen.steps
+        if step.attributes and step.attributes[semconv.POLICY_ROLE] == "clone"
+    }
+    assert episode.count("clone") and named == {("counter", "3")}
+
+
 @pytest.mark.parametrize(("patience", "outcome"), [(10, "success"), (1, "failure")])
 def test_the_trajectory_is_traced_with_its_outcome_and_the_calls_that_were_made(
     counter: Path, world: Any, patience: int, outcome: str

@@ -81,16 +81,17 @@ def test_thresholds_come_back_from_json() -> None:
 
 
 def provable_share(confidences: Sequence[float], right: Sequence[bool], error: float, confidence: float) -> float:
-    """Search by the definition: from the surest quarter down by fortieths, where enough lie above, until one fails."""
-    chosen, ranked = NEVER, sorted(confidences, reverse=True)
-    for value in (ranked[len(ranked) * part // 40 - 1] for part in range(10, 41) if len(ranked) * part >= 40):
-        above = [hit for sure, hit in zip(confidences, right, strict=True) if sure >= value]
-        if upper_bound(0, len(above), confidence) > error:
-            continue
-        if upper_bound(above.count(False), len(above), confidence) > error:
-            break
-        chosen = value
-    return chosen
+    """Search by the definition: from the surest quarter and from the surest half, by fortieths until one fails."""
+    found, ranked, each = [NEVER], sorted(confidences, reverse=True), (1 + confidence) / 2
+    for start in (10, 20):
+        for value in (ranked[len(ranked) * part // 40 - 1] for part in range(start, 41) if len(ranked) * part >= 40):
+            above = [hit for sure, hit in zip(confidences, right, strict=True) if sure >= value]
+            if upper_bound(0, len(above), each) > error:
+                continue
+            if upper_bound(above.count(False), len(above), each) > error:
+                break
+            found.append(value)
+    return min(found)
 
 
 @settings(max_examples=60, deadline=None)
@@ -117,15 +118,15 @@ def test_above_the_threshold_the_data_never_break_the_promise(
 
 @pytest.mark.parametrize(
     ("cases", "wrong", "threshold"),
-    [(0, 0, NEVER), (113, 0, NEVER), (114, 0, 0.5), (114, 1, NEVER), (193, 1, NEVER), (194, 1, 0.5)],
+    [(0, 0, NEVER), (148, 0, NEVER), (149, 0, 0.5), (149, 1, NEVER), (235, 1, NEVER), (236, 1, 0.5)],
 )
-def test_two_percent_take_114_faultless_cases_or_194_with_one_fault(cases: int, wrong: int, threshold: float) -> None:
+def test_two_percent_take_149_faultless_cases_or_236_with_one_fault(cases: int, wrong: int, threshold: float) -> None:
     right = [number >= wrong for number in range(cases)]
     assert choose_threshold([0.5] * cases, right, 0.02, 0.9) == threshold
 
 
-def test_faults_among_the_surest_quarter_stop_the_search_whatever_comes_after() -> None:
-    confidences = [0.9] * 100 + [0.5] * 300
+def test_faults_among_the_surest_half_stop_the_search_whatever_comes_after() -> None:
+    confidences = [0.9] * 200 + [0.5] * 200
     assert choose_threshold(confidences, [False] * 15 + [True] * 385, 0.1, 0.9) == NEVER
     assert choose_threshold([0.5] * 400, [False] * 15 + [True] * 385, 0.1, 0.9) == 0.5
 
@@ -143,7 +144,7 @@ def test_the_promise_holds_at_least_as_often_as_its_confidence_says() -> None:
         threshold = choose_threshold(confidences, right, 0.08, 0.8)
         used += threshold < 1
         broken += threshold < 1 and 1 - (1 - threshold**1.2) / 1.2 / (1 - threshold) > 0.08  # its integral above
-    assert used / runs > 0.7
+    assert used / runs > 0.6
     assert broken / runs < 0.2 + 0.05
 
 

@@ -158,7 +158,7 @@ def test_steps_that_are_context_only_are_no_demonstrations() -> None:
 
 def test_a_strict_promise_needs_more_confidence_than_a_loose_one() -> None:
     wrong = Action("tool_call", "look", {"order": 2})
-    calibration = [held(0.9, LOOK)] * 20 + [held(0.5, LOOK)] * 18 + [held(0.5, wrong)] * 2 + [held(0.1, wrong)] * 20
+    calibration = [held(0.9, LOOK)] * 40 + [held(0.5, LOOK)] * 16 + [held(0.5, wrong)] * 4 + [held(0.1, wrong)] * 20
     config = RouteConfig(error=0.2, irreversible_error=0.1, confidence=0.8, irreversible=("cancel",))
     assert choose_thresholds(Sure(), calibration, config) == Thresholds(0.5, 0.9, ("cancel",))
 

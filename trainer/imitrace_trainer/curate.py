@@ -115,8 +115,9 @@ def evidence(frames: Frames, cohort: CohortConfig) -> pl.LazyFrame:
 
 
 def mark_steps(steps: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
-    """Add ``loss_mask``: true where the cohort's agent acted in one of the cohort's roles."""
+    """Add ``loss_mask``: true where the cohort's agent acted in one of the cohort's roles, and without an error."""
     trained = pl.col("policy_role").is_in(list(cohort.roles)) & (pl.col("agent") == cohort.agent)
+    trained &= pl.col("error_type").is_null()  # an answer that could not be read, say, is no example to follow
     return steps.with_columns(trained.alias("loss_mask"))
 
 

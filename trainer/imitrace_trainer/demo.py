@@ -220,6 +220,8 @@ def collector(home: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def start(*arguments: str, home: Path, errors: IO[str] | int = subprocess.PIPE) -> "subprocess.Popen[str]":

@@ -45,8 +45,19 @@ def refresh(home: Path, clone: CloneConfig, source: str | None, progress: Progre
     say(report.render())
     if not report.passed_cohorts():
         return Turn(dataset, trained, report, None, "no cohort passed its gate: the champion stays")
+    lost = sorted(set(champion_cohorts(home, clone.name)) - set(report.passed_cohorts()))
+    if lost:
+        return Turn(dataset, trained, report, None, f"the champion acts in {', '.join(lost)} too: it stays")
     promotion = promote_stage(home, clone.name, trained.version)
     return Turn(dataset, trained, report, promotion, f"v{promotion.version} acts in {', '.join(promotion.cohorts)}")
+
+
+def champion_cohorts(home: Path, name: str) -> tuple[str, ...]:
+    """Return the cohorts in which the champion may act, none without a champion."""
+    registry = Registry(home)
+    number = registry.aliases(name).get("champion")
+    record = registry.gate_record(name, number) if number is not None else None
+    return record.passed_cohorts() if record else ()
 
 
 def champion_dataset(home: Path, name: str) -> str | None:

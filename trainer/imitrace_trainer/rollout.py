@@ -24,6 +24,8 @@ class Turn:
     reason: str
     seconds: float
     confidence: float | None = None
+    policy: tuple[str, str] | None = None
+    """Name and version of the clone that acted."""
 
 
 Actor = Callable[[State, Sequence[Mapping[str, Any]]], Turn]
@@ -58,7 +60,7 @@ def expert_actor(expert: Expert) -> Actor:
     return act
 
 
-def clone_actor(policy: Policy) -> Actor:
+def clone_actor(policy: Policy, named: tuple[str, str] | None = None) -> Actor:
     """Let the clone act on everything; where it would write text it can't, and the episode ends there."""
 
     def act(state: State, _: Sequence[Mapping[str, Any]]) -> Turn:
@@ -66,7 +68,7 @@ def clone_actor(policy: Policy) -> Actor:
         decision = policy.act(state)
         seconds = time.perf_counter() - start
         action = decision.action if decision.action.kind == "tool_call" else None
-        return Turn(action, "clone", "alone", seconds, decision.confidence)
+        return Turn(action, "clone", "alone", seconds, decision.confidence, named)
 
     return act
 
@@ -79,6 +81,8 @@ class RoutedClone:
     thresholds: Thresholds
     passed: Collection[str]
     """The cohorts in which it may act."""
+    named: tuple[str, str] | None = None
+    """Its name and version, for the trace."""
 
     def decide(self, state: State) -> tuple[Decision, Route]:
         """Return the clone's decision and who acts."""
@@ -92,8 +96,8 @@ def hybrid_actor(clone: RoutedClone, expert: Expert) -> Actor:
     def act(state: State, messages: Sequence[Mapping[str, Any]]) -> Turn:
         start = time.perf_counter()
         decision, routed = clone.decide(state)
-        action = decision.action if routed.actor == "clone" else expert.act(messages)
-        return Turn(action, routed.actor, routed.reason, time.perf_counter() - start, decision.confidence)
+        action, named = (decision.action, clone.named) if routed.actor == "clone" else (expert.act(messages), None)
+        return Turn(action, routed.actor, routed.reason, time.perf_counter() - start, decision.confidence, named)
 
     return act
 
@@ -112,12 +116,15 @@ def play(environment: Environment, task: Task, actor: Actor, seed: int = 0) -> E
             with imitrace.step(messages, tools) as step:
                 turn = actor(State(messages, tools, task.tags), chat)
                 episode.turns.append(turn)
+                name, version = turn.policy or (None, None)
+                step.policy(role=turn.role, name=name, version=version, confidence=turn.confidence, reason=turn.reason)
                 if turn.action is None:
-                    step.policy(role=turn.role, reason="nobody could act")
-                    step.message("")
+                    if (
+                        turn.role == "clone"
+                    ):  # it would write, and can't: a decision of its own, unlike an expert's none
+                        step.message("")
                     break
                 action = replace(turn.action, call_id=f"call_{number}")
-                step.policy(role=turn.role, reason=turn.reason, confidence=turn.confidence)
                 step.act(action)
             following, done, info = environment.step(action)
             answer = answer_message(action)

@@ -57,10 +57,11 @@ def try_clone(home: Path, clone: CloneConfig, config: RolloutConfig, progress: P
     record = Registry(home).gate_record(clone.name, loaded.version.version)
     passed = record.passed_cohorts() if record else ()
     environment, make_expert = make_world(clone, config)
+    named = (clone.name, str(loaded.version.version))
     arms: Mapping[str, Actor] = {
         "expert": expert_actor(make_expert()),
-        "clone": clone_actor(loaded.policy),
-        "hybrid": hybrid_actor(RoutedClone(loaded.policy, loaded.thresholds, passed), make_expert()),
+        "clone": clone_actor(loaded.policy, named),
+        "hybrid": hybrid_actor(RoutedClone(loaded.policy, loaded.thresholds, passed, named), make_expert()),
     }
     tasks: Sequence[Task] = environment.tasks(config.tasks, seed)
     episodes: dict[str, list[Episode]] = {arm: [] for arm in arms}

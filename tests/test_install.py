@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZipFile]:
         "imitrace_collector/schema.sql",
         "imitrace_trainer/py.typed",
         "imitrace_trainer/gate.py",
-        "imitrace_trainer/support_desk/__init__.py",
+        "imitrace_trainer/examples/support_desk/__init__.py",
     ],
 )
 def test_the_wheel_carries(wheel: ZipFile, path: str) -> None:

@@ -29,6 +29,7 @@ def test_the_demo_runs_every_stage_as_real_processes(tmp_path: Path) -> None:
 
 def test_a_folder_that_no_demo_wrote_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious", encoding="utf-8")
+    (tmp_path / "demo.json").touch()
     with pytest.raises(ConfigError, match="holds something that no demo wrote; choose another with --home"):
         prepare(DemoConfig(home=tmp_path))
     assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "precious"
@@ -37,7 +38,7 @@ def test_a_folder_that_no_demo_wrote_is_left_alone(tmp_path: Path) -> None:
 def test_a_demo_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
     (prepare(DemoConfig(home=tmp_path)) / "old").touch()
     prepare(DemoConfig(home=tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.json", "imitrace.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".imitrace-demo", "imitrace.toml"]
 
 
 def test_the_collector_is_stopped_also_when_a_stage_fails(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ tasks = 250
 tasks_in = {{ common = 800 }}
 """
 
-_MARK = "demo.json"
+_MARK = ".imitrace-demo"
+_REPORT = "demo.json"
 _READY_SECONDS = 30
 
 
@@ -158,7 +159,7 @@ def run_demo(config: DemoConfig) -> DemoReport:
         trial = run_trial(config, home, endpoint)
         clock.lap("trial", f"{config.fresh} fresh tasks")
     report = DemoReport(traced, dataset, trained, verdicts, trial, clock.seconds, where(home, trained))
-    (home / _MARK).write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+    (home / _REPORT).write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
     return report
 
 
@@ -184,16 +185,16 @@ def prepare(config: DemoConfig) -> Path:
         raise ConfigError(f"folder {home} holds something that no demo wrote; choose another with --home")
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
-    (home / _MARK).write_text("{}\n", encoding="utf-8")
+    (home / _MARK).touch()
     text = CONFIG.format(error_rate=ERROR_RATE)
     (home / "imitrace.toml").write_text(text, encoding="utf-8")
     return home
 
 
 def example_folder() -> Path:
-    """Return the folder that holds ``support_desk``: beside this module when installed, else ``examples``."""
+    """Return the folder that holds ``support_desk``: beside this module when installed, else the source's."""
     here = Path(__file__).resolve()
-    for folder in (here.parent, here.parents[2] / "examples"):
+    for folder in (here.parent / "examples", here.parents[2] / "examples"):
         if (folder / "support_desk").is_dir():
             return folder
     raise ConfigError(f"the support desk is neither beside {here} nor in examples/; install imitrace again")
@@ -287,7 +288,7 @@ def where(home: Path, trained: dict[str, Any]) -> dict[str, str]:
         "clone": str(trained["path"]),
         "gate": str(home / "clones" / "support" / "gates" / f"v{trained['version']}.json"),
         "config": str(home / "imitrace.toml"),
-        "report": str(home / _MARK),
+        "report": str(home / _REPORT),
     }
 
 

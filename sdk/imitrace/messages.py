@@ -14,6 +14,7 @@ from imitrace.exceptions import WireError
 Message = dict[str, Any]
 """A message in parts form."""
 
+_PARAMETERS = ("parameters", "input_schema", "inputSchema")
 _ROLES = {"developer": "system", "function": "tool"}
 
 
@@ -113,7 +114,7 @@ def decisions(messages: Sequence[Message]) -> Iterator[AgentDecision]:
 
 
 def tool_definition(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tool definition as ``{name, description, parameters}``, from OpenAI's nested or flat form.
+    """Return a tool definition as ``{name, description, parameters}``, from OpenAI's, Anthropic's or MCP's form.
 
     Raises:
         WireError: the definition has no name.
@@ -124,7 +125,7 @@ def tool_definition(tool: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": inner["name"],
         "description": inner.get("description") or "",
-        "parameters": inner.get("parameters") or {"type": "object", "properties": {}},
+        "parameters": next((inner[key] for key in _PARAMETERS if inner.get(key)), {"type": "object", "properties": {}}),
     }
 
 

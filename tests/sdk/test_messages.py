@@ -87,6 +87,12 @@ def test_a_conversation_is_cut_into_decisions() -> None:
     assert found[1].actions == (Action("message", message="here"),)
 
 
+@pytest.mark.parametrize("key", ["parameters", "input_schema", "inputSchema"])
+def test_parameters_are_found_under_each_vendors_name(key: str) -> None:
+    schema = {"type": "object", "properties": {"id": {"type": "string"}}}
+    assert tool_definition({"name": "look", key: schema})["parameters"] == schema
+
+
 @pytest.mark.parametrize("nested", [True, False])
 def test_tool_definitions_are_read_nested_and_flat(nested: bool) -> None:
     schema = {"type": "object", "properties": {"q": {"type": "string"}}}

@@ -29,6 +29,8 @@ class RolloutConfig:
     """``package.module:name`` of what makes an expert, called with the environment and ``expert_options``."""
     expert_options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments for it."""
+    path: str = ""
+    """Folder to import them from; none: the one that ``imitrace.toml`` lies in."""
     tasks: int = 300
     """Fresh tasks a cohort."""
     tasks_in: Mapping[str, int] = field(default_factory=dict)

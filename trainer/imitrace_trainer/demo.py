@@ -37,6 +37,7 @@ family = "embedded"
 irreversible = ["process_refund", "cancel_order"]
 
 [clone.support.rollout]
+path = {examples}
 environment = "support_desk.desk:Desk"
 expert = "support_desk.expert:make_expert"
 expert_options = {{ error_rate = {error_rate} }}
@@ -186,7 +187,7 @@ def prepare(config: DemoConfig) -> Path:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     (home / _MARK).touch()
-    text = CONFIG.format(error_rate=ERROR_RATE)
+    text = CONFIG.format(error_rate=ERROR_RATE, examples=json.dumps(str(example_folder())))
     (home / "imitrace.toml").write_text(text, encoding="utf-8")
     return home
 
@@ -269,7 +270,7 @@ def run_agent(config: DemoConfig, endpoint: str) -> dict[str, Any]:
 
 def run_trial(config: DemoConfig, home: Path, endpoint: str) -> TrialReport:
     """Play fresh tasks by expert, clone and hybrid, traced like any agent."""
-    clone = clone_from_config(read_config(home / "imitrace.toml"), "support", example_folder())
+    clone = clone_from_config(read_config(home / "imitrace.toml"), "support", home)
     if clone.rollout is None:
         raise ConfigError("clone.support.rollout is missing from the demo's configuration")
     imitrace.configure(agent="support-trial", endpoint=endpoint, policy_name="scripted-expert")

@@ -235,8 +235,9 @@ def rollout_cases(
 
 def make_world(clone: CloneConfig, config: RolloutConfig) -> tuple[Environment, Callable[[], Expert]]:
     """Return the environment and a maker of experts that a clone's ``rollout`` table names."""
-    environment: Environment = load_object(config.environment, clone.folder)()
-    make = load_object(config.expert, clone.folder)
+    folder = clone.folder / config.path
+    environment: Environment = load_object(config.environment, folder)()
+    make = load_object(config.expert, folder)
     return environment, lambda: make(environment, **config.expert_options)
 
 

@@ -9,7 +9,7 @@ import imitrace
 from imitrace.messages import Action, Message, from_openai, to_openai, tool_definition
 from imitrace_trainer.environment import Environment, Expert, Task
 from imitrace_trainer.policy import Decision, Policy, State
-from imitrace_trainer.route import Route, Thresholds, route
+from imitrace_trainer.route import Route, Thresholds, cohort_of, route
 
 MAX_STEPS = 40
 
@@ -108,7 +108,7 @@ def play(environment: Environment, task: Task, actor: Actor, seed: int = 0) -> E
     The episode ends when the environment says so, when nobody can act, or after ``MAX_STEPS``.
     """
     tools = [tool_definition(tool) for tool in environment.tools]
-    episode = Episode(task.id, task.tags.get("cohort", "all"))
+    episode = Episode(task.id, cohort_of(task.tags))
     chat: list[dict[str, Any]] = list(environment.reset(task.id, seed))
     messages: list[Message] = [from_openai(message) for message in chat]
     with imitrace.trajectory(task=task.id, tags=dict(task.tags)):
@@ -119,9 +119,8 @@ def play(environment: Environment, task: Task, actor: Actor, seed: int = 0) -> E
                 name, version = turn.policy or (None, None)
                 step.policy(role=turn.role, name=name, version=version, confidence=turn.confidence, reason=turn.reason)
                 if turn.action is None:
-                    if (
-                        turn.role == "clone"
-                    ):  # it would write, and can't: a decision of its own, unlike an expert's none
+                    # A clone that would write, and can't, made a decision; an expert that has none made no decision.
+                    if turn.role == "clone":
                         step.message("")
                     break
                 action = replace(turn.action, call_id=f"call_{number}")

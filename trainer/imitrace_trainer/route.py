@@ -15,6 +15,11 @@ NO_COHORT = "all"
 """The slice of trajectories without that tag."""
 
 
+def cohort_of(tags: Mapping[str, str]) -> str:
+    """Return the slice that a trajectory with these tags belongs to."""
+    return tags.get(COHORT_TAG, NO_COHORT)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RouteConfig:
     """What the route promises."""
@@ -133,7 +138,7 @@ def route(decision: Decision, state: State, thresholds: Thresholds, passed: Coll
         thresholds: how sure the clone must be.
         passed: the cohorts in which its gate says pass.
     """
-    cohort = state.tags.get(COHORT_TAG, NO_COHORT)
+    cohort = cohort_of(state.tags)
     action = decision.action
     checks = (
         (cohort in passed, f"cohort {cohort!r} has no passing gate"),

@@ -27,7 +27,7 @@ from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
 from imitrace_trainer.rollout import Episode, RoutedClone, expert_actor, hybrid_actor, play
-from imitrace_trainer.route import COHORT_TAG, NO_COHORT, RouteConfig, Thresholds, choose_threshold
+from imitrace_trainer.route import NO_COHORT, RouteConfig, Thresholds, choose_threshold, cohort_of
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def replay_cases(loaded: LoadedClone, examples: Sequence[Example], progress: Pro
     total: Counter[str] = Counter()
     first: dict[str, Example] = {}
     for number, example in enumerate(examples):
-        cohort = example.tags.get(COHORT_TAG, NO_COHORT)
+        cohort = cohort_of(example.tags)
         first.setdefault(example.trajectory_id, example)
         hits = taken.setdefault(example.trajectory_id, [])
         if example.loss_mask:
@@ -193,7 +193,7 @@ def replay_cases(loaded: LoadedClone, examples: Sequence[Example], progress: Pro
     return [
         PairedCase(
             task=first[trajectory].task,
-            cohort=first[trajectory].tags.get(COHORT_TAG, NO_COHORT),
+            cohort=cohort_of(first[trajectory].tags),
             expert_success=True,
             clone_success=all(hits),
             expert_steps=total[trajectory],
@@ -214,7 +214,7 @@ def rollout_cases(
         CloneError: a drawn task was trained on, or no cohort is known.
     """
     environment, make_expert = make_world(clone, config)
-    cohorts = sorted({example.tags.get(COHORT_TAG, NO_COHORT) for example in dataset.examples()})
+    cohorts = sorted({cohort_of(example.tags) for example in dataset.examples()})
     known = dataset.tasks()
     cases = []
     for number, cohort in enumerate(cohorts):

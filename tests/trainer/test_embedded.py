@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator
 
 from imitrace.messages import Message
 from imitrace_trainer.demonstrations import Demonstration
-from imitrace_trainer.embedded import EmbeddedPolicy
+from imitrace_trainer.embedded import EmbeddedPolicy, make_bags
+from imitrace_trainer.encoding import SEGMENTS, Vocabulary
 from imitrace_trainer.policy import State, same_action
 
 Play = Callable[[int, int], list[Demonstration]]
@@ -145,6 +146,12 @@ def test_acting_leaves_the_state_as_it_was(shop_clone: EmbeddedPolicy, play_shop
     before = copy.deepcopy(shown)
     shop_clone.act(shown)
     assert shown == before
+
+
+@pytest.mark.parametrize(("features", "share"), [([7, 8, 3, 9], 0.5), ([], 0.0)])
+def test_a_states_bags_tell_the_share_of_unknown_features(features: list[int], share: float) -> None:
+    segments = {segment: features if segment == "users" else [] for segment in SEGMENTS}
+    assert make_bags(segments, Vocabulary.learn([[3, 7], [3, 7]])).unknown == share
 
 
 def test_without_reference_states_the_distance_is_the_share_of_unknown_features(shop_clone: EmbeddedPolicy) -> None:

@@ -54,11 +54,9 @@ def test_the_vocabulary_holds_what_was_seen_often_enough_with_its_inverse_docume
     assert vocabulary.idf.tolist() == pytest.approx([math.log(5 / 4) + 1, math.log(5 / 3) + 1])
 
 
-def test_the_vocabulary_leaves_unknown_features_out_and_tells_their_share() -> None:
+def test_the_vocabulary_leaves_unknown_features_out() -> None:
     vocabulary = Vocabulary.learn([[3, 7], [3, 7]])
     assert vocabulary.rows([7, 8, 3, 7]) == [1, 0, 1]
-    assert vocabulary.unknown_share([7, 8, 3, 9]) == 0.5
-    assert vocabulary.unknown_share([]) == 0.0
 
 
 def test_a_view_holds_the_calls_that_were_made_and_whether_they_failed() -> None:

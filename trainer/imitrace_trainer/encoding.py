@@ -69,10 +69,6 @@ class Vocabulary:
         find = self._index.get
         return [row for feature in features if (row := find(feature)) is not None]
 
-    def unknown_share(self, features: Sequence[int]) -> float:
-        """Return the share of features never seen in training, 0 for an empty list."""
-        return 1 - len(self.rows(features)) / len(features) if features else 0.0
-
 
 @dataclass(frozen=True)
 class Call:

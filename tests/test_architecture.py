@@ -10,13 +10,17 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {"imitrace": "sdk", "imitrace_collector": "collector", "imitrace_trainer": "trainer"}
 
 FLOOR_PLAN = """
-imitrace:           semconv schema exceptions canonical messages config faults outbox pipeline exporters provider
-                    answers binding context steps tools tracer __init__ testing cli __main__
-imitrace_collector: config rows otlp normalize trajectories scores store ingest batcher reads snapshot client
+imitrace:           semconv schema exceptions canonical plain content_parts messages conformance config faults
+                    calling_codes pseudonyms readings phones credentials entities redaction outbox transports otlp_http
+                    otlp_grpc sender spool drainer exporters chunks spans sampling pipeline provider otel_environment
+                    chat_shapes tool_shapes answers pieces streams replies binding history propagation context
+                    traced_stream clones steps deciding tools tracer workers process_end startup __init__ testing
+                    pytest_plugin langgraph cli __main__
+imitrace_collector: config rows otlp normalize parts trajectories scores store ingest batcher reads snapshot client
                     chat_jsonl importer rendering app grpc_server server __init__ cli
 imitrace_trainer:   progress intervals cohort frames curate datasets reading encoding policy schemas arguments
                     calibration network embedded demonstrations fit clone_files frequency evaluate predict gate_report
-                    gate registry route environment rollout config stages trial refresh demo __init__ cli
+                    gate registry route champion environment rollout config stages trial refresh demo __init__ cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 

@@ -27,7 +27,7 @@ from imitrace.schema import TABLES
 from imitrace_collector import otlp
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.config import CollectorConfig
-from imitrace_collector.reads import NotFoundError, list_trajectories, traces_of, trajectory_detail
+from imitrace_collector.reads import NotFoundError, list_trajectories, lost_records, traces_of, trajectory_detail
 from imitrace_collector.rows import Batch
 from imitrace_collector.snapshot import write_snapshot
 from imitrace_collector.store import Store
@@ -92,10 +92,10 @@ class Api:
         raise NotFoundError("this collector keeps traces and logs, no metrics; turn the metrics exporter off")
 
     def health(self, request: Request) -> Response:
-        """Say that the store answers, and which one it is."""
-        with self._store.reader() as reader:
-            reader.rows("SELECT 1")
-        return _answer({"status": "ok", "pid": os.getpid(), "store": str(self._config.store.absolute())})
+        """Say that the store answers, which one it is, and how many records senders say they lost."""
+        lost = sum(lost_records(self._store).values())
+        store = str(self._config.store.absolute())
+        return _answer({"status": "ok", "pid": os.getpid(), "store": store, "lost_records": lost})
 
     def table(self, request: Request) -> Response:
         """Stream one of ``schema.TABLES`` as Arrow IPC."""
@@ -121,7 +121,7 @@ class Api:
         if not text.isdecimal() or not 0 < int(text) <= MAX_LISTED:
             raise WireError(f"limit is {text!r}, allowed: 1 to {MAX_LISTED}")
         found = list_trajectories(self._store, request.query_params.get("agent"), int(text))
-        return _answer({"trajectories": found})
+        return _answer({"trajectories": found, "lost_records": lost_records(self._store)})
 
     def trajectory(self, request: Request) -> Response:
         """Return one trajectory with its steps, scores and messages."""

@@ -136,7 +136,7 @@ def rebuild(home: Path | None, as_json: bool) -> None:
     client = _collector(folder)
     if client is not None:
         raise StoreError(f"a collector runs on {folder} at {client.endpoint}; stop it, then rebuild")
-    with Store.open(folder / STORE_FILE, create=False) as store:
+    with Store.open(folder / STORE_FILE, create=False, older=True) as store:
         count = derive_all(store)
         store.checkpoint()
     click.echo(json.dumps({"trajectories": count}) if as_json else f"{count} trajectories derived anew")
@@ -148,24 +148,27 @@ def rebuild(home: Path | None, as_json: bool) -> None:
 @_HOME
 @_JSON
 def trajectories(agent: str | None, limit: int, home: Path | None, as_json: bool) -> None:
-    """List the newest trajectories in the store.
+    """List the newest trajectories in the store, and on standard error the services that say they lost records.
 
     \b
     Examples:
       imitrace trajectories --agent airline
       imitrace trajectories --limit 1000 --json
     """
-    from imitrace_collector.reads import list_trajectories
-    from imitrace_collector.rendering import render_list
+    from imitrace_collector.reads import list_trajectories, lost_records
+    from imitrace_collector.rendering import render_list, render_losses
 
     folder = workspace_home(home)
     client = _collector(folder)
     if client is not None:
-        found = client.get("/v1/trajectories", agent=agent, limit=limit)["trajectories"]
+        answer = client.get("/v1/trajectories", agent=agent, limit=limit)
+        found, lost = answer["trajectories"], answer["lost_records"]
     else:
         with _store(folder) as store:
-            found = list_trajectories(store, agent, limit)
+            found, lost = list_trajectories(store, agent, limit), lost_records(store)
     click.echo(json.dumps(found) if as_json else render_list(found))
+    if lost:
+        click.echo(render_losses(lost), err=True)
 
 
 @click.command()

@@ -40,7 +40,7 @@ def rebuild(store: Store) -> int:
         trajectory_ids = store.trajectory_ids()
         for start in range(0, len(trajectory_ids), _REBUILD_CHUNK):
             _derive(store, trajectory_ids[start : start + _REBUILD_CHUNK])
-        store.insert("scores", scores_of(store.scoring_spans(EVENT_SCORE), store.scoring_logs(EVENT_SCORE)))
+        store.insert("scores", scores_of(store.scoring_spans(EVENT_SCORE), store.logs_named(EVENT_SCORE)))
     return len(trajectory_ids)
 
 

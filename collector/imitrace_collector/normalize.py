@@ -5,14 +5,24 @@ Everything here is a pure function of one span, so that arrival order can't matt
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from imitrace import semconv
-from imitrace.canonical import canonical_json, content_hash, step_digest
+from imitrace.canonical import canonical_json, content_hash
+from imitrace.conformance import (
+    action_problems,
+    digest_problem,
+    hash_problem,
+    not_among,
+    read_messages,
+    read_object,
+    read_tools,
+    reassemble,
+)
 from imitrace.exceptions import WireError
-from imitrace.messages import Message, from_openai, tool_definition
+from imitrace.messages import Message
 from imitrace.schema import STEPS, TRAJECTORIES
 from imitrace_collector.rows import SpanRow
 
@@ -21,9 +31,6 @@ SOURCE = "imitrace"
 
 IMPORT_SCOPE = "imitrace.import."
 """Scope name by which an importer signs its spans; what follows is their source."""
-
-MAX_DEPTH = 100
-"""How deeply a payload's JSON may be nested; protobuf has the same limit."""
 
 STEP_COLUMNS: dict[str, str] = {
     "step_index": semconv.STEP_INDEX,
@@ -42,6 +49,7 @@ STEP_COLUMNS: dict[str, str] = {
     "confidence": semconv.STEP_CONFIDENCE,
     "route_reason": semconv.STEP_ROUTE_REASON,
     "propensity": semconv.STEP_PROPENSITY,
+    "shadow": semconv.STEP_SHADOW,
     "input_tokens": semconv.INPUT_TOKENS,
     "output_tokens": semconv.OUTPUT_TOKENS,
     "error_type": semconv.ERROR_TYPE,
@@ -77,10 +85,20 @@ class SentStep:
     problems: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ToolRun:
+    """What one ``execute_tool`` span says."""
+
+    started_at: int
+    result: str | None
+    problem: str | None
+    """Why the result is not whole."""
+
+
 def operation(span: SpanRow, attributes: Attributes) -> str | None:
-    """Return which of our span kinds this is: ``SPAN_STEP``, ``SPAN_TRAJECTORY``, ``SPAN_TOOL`` or none."""
-    if span.name == semconv.SPAN_STEP:
-        return semconv.SPAN_STEP
+    """Return which of our spans this is: one of ``SPAN_STEP``, ``SPAN_CHUNK``, ``SPAN_TRAJECTORY``, ``SPAN_TOOL``."""
+    if span.name in (semconv.SPAN_STEP, semconv.SPAN_CHUNK):
+        return span.name
     named = attributes.get(semconv.OPERATION, span.name.partition(" ")[0])
     return named if named in (semconv.SPAN_TRAJECTORY, semconv.SPAN_TOOL) else None
 
@@ -120,19 +138,24 @@ def trajectory_columns(attributes: Attributes) -> Columns:
     return pick(TRAJECTORY_COLUMNS, attributes, TRAJECTORIES)
 
 
+def scope_name(span: SpanRow) -> str:
+    """Return the name of the instrumentation scope that a span came from."""
+    return str(json.loads(span.scope).get("name", ""))
+
+
 def source_of(span: SpanRow) -> str:
     """Return which dialect or importer a span came from."""
-    name = str(json.loads(span.scope).get("name", ""))
+    name = scope_name(span)
     return name.removeprefix(IMPORT_SCOPE) if name.startswith(IMPORT_SCOPE) else SOURCE
 
 
-def read_step(span: SpanRow, attributes: Attributes) -> SentStep:
-    """Return what a step span says, and in words what is wrong with it."""
+def read_step(span: SpanRow, sent: Attributes, chunks: Iterable[Attributes] = ()) -> SentStep:
+    """Return what a step span says, with its chunks' payloads in place, and in words what is wrong with it."""
+    attributes, chunk_problem = reassemble(sent, chunks)
     columns = pick(STEP_COLUMNS, attributes, STEPS)
     messages, payload_problem = _messages(attributes)
+    payload_problem = _why_not_whole(span, attributes, chunk_problem) or digest_problem(attributes) or payload_problem
     tools, tools_problem = _tools(attributes, columns)
-    dropped = f"{span.dropped_attributes} attributes were dropped on the way" if span.dropped_attributes else None
-    payload_problem = dropped or _digest_problem(attributes) or payload_problem
     problems = [payload_problem, tools_problem, *_fill(columns, attributes, span)]
     offset = attributes.get(semconv.STEP_MESSAGES_OFFSET)
     return SentStep(
@@ -148,6 +171,24 @@ def read_step(span: SpanRow, attributes: Attributes) -> SentStep:
     )
 
 
+def read_run(span: SpanRow, sent: Attributes, chunks: Iterable[Attributes] = ()) -> ToolRun:
+    """Return what a tool run came to; its digest is looked at where it has one."""
+    attributes, chunk_problem = reassemble(sent, chunks)
+    problem = _why_not_whole(span, attributes, chunk_problem)
+    if problem is None and semconv.STEP_DIGEST in attributes:
+        problem = digest_problem(attributes)
+    result = as_type(attributes.get(semconv.TOOL_CALL_RESULT), "string")
+    return ToolRun(span.started_at, None if problem else result, problem)
+
+
+def _why_not_whole(span: SpanRow, attributes: Attributes, chunk_problem: str | None) -> str | None:
+    if span.dropped_attributes:
+        return f"{span.dropped_attributes} attributes were dropped on the way"
+    if attributes.get(semconv.STEP_INCOMPLETE) is not None:
+        return f"sent incomplete: {as_type(attributes[semconv.STEP_INCOMPLETE], 'string')}"
+    return chunk_problem
+
+
 def _message_row(message: Message) -> Columns:
     return {
         "message_id": content_hash(message),
@@ -156,30 +197,9 @@ def _message_row(message: Message) -> Columns:
     }
 
 
-def _parse(text: object, kind: type) -> Any:  # any JSON value of that kind
-    """Return the JSON value in ``text``, or raise WireError in words."""
-    if not isinstance(text, str):
-        raise WireError("not JSON text")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WireError("not JSON") from error
-    if _deeper_than(value, MAX_DEPTH):
-        raise WireError(f"nested deeper than {MAX_DEPTH}")
-    if not isinstance(value, kind):
-        raise WireError(f"not a JSON {'object' if kind is dict else 'list'}")
-    return value
-
-
-def _deeper_than(value: object, depth: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth == 0 or any(_deeper_than(item, depth - 1) for item in inner)
-
-
 def _messages(attributes: Attributes) -> tuple[tuple[Message, ...], str | None]:
     try:
-        sent = _parse(attributes.get(semconv.STEP_MESSAGES), list)
-        return tuple(from_openai(message) for message in sent), None
+        return read_messages(attributes), None
     except WireError as error:
         return (), f"messages: {error}"
 
@@ -189,22 +209,13 @@ def _tools(attributes: Attributes, columns: Columns) -> tuple[tuple[Columns, ...
     if semconv.TOOL_DEFINITIONS not in attributes:
         return (), None
     try:
-        sent = _parse(attributes[semconv.TOOL_DEFINITIONS], list)
-        rows = _tool_rows(sent)
+        sent, definitions = read_tools(attributes)
     except WireError as error:
         return (), f"tool definitions: {error}"
     tools_hash = content_hash(sent)
     if columns["tools_hash"] is None:
         columns["tools_hash"] = tools_hash
-    if columns["tools_hash"] != tools_hash:
-        return rows, f"tools_hash is {columns['tools_hash']}, the definitions sent with it hash to {tools_hash}"
-    return rows, None
-
-
-def _tool_rows(sent: list[Any]) -> tuple[Columns, ...]:
-    tools_hash = content_hash(sent)
-    definitions = [tool_definition(tool) for tool in sent]
-    return tuple(
+    rows = tuple(
         {
             "tools_hash": tools_hash,
             "position": position,
@@ -214,36 +225,29 @@ def _tool_rows(sent: list[Any]) -> tuple[Columns, ...]:
         }
         for position, tool in enumerate(definitions)
     )
-
-
-def _digest_problem(attributes: Attributes) -> str | None:
-    sent = attributes.get(semconv.STEP_DIGEST)
-    if sent is None:
-        return "no digest, so nothing proves that the payload is whole"
-    found = step_digest(attributes)
-    return None if sent == found else f"digest is {sent}, the payload that arrived has {found}"
+    return rows, hash_problem(attributes, sent)
 
 
 def _fill(columns: Columns, attributes: Attributes, span: SpanRow) -> list[str | None]:
-    """Put defaults into the columns that may not be null; return what is wrong with the action."""
+    """Put defaults into the columns that may not be null; return what is wrong with action, role and shadow."""
     columns["decision"] = columns["decision"] or span.span_id
     columns["policy_role"] = columns["policy_role"] or "expert"
-    problems = [_not_among("policy role", columns["policy_role"], semconv.POLICY_ROLES)]
-    kind = columns["action_kind"] or ""
-    columns["action_kind"] = kind
-    problems.append(_not_among("action kind", kind, semconv.ACTION_KINDS))
-    if kind == "message" and columns["action_message"] is None:
-        problems.append("action is a message without text")
-    if kind == "tool_call":
-        if not columns["action_name"]:
-            problems.append("action is a tool call without a tool's name")
-        try:
-            arguments = _parse(attributes.get(semconv.TOOL_CALL_ARGUMENTS, "{}"), dict)
-            columns["action_arguments"] = storable(canonical_json(arguments))
-        except WireError as error:
-            problems.append(f"arguments: {error}")
+    columns["action_kind"] = columns["action_kind"] or ""
+    problems: list[str | None] = [not_among("policy role", columns["policy_role"], semconv.POLICY_ROLES)]
+    problems += action_problems(attributes)
+    if columns["action_kind"] == "tool_call":
+        columns["action_arguments"] = (
+            _object(attributes.get(semconv.TOOL_CALL_ARGUMENTS, "{}")) or columns["action_arguments"]
+        )
+    if columns["shadow"] is not None:
+        columns["shadow"] = _object(attributes[semconv.STEP_SHADOW])
+        problems.append("shadow: not a JSON object" if columns["shadow"] is None else None)
     return problems
 
 
-def _not_among(what: str, value: str, allowed: tuple[str, ...]) -> str | None:
-    return None if value in allowed else f"{what} is {value!r}, allowed: {', '.join(allowed)}"
+def _object(text: object) -> str | None:
+    """Return the canonical text of a JSON object, None for anything else."""
+    try:
+        return storable(canonical_json(read_object(text)))
+    except WireError:
+        return None

@@ -32,6 +32,12 @@ def render_list(trajectories: Sequence[Json]) -> str:
     )
 
 
+def render_losses(lost: Mapping[str, int]) -> str:
+    """Return one line for each service that lost records; empty when none did."""
+    told = "records on the way here; its trajectories may lack steps, and those that do are marked incomplete"
+    return "\n".join(f"{storable(service)} lost {count} {told}" for service, count in lost.items())
+
+
 def render_detail(detail: Json) -> str:
     """Return a trajectory step by step: what was new to the agent, what it did, what came back."""
     trajectory = detail["trajectory"]

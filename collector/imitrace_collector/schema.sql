@@ -1,5 +1,5 @@
 -- What came in, as it came; keyed so that a retry writes nothing twice.
-CREATE TABLE spans (
+CREATE TABLE IF NOT EXISTS spans (
     trace_id VARCHAR NOT NULL,
     span_id VARCHAR NOT NULL,
     parent_span_id VARCHAR,
@@ -21,7 +21,7 @@ CREATE TABLE spans (
     PRIMARY KEY (trace_id, span_id)
 );
 
-CREATE TABLE log_records (
+CREATE TABLE IF NOT EXISTS log_records (
     log_id VARCHAR NOT NULL PRIMARY KEY,
     trace_id VARCHAR,
     span_id VARCHAR,
@@ -37,7 +37,7 @@ CREATE TABLE log_records (
 );
 
 -- What is derived from it: the columns of imitrace.schema. No keys on what is deleted and written anew.
-CREATE TABLE trajectories (
+CREATE TABLE IF NOT EXISTS trajectories (
     trajectory_id VARCHAR NOT NULL,
     agent VARCHAR NOT NULL,
     agent_version VARCHAR,
@@ -52,7 +52,7 @@ CREATE TABLE trajectories (
     incomplete_reason VARCHAR
 );
 
-CREATE TABLE steps (
+CREATE TABLE IF NOT EXISTS steps (
     trajectory_id VARCHAR NOT NULL,
     step_index BIGINT NOT NULL,
     decision VARCHAR NOT NULL,
@@ -71,6 +71,7 @@ CREATE TABLE steps (
     confidence DOUBLE,
     route_reason VARCHAR,
     propensity DOUBLE,
+    shadow VARCHAR,
     input_tokens BIGINT,
     output_tokens BIGINT,
     error_type VARCHAR,
@@ -82,13 +83,13 @@ CREATE TABLE steps (
     incomplete_reason VARCHAR
 );
 
-CREATE TABLE messages (
+CREATE TABLE IF NOT EXISTS messages (
     message_id VARCHAR NOT NULL PRIMARY KEY,
     role VARCHAR NOT NULL,
     content VARCHAR NOT NULL
 );
 
-CREATE TABLE tools (
+CREATE TABLE IF NOT EXISTS tools (
     tools_hash VARCHAR NOT NULL,
     position BIGINT NOT NULL,
     name VARCHAR NOT NULL,
@@ -97,7 +98,7 @@ CREATE TABLE tools (
     PRIMARY KEY (tools_hash, position)
 );
 
-CREATE TABLE scores (
+CREATE TABLE IF NOT EXISTS scores (
     trajectory_id VARCHAR NOT NULL,
     step_index BIGINT,
     name VARCHAR NOT NULL,
@@ -109,7 +110,7 @@ CREATE TABLE scores (
     scored_at BIGINT NOT NULL
 );
 
-CREATE TABLE meta (
+CREATE TABLE IF NOT EXISTS meta (
     key VARCHAR NOT NULL PRIMARY KEY,
     value VARCHAR NOT NULL
 );

@@ -1,4 +1,8 @@
-"""Read scores out of raw spans and log records; each row depends on one of them alone, so late ones count the same."""
+"""Read scores out of raw spans and log records; each row depends on one of them alone, so late ones count the same.
+
+For the same reason a score's step index is the sender's, in the part that the score was given in, also where the
+collector numbers the steps of several parts anew.
+"""
 
 import json
 from collections.abc import Iterable, Iterator

@@ -18,6 +18,8 @@ from imitrace_collector.rows import LogRow, SpanRow
 STORE_VERSION = 1
 """The version of the raw tables and of how they are kept; ``imitrace.schema`` has its own for the derived ones."""
 
+_VERSIONS = {"store_version": STORE_VERSION, "schema_version": SCHEMA_VERSION}
+
 ORDER = {
     "trajectories": "started_at, trajectory_id",
     "steps": "trajectory_id, step_index",
@@ -95,16 +97,17 @@ class Store:
         self.path = path
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False, create: bool = True) -> Self:
+    def open(cls, path: Path, *, read_only: bool = False, create: bool = True, older: bool = False) -> Self:
         """Open the store file.
 
         Args:
             path: the file; it and its folder are made when absent.
             read_only: never write; then several processes may read.
             create: False or ``read_only`` refuse to make it.
+            older: take one whose derived tables are an older program's, to rebuild them.
 
         Raises:
-            StoreError: another process holds it, it is no store, a newer program wrote it, or it is absent.
+            StoreError: another process holds it, it is no store, a newer or older program wrote it, or it is absent.
         """
         create = create and not read_only
         if not create and not path.exists():
@@ -117,7 +120,9 @@ class Store:
         except duckdb.Error as error:
             raise StoreError(_why_not_open(path, str(error))) from error
         try:
-            _check_version(connection, path, read_only)
+            if not read_only and not _tables(connection):
+                connection.execute(f"BEGIN; {_ddl()} COMMIT;")
+            _check_version(connection, path, older)
         except BaseException:
             connection.close()
             raise
@@ -212,9 +217,9 @@ class Store:
             )
 
     def forget_all(self) -> None:
-        """Delete every derived row; raw spans and log records stay."""
-        for table in TABLES:
-            self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names are our own
+        """Make every derived table anew, empty and in this program's columns; raw spans and log records stay."""
+        drops = "".join(f"DROP TABLE {table}; " for table in TABLES)
+        self._connection.execute(f"{drops} DELETE FROM meta; {_ddl()}")  # noqa: S608 - names are our own
 
     def spans_of(self, trajectory_ids: Sequence[str]) -> list[SpanRow]:
         """Return the raw spans of trajectories, as the writing transaction sees them."""
@@ -229,7 +234,7 @@ class Store:
         """Return the raw spans that may carry a score: so named, or with an event so named."""
         return self._raw_spans("starts_with(name, $event) OR contains(events, $event)", event=event_name)
 
-    def scoring_logs(self, event_name: str) -> list[LogRow]:
+    def logs_named(self, event_name: str) -> list[LogRow]:
         """Return the raw log records of that event name."""
         names = ", ".join(field.name for field in dataclasses.fields(LogRow))
         sql = f"SELECT {names} FROM log_records WHERE event_name = $event"  # noqa: S608 - names are our own
@@ -251,20 +256,29 @@ def _as_store_error(what: str) -> Iterator[None]:
         raise StoreError(f"store {what} failed: {_first_line(error)}") from error
 
 
-def _check_version(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> None:
-    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if not tables and not read_only:
-        ddl = files("imitrace_collector").joinpath("schema.sql").read_text(encoding="utf-8")
-        versions = {"store_version": STORE_VERSION, "schema_version": SCHEMA_VERSION}
-        values = ", ".join(f"('{key}', '{value}')" for key, value in versions.items())
-        connection.execute(f"BEGIN; {ddl} INSERT INTO meta VALUES {values}; COMMIT;")  # noqa: S608 - our own numbers
-        return
-    if "meta" not in tables:
+def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    return {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+
+
+def _ddl() -> str:
+    """Return the statements that make what is not there, and say which versions it has."""
+    tables = files("imitrace_collector").joinpath("schema.sql").read_text(encoding="utf-8")
+    values = ", ".join(f"('{key}', '{value}')" for key, value in _VERSIONS.items())
+    return f"{tables} INSERT INTO meta VALUES {values};"  # noqa: S608 - our own numbers
+
+
+def _check_version(connection: duckdb.DuckDBPyConnection, path: Path, older: bool) -> None:
+    if "meta" not in _tables(connection):
         raise StoreError(f"{path} is a DuckDB file but not a store of imitrace; name another --home")
     found = dict(connection.execute("SELECT key, value FROM meta").fetchall())
-    for key, ours in (("store_version", STORE_VERSION), ("schema_version", SCHEMA_VERSION)):
+    for key, ours in _VERSIONS.items():
         if int(found.get(key, 0)) > ours:
             raise StoreError(f"store {path} has {key} {found[key]}, this program knows up to {ours}; upgrade imitrace")
+    if int(found.get("schema_version", 0)) < SCHEMA_VERSION and not older:
+        raise StoreError(
+            f"store {path} has schema_version {found.get('schema_version')}, this program needs {SCHEMA_VERSION}; "
+            "stop its collector and run `imitrace rebuild`"
+        )
 
 
 def _check_kind(path: Path) -> None:

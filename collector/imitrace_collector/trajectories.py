@@ -1,4 +1,4 @@
-"""Assemble the raw spans of one trajectory into its rows: the same rows for any order and repetition of arrival."""
+"""Derive one trajectory's rows from its raw spans: the same rows for any order and repetition of arrival."""
 
 import json
 from collections import defaultdict
@@ -7,25 +7,18 @@ from dataclasses import dataclass, field
 
 from imitrace import semconv
 from imitrace.canonical import canonical_json, content_hash
+from imitrace.conformance import not_among, read_tags
+from imitrace.exceptions import WireError
 from imitrace.messages import Message
-from imitrace_collector.normalize import (
-    Attributes,
-    Columns,
-    SentStep,
-    as_type,
-    operation,
-    read_attributes,
-    read_step,
-    source_of,
-    trajectory_columns,
-)
+from imitrace_collector.normalize import Columns, SentStep, ToolRun, as_type, source_of, trajectory_columns
+from imitrace_collector.parts import Part, Sent, sort_spans
 from imitrace_collector.rows import SpanRow
 
 STILL_RUNNING = "still running"
 UNKNOWN_AGENT = "unknown"
 
-_Results = Mapping[str, Sequence[tuple[int, str]]]
-"""Call id -> what came back, each with the time or the step at which it was known."""
+_Responses = Mapping[str, Sequence[tuple[int, str]]]
+"""Call id -> what later messages say came back, each with the place of the step that has it."""
 
 
 @dataclass(frozen=True)
@@ -38,29 +31,33 @@ class Assembled:
     tools: list[Columns] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Spans:
-    """The spans of one trajectory, parsed and sorted by kind; the order of arrival is gone."""
+@dataclass(frozen=True, kw_only=True)
+class _Placed:
+    """The spans that claim one step, at its place in the merged order of all parts."""
 
-    root: tuple[SpanRow, Attributes] | None
-    steps: Mapping[int, Sequence[SentStep]]
-    unnumbered: Sequence[SentStep]
-    runs: _Results
-
-    def ordered_steps(self) -> list[SentStep]:
-        """Return every step span, by index, those without a usable one last."""
-        return [step for index in sorted(self.steps) for step in self.steps[index]] + list(self.unnumbered)
+    place: int
+    index: int
+    part: Part
+    step: SentStep
+    claims: int
+    state: Sequence[str]
+    state_problem: str | None
 
 
 def assemble(trajectory_id: str, spans: Iterable[SpanRow]) -> Assembled:
-    """Return a trajectory's rows from all its raw spans; none when they hold neither a step nor the trajectory."""
-    sent = _sort(spans)
-    steps = sent.ordered_steps()
-    if not steps and sent.root is None:
+    """Return a trajectory's rows from all its raw spans; none when they hold neither a step nor the trajectory.
+
+    With several parts the steps are numbered anew, in one order: those of a part that joined stand where it joined,
+    parts that resumed follow each other. Agent, task and tags are those of the first part that says them, the outcome
+    is that of the last; a part ends after those that joined it.
+    """
+    sent = sort_spans(spans)
+    if not sent.parts:
         return Assembled()
-    trajectory = _trajectory_row(trajectory_id, sent)
-    rows = _step_rows(trajectory_id, sent, trajectory["agent"])
-    reasons = [*_trajectory_problems(sent, trajectory), *_step_problems(rows)]
+    steps = [step for part in sent.parts for step in part.in_order()]
+    trajectory = _trajectory_row(trajectory_id, sent, steps)
+    rows = _step_rows(trajectory, sent, steps)
+    reasons = [*_part_problems(sent), *_trajectory_problems(sent, trajectory), *_step_problems(rows)]
     trajectory |= {
         "step_count": len(rows),
         "complete": not reasons,
@@ -71,69 +68,59 @@ def assemble(trajectory_id: str, spans: Iterable[SpanRow]) -> Assembled:
     return Assembled([trajectory], rows, list(messages.values()), list(tools.values()))
 
 
-def _sort(spans: Iterable[SpanRow]) -> _Spans:
-    unique = {(span.trace_id, span.span_id): span for span in spans}
-    roots: list[tuple[SpanRow, Attributes]] = []
-    numbered: dict[int, list[SentStep]] = defaultdict(list)
-    unnumbered: list[SentStep] = []
-    runs: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for span in sorted(unique.values(), key=lambda span: (span.started_at, span.trace_id, span.span_id)):
-        attributes = read_attributes(span)
-        kind = operation(span, attributes)
-        if kind == semconv.SPAN_TRAJECTORY:
-            roots.append((span, attributes))
-        elif kind == semconv.SPAN_TOOL:
-            result = as_type(attributes.get(semconv.TOOL_CALL_RESULT), "string")
-            if result is not None:
-                runs[str(attributes.get(semconv.TOOL_CALL_ID))].append((span.started_at, result))
-        elif kind == semconv.SPAN_STEP:
-            step = read_step(span, attributes)
-            index = step.columns["step_index"]
-            (unnumbered if index is None or index < 0 else numbered[index]).append(step)
-    # An agent called inside the trajectory is an invoke_agent span too; only the trajectory's own counts its steps.
-    root = min(roots, key=lambda found: _announced(found[1]) is None, default=None)
-    return _Spans(root, numbered, unnumbered, runs)
-
-
-def _announced(attributes: Attributes) -> int | None:
-    count: int | None = as_type(attributes.get(semconv.TRAJECTORY_STEP_COUNT), "int64")
-    return count
-
-
-def _trajectory_row(trajectory_id: str, sent: _Spans) -> Columns:
-    steps = sent.ordered_steps()
-    says = [trajectory_columns(step.attributes) for step in steps]
-    first = steps[0].row if steps else None
-    if sent.root is not None:
-        first = sent.root[0]
-        says.insert(0, trajectory_columns(sent.root[1]))
-    assert first is not None  # noqa: S101 - the caller has seen a span
-    columns = {name: next((said[name] for said in says if said[name]), None) for name in says[0]}
+def _trajectory_row(trajectory_id: str, sent: Sent, steps: Sequence[SentStep]) -> Columns:
+    roots = [trajectory_columns(part.root[1]) for part in sent.parts if part.root]
+    ends = sorted((part for part in sent.parts if part.root), key=lambda part: part.end_path(), reverse=True)
+    last = [trajectory_columns(part.root[1]) for part in ends if part.root]
+    said = [trajectory_columns(step.attributes) for step in steps]
+    columns = {
+        name: next((says[name] for says in [*(last if name == "outcome" else roots), *said] if says[name]), None)
+        for name in (roots or said)[0]
+    }
+    first = sent.parts[0].root[0] if sent.parts[0].root else steps[0].row
     return columns | {
         "trajectory_id": trajectory_id,
         "agent": columns["agent"] or as_type(json.loads(first.resource).get("service.name"), "string") or UNKNOWN_AGENT,
         "tags": columns["tags"] or "{}",
         "source": source_of(first),
-        "started_at": first.started_at if sent.root else min(step.row.started_at for step in steps),
-        "ended_at": first.ended_at if sent.root else None,
+        "started_at": min(part.started_at for part in sent.parts),
+        "ended_at": _ended_at(sent),
     }
 
 
-def _trajectory_problems(sent: _Spans, trajectory: Columns) -> list[str]:
+def _ended_at(sent: Sent) -> int | None:
+    """Return when the last part ended; None while one runs."""
+    ends = [part.root[0].ended_at for part in sent.parts if part.root and not part.caller_missing]
+    return max(ends) if len(ends) == len(sent.parts) else None
+
+
+def _part_problems(sent: Sent) -> list[str]:
+    problems = [STILL_RUNNING] if _ended_at(sent) is None else []
+    for number, part in enumerate(sent.parts, start=1):
+        which = f"part {number} of {len(sent.parts)}: " if len(sent.parts) > 1 else ""
+        found = [part.problem] if part.problem else []
+        if part.root:
+            found += _count_problems(part.announced, part.steps)
+        if part.unnumbered:
+            found.append(f"{len(part.unnumbered)} step spans without a step index from 0")
+        problems += [which + problem for problem in found]
+    return problems
+
+
+def _trajectory_problems(sent: Sent, trajectory: Columns) -> list[str]:
     """Say what is wrong with the whole; replaces what can't be used in ``trajectory`` by what can."""
-    problems = [] if sent.root else [STILL_RUNNING]
-    if sent.root:
-        problems += _count_problems(_announced(sent.root[1]), sent.steps)
-    if sent.unnumbered:
-        problems.append(f"{len(sent.unnumbered)} step spans without a step index from 0")
-    outcome = trajectory["outcome"]
-    if outcome is not None and outcome not in semconv.OUTCOMES:
-        problems.append(f"outcome is {outcome!r}, allowed: {', '.join(semconv.OUTCOMES)}")
+    problems = []
+    if sent.stray_chunks:
+        problems.append(f"{sent.stray_chunks} chunks belong to no step and no tool run that arrived")
+    outcome_problem = not_among("outcome", trajectory["outcome"], semconv.OUTCOMES)
+    if outcome_problem:
+        problems.append(outcome_problem)
         trajectory["outcome"] = None
-    tags = _tags(trajectory["tags"])
-    if tags is None:
+    try:
+        trajectory["tags"] = canonical_json(read_tags(trajectory["tags"]))
+    except WireError:
         problems.append("tags are not a JSON object of strings")
-    trajectory["tags"] = tags or "{}"
+        trajectory["tags"] = "{}"
     return problems
 
 
@@ -147,16 +134,6 @@ def _count_problems(announced: int | None, steps: Mapping[int, object]) -> list[
     return []
 
 
-def _tags(text: str) -> str | None:
-    try:
-        tags = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
-        return None
-    return canonical_json(tags)
-
-
 def _step_problems(rows: Sequence[Columns]) -> list[str]:
     broken = [row for row in rows if not row["complete"]]
     if not broken:
@@ -165,30 +142,28 @@ def _step_problems(rows: Sequence[Columns]) -> list[str]:
     return [f"step {broken[0]['step_index']}: {broken[0]['incomplete_reason']}{more}"]
 
 
-def _step_rows(trajectory_id: str, sent: _Spans, agent: str) -> list[Columns]:
-    defined = {row["tools_hash"] for step in sent.ordered_steps() for row in step.tool_rows}
-    responses = _responses(sent)
+def _step_rows(trajectory: Columns, sent: Sent, steps: Sequence[SentStep]) -> list[Columns]:
+    defined = {row["tools_hash"] for step in steps for row in step.tool_rows}
+    merged = _merged(sent.parts)
+    responses = _responses(merged)
     rows: list[Columns] = []
-    known: list[str] | None = []  # the state of the step before; None where it can't be told
-    expected = 0
-    for index in sorted(sent.steps):
-        step, *others = sent.steps[index]
-        known = known if index == expected else None
-        expected = index + 1
-        state, state_problem = _state(step, index, known)
-        problems = [*step.problems, state_problem, _tools_problem(step, defined)]
-        if others:
-            problems.append(f"{len(others) + 1} different spans claim this step")
+    for placed in merged:
+        step = placed.step
+        observation, observation_problem = _observation(placed, responses, sent.runs)
+        problems = [*step.problems, placed.state_problem, _tools_problem(step, defined), observation_problem]
+        if placed.claims > 1:
+            problems.append(f"{placed.claims} different spans claim this step")
         reasons = "; ".join(filter(None, problems))
-        known = None if step.payload_problem or state_problem or others else state
+        agent = trajectory_columns(placed.part.root[1])["agent"] if placed.part.root else None
         row = step.row
         rows.append(
             step.columns
             | {
-                "trajectory_id": trajectory_id,
-                "agent": step.columns["agent"] or agent,
-                "state": state,
-                "observation": _observation(step, index, responses, sent.runs),
+                "trajectory_id": trajectory["trajectory_id"],
+                "step_index": placed.index if len(sent.parts) == 1 else placed.place,
+                "agent": step.columns["agent"] or agent or trajectory["agent"],
+                "state": placed.state,
+                "observation": observation,
                 "started_at": row.started_at,
                 "ended_at": row.ended_at,
                 "trace_id": row.trace_id,
@@ -198,6 +173,37 @@ def _step_rows(trajectory_id: str, sent: _Spans, agent: str) -> list[Columns]:
             }
         )
     return rows
+
+
+def _merged(parts: Sequence[Part]) -> list[_Placed]:
+    """Return the steps of all parts in one order, each with the state that its own part had told."""
+    states = {(number, index): state for number, part in enumerate(parts) for index, state in _states(part).items()}
+    order = sorted(states, key=lambda at: parts[at[0]].step_path(at[1]))
+    return [
+        _Placed(
+            place=place,
+            index=index,
+            part=parts[number],
+            step=parts[number].steps[index][0],
+            claims=len(parts[number].steps[index]),
+            state=states[number, index][0],
+            state_problem=states[number, index][1],
+        )
+        for place, (number, index) in enumerate(order)
+    ]
+
+
+def _states(part: Part) -> dict[int, tuple[list[str], str | None]]:
+    """Return each step's state and what is wrong with it; a step builds on the one before it in its part."""
+    states: dict[int, tuple[list[str], str | None]] = {}
+    known: list[str] | None = []  # the state of the step before; None where it can't be told
+    expected = 0
+    for index in sorted(part.steps):
+        step, *others = part.steps[index]
+        state, problem = states[index] = _state(step, index, known if index == expected else None)
+        known = None if step.payload_problem or problem or others else state
+        expected = index + 1
+    return states
 
 
 def _state(step: SentStep, index: int, known: Sequence[str] | None) -> tuple[list[str], str | None]:
@@ -222,14 +228,14 @@ def _tools_problem(step: SentStep, defined: set[str]) -> str | None:
     return f"tools {tools_hash} were offered, and no step defines them"
 
 
-def _responses(sent: _Spans) -> _Results:
-    """Return the tool results that stand in later steps' messages, by call id, each with that step's index."""
+def _responses(merged: Sequence[_Placed]) -> _Responses:
+    """Return the tool results that stand in later steps' messages, by call id, each with that step's place."""
     found: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for index in sorted(sent.steps):
-        for step in sent.steps[index]:
+    for placed in merged:
+        for step in placed.part.steps[placed.index]:
             if step.payload_problem is None:
                 for call_id, response in _responses_in(step.messages):
-                    found[call_id].append((index, response))
+                    found[call_id].append((placed.place, response))
     return found
 
 
@@ -242,15 +248,23 @@ def _responses_in(messages: Iterable[Message]) -> Iterable[tuple[str, str]]:
                     yield str(part.get("id")), response
 
 
-def _observation(step: SentStep, index: int, responses: _Results, runs: _Results) -> str | None:
-    """Return what the action brought, by how well it is proven.
+def _observation(
+    placed: _Placed, responses: _Responses, runs: Mapping[str, Sequence[ToolRun]]
+) -> tuple[str | None, str | None]:
+    """Return what the action brought, by how well it is proven, and why it is not whole.
 
-    The step's own result and a later step's messages are covered by a digest; an ``execute_tool`` span is not.
+    The step's own result and a later step's messages are covered by a digest, an ``execute_tool`` span only where it
+    has one.
     """
+    step = placed.step
     own: str | None = step.columns["observation"]
     call_id = step.columns["call_id"]
     if own is not None or call_id is None:
-        return own
-    later = [response for at, response in responses.get(call_id, ()) if at > index]
-    ran = [result for _, result in sorted(runs.get(call_id, ()), key=lambda run: run[0] < step.row.started_at)]
-    return next(iter([*later, *ran]), None)
+        return own, None
+    later = next((response for at, response in responses.get(call_id, ()) if at > placed.place), None)
+    if later is not None:
+        return later, None
+    ran = min(runs.get(call_id, ()), key=lambda run: run.started_at < step.row.started_at, default=None)
+    if ran is None:
+        return None, None
+    return ran.result, ran.problem and f"result of its tool run: {ran.problem}"

@@ -1,17 +1,21 @@
 """Trace an agent, so that its behaviour can be cloned."""
 
 from imitrace.context import Trajectory, current_trajectory_id
+from imitrace.deciding import step
 from imitrace.exceptions import ImitraceError
 from imitrace.messages import Action
 from imitrace.outbox import Stats
-from imitrace.provider import configure, flush, shutdown, stats
-from imitrace.steps import Step, step
+from imitrace.provider import flush, shutdown, stats
+from imitrace.redaction import Rule
+from imitrace.startup import configure
+from imitrace.steps import Step
 from imitrace.tools import ToolRun, tool
-from imitrace.tracer import agent, outcome, score, trajectory
+from imitrace.tracer import agent, inject, outcome, score, trajectory
 
 __all__ = [
     "Action",
     "ImitraceError",
+    "Rule",
     "Stats",
     "Step",
     "ToolRun",
@@ -20,6 +24,7 @@ __all__ = [
     "configure",
     "current_trajectory_id",
     "flush",
+    "inject",
     "outcome",
     "score",
     "shutdown",

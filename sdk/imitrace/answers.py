@@ -1,18 +1,22 @@
-"""Read what agents hold in their hands: chat messages, tool schemas and model answers, as dicts or as SDK objects."""
+"""Read models' answers, whatever client gave them: what the agent did, which model it was, what it cost."""
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from imitrace.canonical import canonical_json
+from imitrace.chat_shapes import parts_messages
+from imitrace.content_parts import call_part, content_parts
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
-from imitrace.messages import Action, Message, from_openai, message_actions, tool_definition
+from imitrace.messages import Action, Message, message_actions
+from imitrace.plain import any_text, json_text, mapping, payload_text, plain, short
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 UNKNOWN_ANSWER = "unknown_answer"
 """``error.type`` of a step whose answer had no known shape and was kept as text."""
+
+_MESSAGE_KEYS = {"content", "tool_calls", "parts", "function_call"}
+_BLOCKS = {"text", "tool_use", "thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use"}
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,17 @@ class Answer:
 
 
 def read_answer(answer: Any, faults: Faults) -> Answer:  # any model's answer goes in
-    """Return the actions of a model's answer; one of unknown shape is kept as text, marked and counted."""
+    """Return the actions of a model's answer; one of unknown shape is kept as text, marked and counted.
+
+    Known by their shape, as objects and as dicts: OpenAI's completions, responses and messages, Anthropic's and
+    LangChain's messages, LangGraph's updates, text, ``(name, arguments)``, an ``Action``, and lists of these. Of
+    several choices the first counts, of a whole conversation the assistant's last turn.
+    """
     try:
         return _read(answer)
     except Exception as error:  # whatever a foreign object does when it is read
         faults.count(UNKNOWN_ANSWER, f"{type(answer).__name__}: {error}")
-        return Answer((Action("message", message=_as_text(answer)),), error_type=UNKNOWN_ANSWER)
+        return Answer((Action("message", message=any_text(answer)),), error_type=UNKNOWN_ANSWER)
 
 
 def tool_call(name: str, arguments: Any, call_id: str | None = None) -> Action:  # JSON text, an object or None
@@ -41,50 +50,8 @@ def tool_call(name: str, arguments: Any, call_id: str | None = None) -> Action: 
     Raises:
         WireError: the arguments are neither an object nor JSON text of one.
     """
-    call = {"id": call_id, "function": {"name": name, "arguments": arguments}}
-    return message_actions(from_openai({"role": "assistant", "tool_calls": [call]}))[0]
-
-
-def wire_message(message: Any, faults: Faults) -> str:  # a dict or a client's message object
-    """Return a message in parts form as canonical JSON; one of unknown shape is kept as a text part and counted."""
-    try:
-        return json_text(_message(message))
-    except Exception as error:  # whatever stands in an agent's history, the step must keep it
-        faults.count("unknown_message", f"{type(error).__name__}: {error}")
-        role = message.get("role") if isinstance(message, Mapping) else None
-        return json_text(
-            {"role": str(role or "unknown"), "parts": [{"type": "text", "content": _as_text(message)}]},
-        )
-
-
-def tool_definitions(tools: Any, faults: Faults) -> list[dict[str, Any]]:  # a list of schemas in a client's form
-    """Return the definitions in offered order; one of unknown shape keeps its name alone and is counted."""
-    definitions = []
-    for tool in tools:
-        value = plain(tool)
-        try:
-            definitions.append(tool_definition(value))
-        except WireError as error:
-            faults.count("unknown_tool", error)
-            kind = value.get("type") if isinstance(value, Mapping) else getattr(tool, "__name__", None)
-            definitions.append({"name": str(kind or type(tool).__name__), "description": "", "parameters": {}})
-    return definitions
-
-
-def json_text(value: Any) -> str:  # any JSON value goes in
-    r"""Return canonical JSON that protobuf can carry: a lone surrogate is written as its ``\u`` escape."""
-    return _LONE_SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", canonical_json(value))
-
-
-def wire_text(value: object) -> str:
-    """Return text that protobuf can carry: a lone surrogate becomes U+FFFD."""
-    return _LONE_SURROGATE.sub("\ufffd", value if isinstance(value, str) else str(value))
-
-
-def payload_text(value: Any) -> str:  # a tool's result: text stays text, all else becomes JSON
-    """Return a result as text, or as canonical JSON when it is not text."""
-    value = plain(value)
-    return wire_text(value) if isinstance(value, str) else json_text(value)
+    part = call_part({"id": call_id, "name": name, "arguments": arguments})
+    return Action("tool_call", part["name"], part["arguments"], call_id=part["id"])
 
 
 def arguments_text(arguments: Any) -> str:  # JSON text or an object
@@ -95,31 +62,6 @@ def arguments_text(arguments: Any) -> str:  # JSON text or an object
         return payload_text(arguments)
 
 
-def plain(value: Any) -> Any:  # clients' objects in, dicts out
-    """Return a client's objects (pydantic, dataclass, plain class) as dicts, at any depth; anything else as it is."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    dump = getattr(value, "model_dump", None) or getattr(value, "to_dict", None)
-    if callable(dump) and not isinstance(value, type):
-        return dump()
-    if hasattr(value, "__dict__") and not callable(value):
-        return plain(vars(value))
-    return value
-
-
-def _message(message: Any) -> Message:
-    if isinstance(message, Mapping):
-        try:
-            return from_openai(message)
-        except WireError:  # a dict that holds a client's objects reads after they are made plain
-            return from_openai(plain(message))
-    return from_openai(plain(message))
-
-
 def _read(answer: Any) -> Answer:
     if isinstance(answer, Action):
         return Answer((answer,))
@@ -128,36 +70,116 @@ def _read(answer: Any) -> Answer:
     if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str):
         return Answer((tool_call(*answer),))
     if isinstance(answer, list | tuple) and answer:
-        return Answer(tuple(action for item in answer for action in _read(item).actions))
-    value = plain(answer)
-    if not isinstance(value, Mapping):
+        return _read_list(answer)
+    found = mapping(_unwrapped(answer))
+    if found is None:
         raise WireError(
             f"model answer is a {type(answer).__name__}, expected a completion, a message, text or an Action"
         )
-    if "choices" in value:
-        return _read_completion(value)
-    return Answer(message_actions(_assistant(value)))
+    messages, source = _said(found)
+    return replace(_usage(source), actions=_last_turn(messages))
 
 
-def _read_completion(completion: Mapping[str, Any]) -> Answer:
-    usage = completion.get("usage") or {}
+def _read_list(answer: Sequence[Any]) -> Answer:
+    plains = [item if isinstance(item, str | tuple | Action) else mapping(item) for item in answer]
+    items = [item for item in plains if isinstance(item, Mapping)]
+    if len(items) == len(answer) and all("role" not in item and item.get("type") in _BLOCKS for item in items):
+        return Answer(message_actions({"role": "assistant", "parts": content_parts(items)}))
+    if len(items) == len(answer) and any(map(_is_item, items)):
+        return Answer(_last_turn(parts_messages(items)))
+    read = [_read(item) for item in answer]
+    return replace(read[-1], actions=tuple(action for one in read for action in one.actions))
+
+
+def _is_item(found: Mapping[str, Any]) -> bool:  # of OpenAI's responses, of those that aren't messages
+    return str(found.get("type")).endswith(("_call", "reasoning"))
+
+
+def _unwrapped(answer: Any) -> Any:
+    """Return what a wrapper holds: LangGraph's command its update, a raw HTTP answer what it parses to."""
+    if hasattr(answer, "update") and hasattr(answer, "goto"):
+        return answer.update
+    parse = getattr(answer, "parse", None)
+    if hasattr(answer, "http_response") and callable(parse) and not inspect.iscoroutinefunction(parse):
+        return parse()
+    return answer
+
+
+def _said(answer: Mapping[str, Any]) -> tuple[list[Message], Mapping[str, Any]]:
+    """Return an answer's messages, and the object that names the model and the cost."""
+    if isinstance(answer.get("choices"), list):
+        return _assistant((mapping(answer["choices"][0]) or {}).get("message")), answer
+    if isinstance(answer.get("output"), list):
+        if mapping(answer.get("error")):
+            raise WireError(f"model answer is an error: {short(answer['error'])}, expected an answer")
+        return parts_messages(answer["output"]) or [{"role": "assistant", "parts": []}], answer
+    if isinstance(answer.get("candidates"), list):
+        return _assistant({**plain(answer["candidates"][0]["content"]), "role": "assistant"}), answer
+    if isinstance(answer.get("generations"), list):
+        return _generated(answer)
+    listed = _listed(answer)
+    if listed:
+        return parts_messages(listed), mapping(listed[-1]) or {}
+    return _assistant(answer.get("message") or answer), answer
+
+
+def _listed(answer: Mapping[str, Any]) -> list[Any]:
+    """Return the messages in a graph's state, or in the updates of its nodes; none for anything else."""
+    if "messages" in answer:
+        inner = answer["messages"]
+        return list(inner) if isinstance(inner, list | tuple) else [inner]
+    if _MESSAGE_KEYS & set(answer):
+        return []
+    nodes = [mapping(value) or {} for value in answer.values()]
+    return [message for node in nodes if "messages" in node for message in _listed(node)]
+
+
+def _assistant(message: Any) -> list[Message]:
+    """Return a message in parts form; it must say something, or it is of a shape we don't know."""
+    found = mapping(message) or {}
+    if _is_item(found):
+        return parts_messages([found])
+    if not _MESSAGE_KEYS & set(found):
+        raise WireError(f"model answer has the keys {', '.join(map(str, found))}, expected content or tool_calls")
+    read = parts_messages([found if "type" in found or "role" in found else {"role": "assistant", **found}])
+    return [message if message["role"] == "tool" else {**message, "role": "assistant"} for message in read]
+
+
+def _generated(result: Mapping[str, Any]) -> tuple[list[Message], Mapping[str, Any]]:  # LangChain's chat results
+    first = result["generations"][0]
+    found = mapping(first[0] if isinstance(first, list) else first) or {}
+    message = mapping(found.get("message")) or {"role": "assistant", "content": found.get("text")}
+    paid = mapping(result.get("llm_output")) or {}
+    return _assistant(message), message if message.get("usage_metadata") else {**paid, "usage": paid.get("token_usage")}
+
+
+def _last_turn(messages: Sequence[Message]) -> tuple[Action, ...]:
+    """Return what the assistant did last: the actions of the last messages in a row that are its own."""
+    turn: list[Message] = []
+    for message in reversed(messages):
+        if message["role"] == "assistant":
+            turn.insert(0, message)
+        elif turn:
+            break
+    if not turn:
+        raise WireError("model answer holds no message of the assistant, expected at least one")
+    return tuple(action for message in turn for action in message_actions(message))
+
+
+def _usage(source: Mapping[str, Any]) -> Answer:
+    """Return the model and the tokens; those read from a cache, or written to it, count as input."""
+    metadata = mapping(source.get("response_metadata")) or {}
+    models = (source.get("model"), source.get("model_version"), metadata.get("model_name"), metadata.get("model"))
+    paid = mapping(source.get("usage")) or mapping(source.get("usage_metadata")) or source
+    cached = _tokens(paid, "cache_creation_input_tokens") or 0, _tokens(paid, "cache_read_input_tokens") or 0
+    given = _tokens(paid, "prompt_tokens", "input_tokens", "prompt_token_count", "prompt_eval_count")
     return Answer(
-        message_actions(_assistant(completion["choices"][0]["message"])),
-        completion.get("model"),
-        usage.get("prompt_tokens"),
-        usage.get("completion_tokens"),
+        (),
+        next((model for model in (*models, source.get("model_name")) if isinstance(model, str)), None),
+        None if given is None else given + sum(cached),
+        _tokens(paid, "completion_tokens", "output_tokens", "candidates_token_count", "eval_count"),
     )
 
 
-def _assistant(message: Mapping[str, Any]) -> Message:
-    """Return a message in parts form; it must say something, or it is of a shape we don't know."""
-    if not {"content", "tool_calls", "parts"} & set(message):
-        raise WireError(f"model answer has the keys {', '.join(map(str, message))}, expected content or tool_calls")
-    return from_openai({"role": "assistant", **message})
-
-
-def _as_text(value: Any) -> str:
-    try:
-        return value if isinstance(value, str) else canonical_json(value)
-    except Exception:  # circular, or keys of mixed types
-        return repr(value)
+def _tokens(paid: Mapping[str, Any], *names: str) -> int | None:
+    return next((paid[name] for name in names if type(paid.get(name)) is int), None)

@@ -7,10 +7,12 @@ from typing import Any
 
 from imitrace.semconv import DIGEST_PAYLOADS
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
 
 def canonical_json(value: Any) -> str:  # any JSON value goes in
     """Return ``value`` as compact JSON with sorted keys; what JSON lacks is written as its ``str``."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return _ENCODER.encode(value)
 
 
 def text_hash(text: str) -> str:

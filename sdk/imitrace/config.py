@@ -11,11 +11,15 @@ from imitrace.exceptions import ConfigError
 ENVIRONMENT = {
     "IMITRACE_HOME": "workspace folder (default ./.imitrace)",
     "IMITRACE_CONFIG": "configuration file (default ./imitrace.toml)",
-    "IMITRACE_ENDPOINT": "collector's OTLP/HTTP address (default http://127.0.0.1:4318)",
+    "IMITRACE_ENDPOINT": "collector's address (default OTEL_EXPORTER_OTLP_ENDPOINT, else http://127.0.0.1:4318)",
     "IMITRACE_PROTOCOL": "http or grpc (default http)",
     "IMITRACE_AGENT": "agent name for traces (default: the service's name)",
     "IMITRACE_TOKEN": "bearer token for a collector beyond loopback",
-    "IMITRACE_DISABLED": "1 turns tracing off",
+    "IMITRACE_DISABLED": "1 turns tracing off, as OTEL_SDK_DISABLED=true does",
+    "IMITRACE_SAMPLE": "share of trajectories that are recorded, 0 to 1 (default OTEL_TRACES_SAMPLER, else 1)",
+    "IMITRACE_LOSSLESS": "1 keeps what could not be sent on disk, in the workspace folder",
+    "IMITRACE_REDACT": "names of redaction rules, with commas between them",
+    "IMITRACE_REDACT_SECRET": "secret of the pseudonyms that redaction puts in",
 }
 """Every environment variable that imitrace reads, and what it means."""
 
@@ -31,6 +35,19 @@ def setting(name: str, argument: str | None = None, default: str | None = None) 
     if argument is not None:
         return argument
     return os.environ.get(name) or default
+
+
+def switched_on(name: str, argument: bool | None = None) -> bool:
+    """Return the argument, else whether the environment variable ``name`` is set to other than ``0`` or ``false``."""
+    return (setting(name) or "0").lower() not in ("0", "false", "no", "off") if argument is None else argument
+
+
+def opentelemetry_settings() -> dict[str, str]:
+    """Return the ``OTEL_*`` environment variables that are not empty.
+
+    Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+    """
+    return {name: value for name, value in os.environ.items() if name.startswith("OTEL_") and value}
 
 
 def workspace_home(argument: str | Path | None = None) -> Path:

@@ -1,21 +1,27 @@
 """Hold the trajectory that the code runs in: what its steps, tools and scores inherit, and what was already sent."""
 
 import contextlib
+import os
 import threading
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from imitrace.answers import json_text, wire_text
-from imitrace.provider import active
+from imitrace.binding import Instead
+from imitrace.faults import Faults
+from imitrace.history import Known, OfferedTools
+from imitrace.plain import json_text, wire_text
+from imitrace.provider import active, before_flush
 from imitrace.semconv import (
     AGENT_NAME,
     AGENT_VERSION,
     ERROR_TYPE,
     OPERATION,
     OUTCOMES,
+    PART_POSITION,
     POLICY_NAME,
     POLICY_ROLE,
     POLICY_VERSION,
@@ -28,10 +34,11 @@ from imitrace.semconv import (
 )
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from imitrace.pipeline import Pipeline
+    from imitrace.propagation import Origin
+    from imitrace.spans import AttributeValue, OpenSpan
 
-    from imitrace.pipeline import AttributeValue, Pipeline
-
+_UNTRACED = Faults()
 _current: ContextVar["Trajectory | None"] = ContextVar("imitrace_trajectory", default=None)
 
 
@@ -50,11 +57,13 @@ class Memory:
     def __init__(self) -> None:
         self.steps = 0
         self.messages: list[str] = []
+        self.known: Known = {}
+        self.tools: OfferedTools | None = None
         self.tools_hash: str | None = None
         self.open_calls: list[OpenCall] = []
 
     def common_prefix(self, messages: list[str]) -> int:
-        """Return how many messages, by hash, the previous step began with as well."""
+        """Return how many messages the previous step began with as well."""
         count = 0
         for before, now in zip(self.messages, messages, strict=False):
             if before != now:
@@ -66,8 +75,8 @@ class Memory:
 class Trajectory:
     """One task, from first to last step; open it with ``with`` or ``async with``.
 
-    Steps, tools, outcomes and scores inside belong to it, also in tasks of ``asyncio`` and in threads that run in a
-    copied context (``contextvars.copy_context().run``).
+    Steps, tools, outcomes and scores inside belong to it, also in tasks of ``asyncio``, in threads and thread pools,
+    and in forked processes, whose steps become a part of their own.
     """
 
     def __init__(
@@ -76,37 +85,44 @@ class Trajectory:
         id: str | None = None,  # noqa: A002 - `id=` is what the caller writes
         tags: Mapping[str, str] | None = None,
         agent: str | None = None,
+        joins: Mapping[str, str] | None = None,
     ) -> None:
         self.id = id
         self.lock = threading.Lock()
         self.memory = Memory()
         self.pipeline: Pipeline | None = None
-        self.span: Span | None = None
+        self.tags: dict[str, str] = {}
         self._task = task
-        self._tags = tags
+        self._given_tags = tags
         self._agent = agent
+        self._joins = joins
+        self._origin: Origin | None = None
+        self._outer: Trajectory | None = None
+        self._span: OpenSpan | None = None
         self._outcome: str | None = None
         self._inherited: dict[str, AttributeValue] = {}
         self._token: Token[Trajectory | None] | None = None
         self._ended = False
+        self._quiet = False
+        self._forked = False
 
     def __enter__(self) -> "Trajectory":
+        self._outer = _current.get()
         pipeline = active()
+        if self._given_tags:
+            with (_UNTRACED if pipeline is None else pipeline.faults).guard("tags"):
+                self.tags = {str(name): str(value) for name, value in self._given_tags.items()}
         if pipeline is not None:
             with pipeline.faults.guard("trajectory"):
                 self._open(pipeline)
-        self._token = _current.set(self)
+        self.resume()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._token is not None:
-            with contextlib.suppress(ValueError):  # closed in another context than it was opened in
-                _current.reset(self._token)
-        if self.pipeline is not None:
-            with self.pipeline.faults.guard("trajectory"):
-                self._close(self.pipeline, error)
+        self.suspend()
+        self.end(error)
 
     async def __aenter__(self) -> "Trajectory":
         return self.__enter__()
@@ -115,6 +131,17 @@ class Trajectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, trace)
+
+    def resume(self) -> None:
+        """Make it the current one: when it opens, and when a generator inside runs on."""
+        self._token = _current.set(self)
+
+    def suspend(self) -> None:
+        """Make it no longer the current one: when it ends, and while a generator inside waits."""
+        token, self._token = self._token, None
+        if token is not None:
+            with contextlib.suppress(ValueError):  # a generator that is finished off in another context
+                _current.reset(token)
 
     def outcome(self, value: str) -> None:
         """Say how the task ended: ``success``, ``failure`` or ``abandoned``; anything else is counted and ignored."""
@@ -126,8 +153,17 @@ class Trajectory:
             return
         self._outcome = value
 
+    def instead(self) -> Instead | None:
+        """Let the function of an agent run."""
+
     def settle(self, result: object) -> None:
         """Take what a function decorated as an agent returned: nothing of it is recorded."""
+
+    def take(self, item: object) -> None:
+        """Take what such a generator yielded: nothing of it is recorded."""
+
+    def stream(self, result: object) -> None:
+        """Take nothing that an agent returns for a stream, but a generator."""
 
     def attributes(self) -> "dict[str, AttributeValue]":
         """Return what every span inside inherits."""
@@ -135,9 +171,75 @@ class Trajectory:
             self.pipeline.faults.count("late_span", f"trajectory {self.id} got a step or a tool run after its end")
         return dict(self._inherited)
 
+    def span(self) -> "OpenSpan":
+        """Return the span that steps and tool runs hang from; a forked process begins its own with the first."""
+        if self._span is None:
+            assert self.pipeline is not None  # noqa: S101 - only asked while it records
+            outer = self._recorded_outer()
+            parent = self._origin.span if self._origin else None if outer is None else outer.span().context
+            self._span = self.pipeline.start(SPAN_TRAJECTORY, parent, self.pipeline.clock())
+        return self._span
+
+    def origin(self) -> "Origin | None":
+        """Return what another process needs to go on with this trajectory; None when it is not recorded."""
+        if self.pipeline is None or self.id is None:
+            return None
+        from imitrace.propagation import Origin
+
+        with self.lock:
+            return Origin(self.id, self.span().context, self.memory.steps)
+
+    def end(self, error: BaseException | None = None, outcome: str | None = None) -> None:
+        """Record it, once.
+
+        Args:
+            error: what left it.
+            outcome: how it ended, if nobody said so before.
+        """
+        if self.pipeline is None or self._ended:
+            return
+        with self.pipeline.faults.guard("trajectory"):
+            _open.discard(self)
+            self._ended = True
+            if self._span is not None:
+                self._record(self.pipeline, self._span, error, outcome)
+
+    def become_part(self) -> None:
+        """Go on as a part of its own: in a forked child, where the parent goes on with the original."""
+        origin = self._origin
+        self._forked = True
+        if self.pipeline is not None and self._span is not None and not self._ended:
+            from imitrace.propagation import Origin
+
+            origin = Origin(str(self.id), self._span.context, self.memory.steps)
+        self.lock = threading.Lock()
+        self.memory = Memory()
+        self._origin, self._span, self._outcome = origin, None, None
+
+    def end_part(self) -> None:
+        """Record what a forked child did so far as a part, and go on as another: it may end without a word."""
+        if self._forked and self.pipeline is not None and self._span is not None and not self._ended:
+            with self.pipeline.faults.guard("trajectory"):
+                self._record(self.pipeline, self._span, None, None)
+                self.become_part()
+
+    def _recorded_outer(self) -> "Trajectory | None":
+        return self._outer if self._outer is not None and self._outer.pipeline is not None else None
+
     def _open(self, pipeline: "Pipeline") -> None:
+        outer = self._recorded_outer()
+        if self._joins is not None:
+            from imitrace.propagation import read_origin
+
+            self._origin = read_origin(self._joins)
+        elif outer is not None and outer.id == self.id:
+            self._origin = outer.origin()
+        given = self._origin.trajectory_id if self._origin else self.id
+        self.id = wire_text(given or pipeline.ids.name("trajectory"))
+        if not self._is_recorded(pipeline):
+            return
         config = pipeline.config
-        self.id = wire_text(self.id or pipeline.sources.new_id("trajectory"))
+        clean = pipeline.redactor.text if pipeline.redactor else wire_text
         inherited = {
             TRAJECTORY_ID: self.id,
             AGENT_NAME: self._agent or config.agent,
@@ -145,31 +247,41 @@ class Trajectory:
             POLICY_ROLE: config.policy_role,
             POLICY_NAME: config.policy_name,
             POLICY_VERSION: config.policy_version,
-            TRAJECTORY_TASK: self._task,
+            TRAJECTORY_TASK: None if self._task is None else clean(str(self._task)),
         }
         self._inherited = {name: wire_text(value) for name, value in inherited.items() if value is not None}
-        if self._tags:
-            with pipeline.faults.guard("tags"):
-                self._inherited[TRAJECTORY_TAGS] = json_text({str(k): str(v) for k, v in self._tags.items()})
-        outer = _current.get()
-        self.span = pipeline.start(
-            SPAN_TRAJECTORY,
-            {**self._inherited, OPERATION: "invoke_agent"},
-            None if outer is None else outer.span,
-            pipeline.sources.clock(),
-        )
+        if self.tags:
+            self._inherited[TRAJECTORY_TAGS] = json_text({name: clean(tag) for name, tag in self.tags.items()})
         self.pipeline = pipeline
+        if not self._quiet:
+            self.span()
+        _open.add(self)
 
-    def _close(self, pipeline: "Pipeline", error: BaseException | None) -> None:
-        assert self.span is not None  # noqa: S101 - set with the pipeline
+    def _is_recorded(self, pipeline: "Pipeline") -> bool:
+        sampler = pipeline.config.sampler
+        if self._origin is not None and not self._origin.span.trace_flags.sampled:
+            return False
+        if sampler.parent_based and self._origin is None and self._recorded_outer() is None:
+            from opentelemetry.trace import get_current_span
+
+            around = get_current_span().get_span_context()
+            if around.is_valid and not around.trace_flags.sampled:
+                return False
+        return sampler.records(str(self.id))
+
+    def _record(self, pipeline: "Pipeline", span: "OpenSpan", error: BaseException | None, outcome: str | None) -> None:
+        attributes = {**self._inherited, OPERATION: "invoke_agent", TRAJECTORY_STEP_COUNT: self.memory.steps}
         if error is not None:
-            self._outcome = self._outcome or ("failure" if isinstance(error, Exception) else "abandoned")
-            self.span.set_attribute(ERROR_TYPE, type(error).__qualname__)
-        if self._outcome is not None:
-            self.span.set_attribute(TRAJECTORY_OUTCOME, self._outcome)
-        self.span.set_attribute(TRAJECTORY_STEP_COUNT, self.memory.steps)
-        self._ended = True
-        self.span.end(pipeline.sources.clock())
+            outcome = "failure" if isinstance(error, Exception) else "abandoned"
+            attributes[ERROR_TYPE] = type(error).__qualname__
+        if self._outcome or outcome:
+            attributes[TRAJECTORY_OUTCOME] = str(self._outcome or outcome)
+        if self._origin is not None:
+            attributes[PART_POSITION] = self._origin.position
+        pipeline.record(span, attributes, pipeline.clock(), error)
+
+
+_open: "weakref.WeakSet[Trajectory]" = weakref.WeakSet()
 
 
 def current() -> Trajectory | None:
@@ -178,6 +290,49 @@ def current() -> Trajectory | None:
 
 
 def current_trajectory_id() -> str | None:
-    """Return the id of the trajectory that the code runs in, None outside of one or when tracing is off."""
+    """Return the id of the trajectory that the code runs in, None outside of one or when it is not recorded."""
     trajectory = _current.get()
     return None if trajectory is None or trajectory.pipeline is None else trajectory.id
+
+
+@contextlib.contextmanager
+def entered(trajectory: Trajectory | None) -> Iterator[None]:
+    """Run a block in a trajectory that is open already, or in none."""
+    token = _current.set(trajectory)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def joined_by_worker(headers: Mapping[str, str]) -> Trajectory:
+    """Return a part for work that was handed over to this process: it is recorded once something happens in it."""
+    trajectory = Trajectory(joins=headers)
+    trajectory._quiet = True
+    return trajectory
+
+
+def end_open() -> None:
+    """End what is still open when the process ends: as abandoned, or without a word where it is only a part."""
+    for trajectory in list(_open):
+        trajectory.end(outcome=None if trajectory._origin else "abandoned")
+
+
+def _end_forked_parts() -> None:
+    for trajectory in list(_open):
+        trajectory.end_part()
+
+
+def _forked() -> None:
+    """Let the trajectories around the code go on in a forked child as parts; the others stay with the parent."""
+    _open.clear()
+    trajectory = _current.get()
+    while trajectory is not None:
+        trajectory.become_part()
+        _open.add(trajectory)
+        trajectory = trajectory._outer
+
+
+before_flush(_end_forked_parts)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,98 +1,162 @@
-"""Make the OTLP exporters and deliver through them, over HTTP or gRPC."""
+"""Encode batches as OTLP and hand them over: to the collector at once, or to the disk first."""
 
-import threading
-from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
-from opentelemetry.sdk._logs.export import LogRecordExportResult
-from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.trace import ReadableSpan
 
-from imitrace.pipeline import Pipeline, TracingConfig
+from imitrace.faults import Faults
+from imitrace.outbox import Delivery, Receipt, Settled
+from imitrace.sender import RetryConfig, Sender
+from imitrace.transports import Connection, Signal
+
+if TYPE_CHECKING:  # loaded when there is a spool
+    from imitrace.drainer import Drainer
+    from imitrace.spool import SpoolConfig
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
-_ACCEPTED = (SpanExportResult.SUCCESS, LogRecordExportResult.SUCCESS)
+_MAX_REQUEST = 4 * 2**20 - 2**16
 
 
-class Exporter(Protocol[T_contra]):
-    """What OpenTelemetry's span and log exporters have in common."""
+class Request(NamedTuple):
+    """An encoded OTLP request."""
 
-    def export(self, batch: Sequence[T_contra], /) -> SpanExportResult | LogRecordExportResult:
-        """Deliver a batch."""
-
-    def shutdown(self) -> None:
-        """Break off retries and refuse later batches."""
+    body: bytes
+    records: int
 
 
-class ExporterDelivery(Generic[T]):
-    """Deliver through an exporter that is made on first use, and anew in a forked child."""
+class Encoder(Generic[T]):
+    """Makes requests of records, each small enough for receivers that take 4 MiB unless one record alone is not."""
 
-    def __init__(self, make: Callable[[], Exporter[T]]) -> None:
-        self._make = make
+    def __init__(self, encode: Callable[[Sequence[T]], Any], faults: Faults) -> None:
+        self._encode = encode  # returns a protobuf message, which is untyped
+        self._faults = faults
+
+    def requests(self, batch: Sequence[T]) -> Iterator[Request]:
+        """Yield the requests of a batch; a record that can't be encoded is left out and counted as a fault."""
+        body = self._body(batch)
+        if body is not None and (len(body) <= _MAX_REQUEST or len(batch) == 1):
+            yield Request(body, len(batch))
+        elif len(batch) > 1:
+            half = len(batch) // 2
+            yield from self.requests(batch[:half])
+            yield from self.requests(batch[half:])
+
+    def _body(self, batch: Sequence[T]) -> bytes | None:
+        try:
+            return bytes(self._encode(batch).SerializeToString())
+        except Exception as error:  # whatever an attribute's text can do to protobuf
+            if len(batch) == 1:
+                self._faults.count("not_encoded", f"{type(error).__name__}: {error}")
+            return None
+
+
+class DirectDelivery(Generic[T]):
+    """Sends each batch to the collector and waits for its answer."""
+
+    def __init__(self, encoder: Encoder[T], make_sender: Callable[[], Sender]) -> None:
+        self._encoder = encoder
+        self._make_sender = make_sender
         self.reset()
 
     def reset(self) -> None:
-        """Forget the exporter; its sockets belong to the parent process."""
-        self._lock = threading.Lock()
-        self._exporter: Exporter[T] | None = None
-        self._closed = False
+        """Forget the connection; its sockets belong to the parent process."""
+        self._sender = self._make_sender()
 
-    def send(self, batch: Sequence[T]) -> bool:
-        """Deliver a batch; the exporter retries what can be retried, for ten seconds at most."""
-        with self._lock:
-            if self._closed:
-                return False
-            exporter = self._exporter = self._exporter or self._make()
-        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
-        try:
-            return exporter.export(batch) in _ACCEPTED
-        finally:
-            detach(token)
+    def send(self, batch: Sequence[T]) -> Receipt:
+        """Deliver a batch; what can be tried again is, within the configured patience."""
+        exported = sum(accepted_records(self._sender, request) for request in self._encoder.requests(batch))
+        return Receipt(exported, failed=len(batch) - exported)
 
     def close(self) -> None:
         """Break off a delivery in progress and refuse later ones."""
-        with self._lock:
-            closing, self._closed = not self._closed, True
-            exporter = self._exporter
-        if closing and exporter is not None:
-            exporter.shutdown()
+        self._sender.close()
 
 
-def connect(config: TracingConfig) -> Pipeline:
-    """Return a pipeline to the collector that ``config`` names; nothing is sent before the first record."""
-    return _connect_grpc(config) if config.protocol == "grpc" else _connect_http(config)
+class SpoolDelivery(Generic[T]):
+    """Writes each batch to the disk, from where the drainer delivers it; sends it when the disk can't take it."""
+
+    def __init__(
+        self, encoder: Encoder[T], make_sender: Callable[[], Sender], drainer: "Drainer", faults: Faults
+    ) -> None:
+        self._encoder = encoder
+        self._make_sender = make_sender
+        self._drainer = drainer
+        self._faults = faults
+        self.reset()
+
+    def reset(self) -> None:
+        """Leave files and connections to the parent process."""
+        self._drainer.reset()
+        self._sender = self._make_sender()
+
+    def send(self, batch: Sequence[T]) -> Receipt:
+        """Write a batch to the disk; the receipt tells of the records that did not get there."""
+        exported = dropped = kept = 0
+        for request in self._encoder.requests(batch):
+            try:
+                if self._drainer.keep(self._sender.signal, request.records, request.body):
+                    kept += request.records
+                else:
+                    dropped += request.records
+            except OSError as error:
+                self._faults.count("spool_unwritable", f"{error}; sent from memory instead")
+                exported += accepted_records(self._sender, request)
+        return Receipt(exported, len(batch) - kept - exported - dropped, dropped)
+
+    def settled(self) -> Settled:
+        """Return the counts of what was written to the disk."""
+        return self._drainer.settled(self._sender.signal)
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until everything on disk is delivered, also what processes that have died left there."""
+        return self._drainer.drain(timeout)
+
+    def close(self) -> None:
+        """Stop; what is left on disk waits for the next process."""
+        self._sender.close()
+        self._drainer.close(self._sender.signal)
 
 
-def _connect_http(config: TracingConfig) -> Pipeline:
-    from opentelemetry.exporter.otlp.proto.http import Compression
-    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    def spans() -> OTLPSpanExporter:
-        return OTLPSpanExporter(f"{config.address}/v1/traces", headers=_headers(config), compression=Compression.Gzip)
-
-    def scores() -> OTLPLogExporter:
-        return OTLPLogExporter(f"{config.address}/v1/logs", headers=_headers(config), compression=Compression.Gzip)
-
-    return Pipeline(config, ExporterDelivery(spans), ExporterDelivery(scores))
+def accepted_records(sender: Sender, request: Request) -> int:
+    """Send a request and return how many of its records the collector accepted."""
+    answer = sender.send(request.body, request.records)
+    return request.records - answer.rejected if answer.verdict == "accepted" else 0
 
 
-def _connect_grpc(config: TracingConfig) -> Pipeline:
-    from grpc import Compression
-    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+def deliveries(
+    connection: Connection,
+    spool: "SpoolConfig | None" = None,
+    *,
+    logs: Connection | None = None,
+    faults: Faults | None = None,
+    retry: RetryConfig | None = None,
+) -> tuple[Delivery[ReadableSpan], Delivery[ReadableLogRecord]]:
+    """Return what takes spans and log records to the collector; nothing is opened before the first record or flush.
 
-    plain = config.address.startswith("http://")
+    Args:
+        connection: the collector, for spans and for log records.
+        spool: where requests wait on disk until they are delivered; without it they wait in memory, for ten seconds.
+        logs: the collector for log records, where it is another or wants other headers.
+        faults: where failures are counted by reason; the first of each reason is logged.
+        retry: how long and how often a request is tried.
+    """
+    faults, retry = faults or Faults(), retry or RetryConfig()
+    ways: dict[Signal, Connection] = {"traces": connection, "logs": logs or connection}
+    spans, records = Encoder[ReadableSpan](encode_spans, faults), Encoder[ReadableLogRecord](encode_logs, faults)
 
-    def spans() -> OTLPSpanExporter:
-        return OTLPSpanExporter(config.address, plain, headers=_headers(config), compression=Compression.Gzip)
+    def sender(signal: Signal) -> Sender:
+        return Sender(ways[signal], signal, retry, faults)
 
-    def scores() -> OTLPLogExporter:
-        return OTLPLogExporter(config.address, plain, headers=_headers(config), compression=Compression.Gzip)
+    if spool is None:
+        return DirectDelivery(spans, lambda: sender("traces")), DirectDelivery(records, lambda: sender("logs"))
+    from imitrace.drainer import Drainer
 
-    return Pipeline(config, ExporterDelivery(spans), ExporterDelivery(scores))
-
-
-def _headers(config: TracingConfig) -> dict[str, str] | None:
-    return {"authorization": f"Bearer {config.token}"} if config.token else None
+    drainer = Drainer(spool, lambda: {signal: sender(signal) for signal in ways}, faults)
+    return (
+        SpoolDelivery(spans, lambda: sender("traces"), drainer, faults),
+        SpoolDelivery(records, lambda: sender("logs"), drainer, faults),
+    )

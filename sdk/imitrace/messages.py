@@ -1,7 +1,8 @@
 """Bring chat messages into one form, and cut a conversation into decisions.
 
 The form is the GenAI conventions' parts: ``{"role": ..., "parts": [...]}`` with parts ``{"type": "text", "content"}``,
-``{"type": "tool_call", "id", "name", "arguments"}`` and ``{"type": "tool_call_response", "id", "response"}``.
+``{"type": "tool_call", "id", "name", "arguments"}`` and ``{"type": "tool_call_response", "id", "response"}``, and what
+``content_parts`` makes of reasoning and media.
 """
 
 import json
@@ -9,13 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from imitrace.content_parts import Part, call_arguments, call_part, content_parts, result_part
 from imitrace.exceptions import WireError
+from imitrace.plain import mapping, short
 
 Message = dict[str, Any]
 """A message in parts form."""
 
-_PARAMETERS = ("parameters", "input_schema", "inputSchema")
-_ROLES = {"developer": "system", "function": "tool"}
+_PARAMETERS = ("parameters", "input_schema", "inputSchema", "params_json_schema")
+_REASONING = ("reasoning_content", "reasoning")
+_MEDIA = ("blob", "uri", "file")
+_ROLES = {"developer": "system", "function": "tool", "human": "user", "ai": "assistant", "model": "assistant"}
 
 
 @dataclass(frozen=True)
@@ -43,27 +48,23 @@ def from_openai(message: Mapping[str, Any]) -> Message:
     Raises:
         WireError: the message is not an object with a role, or its content is of no known shape.
     """
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        raise WireError(f"message is {_short(message)}, expected an object with 'role'")
+    if not isinstance(message, dict | Mapping) or not isinstance(message.get("role"), str):
+        raise WireError(f"message is {short(message)}, expected an object with 'role'")
     if isinstance(message.get("parts"), list):
         _check_parts(message["parts"])
         return dict(message)
-    role = _ROLES.get(message["role"], message["role"])
+    role = canonical_role(message["role"])
+    name = message.get("name")
     if role == "tool":
-        part: dict[str, Any] = {
-            "type": "tool_call_response",
-            "id": message.get("tool_call_id"),
-            "response": _text(message.get("content")),
-        }
-        if message.get("name"):
-            part["name"] = message["name"]
-        return {"role": role, "parts": [part]}
-    text = _text(message.get("content"))
-    parts: list[dict[str, Any]] = [{"type": "text", "content": text}] if text else []
-    calls = message.get("tool_calls") or []
-    if not isinstance(calls, list | tuple):
-        raise WireError(f"tool calls are {_short(calls)}, expected a list")
-    return {"role": role, "parts": [*parts, *map(_tool_call, calls)]}
+        part = result_part(message.get("tool_call_id"), message.get("content"))
+        return {"role": role, "parts": [{**part, "name": name} if name else part]}
+    result = {"role": role, "parts": [*_reasoning(message), *content_parts(message.get("content")), *_said(message)]}
+    return {**result, "name": name} if isinstance(name, str) and name else result
+
+
+def canonical_role(role: str) -> str:
+    """Return the role's one name: ``system``, ``user``, ``assistant``, ``tool``, or what else it is."""
+    return _ROLES.get(role, role)
 
 
 def to_openai(message: Message) -> dict[str, Any]:
@@ -85,7 +86,9 @@ def to_openai(message: Message) -> dict[str, Any]:
         for part in message["parts"]
         if part.get("type") == "tool_call"
     ]
-    result: dict[str, Any] = {"role": message["role"], "content": message_text(message) or None}
+    result: dict[str, Any] = {"role": message["role"], "content": _openai_content(message)}
+    if message.get("name"):
+        result["name"] = message["name"]
     if calls:
         result["tool_calls"] = calls
     return result
@@ -99,7 +102,7 @@ def message_text(message: Message) -> str:
 def message_actions(message: Message) -> tuple[Action, ...]:
     """Return what an assistant message did: its tool calls, or else one message."""
     calls = tuple(
-        Action("tool_call", part["name"], _arguments(part.get("arguments")), call_id=part.get("id"))
+        Action("tool_call", part["name"], call_arguments(part.get("arguments")), call_id=part.get("id"))
         for part in message["parts"]
         if part.get("type") == "tool_call"
     )
@@ -121,7 +124,7 @@ def tool_definition(tool: Mapping[str, Any]) -> dict[str, Any]:
     """
     inner = tool.get("function", tool) if isinstance(tool, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-        raise WireError(f"tool definition is {_short(tool)}, expected an object with 'name'")
+        raise WireError(f"tool definition is {short(tool)}, expected an object with 'name'")
     return {
         "name": inner["name"],
         "description": inner.get("description") or "",
@@ -129,49 +132,50 @@ def tool_definition(tool: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _openai_content(message: Message) -> str | list[dict[str, Any]] | None:
+    if not any(part.get("type") in _MEDIA for part in message["parts"]):
+        return message_text(message) or None
+    blocks = []
+    for part in message["parts"]:
+        if part.get("type") == "text":
+            blocks.append({"type": "text", "text": str(part.get("content", ""))})
+        elif part.get("type") in _MEDIA:
+            blocks.append(_openai_media(part))
+    return blocks
+
+
+def _openai_media(part: Part) -> dict[str, Any]:
+    modality, mime_type = str(part.get("modality")), str(part.get("mime_type", ""))
+    if part["type"] == "blob" and modality == "audio":
+        return {"type": "input_audio", "input_audio": {"data": part["content"], "format": mime_type.partition("/")[2]}}
+    address = part.get("uri") or f"data:{mime_type};base64,{part.get('content')}"
+    if modality == "image" and part["type"] != "file":
+        return {"type": "image_url", "image_url": {"url": address}}
+    file = {"file_id": part["file_id"]} if part["type"] == "file" else {"file_data": address}
+    return {"type": "file", "file": {**file, "filename": part["name"]} if part.get("name") else file}
+
+
 def _check_parts(parts: list[Any]) -> None:  # whatever a caller put into parts
     for part in parts:
         named = isinstance(part, Mapping) and (part.get("type") != "tool_call" or isinstance(part.get("name"), str))
         if not named:
-            raise WireError(f"message part is {_short(part)}, expected an object, with 'name' for a tool call")
+            raise WireError(f"message part is {short(part)}, expected an object, with 'name' for a tool call")
 
 
-def _tool_call(call: Any) -> dict[str, Any]:  # whatever a caller put into tool_calls
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise WireError(f"tool call is {_short(call)}, expected an object with 'function.name'")
-    return {
-        "type": "tool_call",
-        "id": call.get("id"),
-        "name": function["name"],
-        "arguments": _arguments(function.get("arguments")),
-    }
+def _reasoning(message: Mapping[str, Any]) -> list[Part]:  # beside the content, as several servers send it
+    found = next((message[key] for key in _REASONING if message.get(key)), None)
+    return [{"type": "reasoning", "content": found}] if isinstance(found, str) else []
 
 
-def _arguments(value: Any) -> dict[str, Any]:  # arguments come as a JSON string or an object
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else {}
-        except (ValueError, RecursionError) as error:
-            raise WireError(f"tool call arguments are {_short(value)}, expected JSON") from error
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise WireError(f"tool call arguments are {_short(value)}, expected a JSON object")
-    return dict(value)
-
-
-def _text(content: Any) -> str:  # content comes as text, as a list of parts, or not at all
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list) and all(isinstance(part, str | Mapping) for part in content):
-        texts = (part if isinstance(part, str) else part.get("text") for part in content)
-        return "\n".join(text for text in texts if isinstance(text, str))
-    raise WireError(f"message content is {_short(content)}, expected text or a list of parts")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _said(message: Mapping[str, Any]) -> list[Part]:
+    """Return what an assistant's message holds beside its content: a refusal, sound, and its tool calls."""
+    parts = content_parts(message.get("refusal"))
+    audio = mapping(message.get("audio"))
+    if audio:
+        parts += content_parts(audio.get("transcript"))
+        parts += content_parts([{"type": "audio", "data": audio.get("data"), "file_id": audio.get("id")}])
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list | tuple):
+        raise WireError(f"tool calls are {short(calls)}, expected a list")
+    single = message.get("function_call")
+    return [*parts, *map(call_part, [single] if single and not calls else calls)]

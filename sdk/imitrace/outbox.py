@@ -1,4 +1,4 @@
-"""Hold records between the agent and the exporter: bounded, sent by one thread, every record's fate counted.
+"""Hold records between the agent and the collector: bounded, sent by one thread, every record's fate counted.
 
 OpenTelemetry's own batch processor neither keeps the time limit of a flush nor says how many records it lost; a
 demonstration that is lost in silence is a wrong one, so the queue is ours.
@@ -7,25 +7,54 @@ demonstration that is lost in silence is a wrong one, so the queue is ours.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
+_LAST_SECONDS = 1.0
+
+
+class Receipt(NamedTuple):
+    """What became of a batch that was handed over; the rest of it is kept on disk."""
+
+    exported: int = 0
+    failed: int = 0
+    dropped: int = 0
+
+
+class Settled(NamedTuple):
+    """What became of the records that a delivery kept on disk."""
+
+    taken: int = 0
+    exported: int = 0
+    failed: int = 0
+    recovered: int = 0
 
 
 class Delivery(Protocol[T_contra]):
-    """What takes batches to the collector, or to memory in tests."""
+    """What takes batches to the collector, to disk, or to memory in tests."""
 
-    def send(self, batch: Sequence[T_contra]) -> bool:
-        """Deliver a batch; return whether it was accepted."""
+    def send(self, batch: Sequence[T_contra]) -> Receipt | bool:
+        """Deliver a batch; return whether all of it was accepted, or how much of it was."""
 
     def close(self) -> None:
         """Break off a delivery in progress and refuse later ones."""
 
     def reset(self) -> None:
         """Forget connections: called in a forked child, which must not share its parent's sockets."""
+
+
+@runtime_checkable
+class Backlog(Protocol):
+    """A delivery that keeps records on disk and delivers them from there by itself."""
+
+    def settled(self) -> Settled:
+        """Return the counts of what was kept."""
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until everything on disk is delivered; return whether that took less than ``timeout`` seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,31 +64,37 @@ class OutboxConfig:
     max_records: int = 8192
     """Records held, in the queue and on their way; the next one is dropped and counted."""
     max_bytes: int = 64 * 2**20
-    """Characters of payload held; the next record is dropped and counted."""
+    """Bytes of payload held, in the queue and on their way; the next record is dropped and counted."""
     batch_records: int = 256
     """Records in one request at most; a full batch is sent at once."""
     batch_bytes: int = 2 * 2**20
-    """Characters of payload in one request, unless a single record is larger."""
+    """Bytes of payload in one request, unless a single record is larger; many receivers take 4 MiB at most."""
     delay: float = 1.0
     """Seconds a record may wait for company."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """What became of everything emitted: ``records == exported + failed + dropped + pending``."""
+    """What became of everything emitted: ``records == exported + failed + dropped + pending + spooled``."""
 
     steps: int = 0
     """Steps emitted."""
     records: int = 0
     """Records emitted: steps, trajectories, tool runs and scores."""
     exported: int = 0
-    """Records in requests that the collector answered with success."""
+    """Records that the collector answered for with success."""
     failed: int = 0
-    """Records whose delivery failed after the exporter's retries."""
+    """Records that the collector refused, or that could not be delivered within the retries."""
     dropped: int = 0
-    """Records refused because the queue was full or closed."""
+    """Records refused because the queue, or the spool, was full or closed."""
     pending: int = 0
-    """Records still waiting or on their way."""
+    """Records still waiting in memory or on their way from there."""
+    spooled: int = 0
+    """Records that wait on disk; they are not lost when the process ends."""
+    recovered: int = 0
+    """Records delivered that an earlier process had left on disk; they are no part of ``records``."""
+    redacted: dict[str, int] = field(default_factory=dict)
+    """What was cut from payloads before they left the process, by rule."""
     faults: dict[str, int] = field(default_factory=dict)
     """What could not be recorded as it was meant, by reason."""
 
@@ -69,131 +104,184 @@ class Stats:
         return self.failed + self.dropped
 
 
+def payload_bytes(attributes: Mapping[str, object] | None) -> int:
+    """Return the bytes that the text among a record's attributes takes on the wire."""
+    size = 0
+    for value in attributes.values() if attributes else ():
+        if isinstance(value, str):  # in one loop, since every record passes here while the agent waits
+            size += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+        elif isinstance(value, list | tuple):
+            size += sum(len(item.encode("utf-8", "replace")) for item in value if isinstance(item, str))
+    return size
+
+
 class Outbox(Generic[T]):
     """A bounded queue and the one daemon thread that empties it; the thread starts with the first record."""
 
     def __init__(self, delivery: Delivery[T], size: Callable[[T], int], config: OutboxConfig | None = None) -> None:
         self._delivery = delivery
+        self._backlog = delivery if isinstance(delivery, Backlog) else None
         self._size = size
         self._config = config or OutboxConfig()
+        self._max_records, self._max_bytes = self._config.max_records, self._config.max_bytes
         self._closed = False
         self.reset()
 
     def reset(self) -> None:
         """Start empty with a fresh lock and no thread: what a forked child does, its parent keeps the records."""
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._finished = threading.Condition(self._lock)
         self._queue: deque[tuple[T, int]] = deque()
-        self._held_bytes = 0
+        self._queued_bytes = self._held_bytes = 0
+        self._queued = self._done = 0
         self._emitted = self._exported = self._failed = self._dropped = 0
         self._lost_at_flush = 0
         self._flushing = 0
+        self._asleep = False
         self._worker: threading.Thread | None = None
         self._delivery.reset()
 
     def put(self, record: T) -> None:
         """Queue a record, or drop and count it; never wait for the collector."""
         size = self._size(record)
-        with self._changed:
+        with self._lock:
             self._emitted += 1
-            full = self._pending() > self._config.max_records or self._held_bytes + size > self._config.max_bytes
-            if full or self._closed or not self._has_worker():
+            held_bytes = self._held_bytes + size
+            full = self._queued - self._done >= self._max_records or held_bytes > self._max_bytes
+            if full or self._closed or (self._worker is None and not self._start_worker()):
                 self._dropped += 1
                 return
             self._queue.append((record, size))
-            self._held_bytes += size
-            if len(self._queue) == 1 or self._is_due():
-                self._changed.notify_all()
+            self._queued += 1
+            self._held_bytes = held_bytes
+            self._queued_bytes += size
+            if self._asleep and (len(self._queue) == 1 or self._is_due()):
+                self._asleep = False
+                self._wake.notify()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was put before is delivered.
+        """Wait until all that was put before is delivered, also from the disk.
 
         Returns:
             True when that took less than ``timeout`` seconds and no record was lost since the previous flush.
         """
-        with self._changed:
-            target = self._emitted
+        until = time.monotonic() + timeout
+        with self._lock:
+            target = self._queued
             self._flushing += 1
-            self._changed.notify_all()
-            settled = self._changed.wait_for(lambda: self._emitted - self._pending() >= target, timeout)
+            self._wake.notify()
+            settled = self._finished.wait_for(lambda: self._done >= target, timeout)
             self._flushing -= 1
-            lost = self._failed + self._dropped
-            clean = lost == self._lost_at_flush
-            self._lost_at_flush = lost
+        if self._backlog is not None:
+            settled = self._backlog.drain(max(0.0, until - time.monotonic())) and settled
+        stats = self.stats()
+        with self._lock:
+            clean = stats.lost == self._lost_at_flush
+            self._lost_at_flush = stats.lost
         return settled and clean
 
     def close(self, timeout: float) -> bool:
-        """Flush, then stop the thread; what is still queued is dropped and counted."""
+        """Flush, then stop the thread; what is still queued goes to disk, or is dropped and counted."""
         flushed = self.flush(timeout)
-        with self._changed:
+        with self._lock:
             self._closed = True
             worker = self._worker
-            self._changed.notify_all()
+            self._wake.notify()
+        if self._backlog is not None and worker is not None:
+            worker.join(_LAST_SECONDS)
         self._delivery.close()
         if worker is not None:
-            worker.join(1.0)
-        with self._changed:
+            worker.join(_LAST_SECONDS)
+        with self._lock:
             self._dropped += len(self._queue)
+            self._done += len(self._queue)
             self._queue.clear()
-            self._changed.notify_all()
+            self._finished.notify_all()
         return flushed
 
     def stats(self) -> Stats:
         """Return the counts of this outbox."""
-        with self._changed:
+        with self._lock:
+            kept = self._settled()
+            exported, failed = self._exported + kept.exported, self._failed + kept.failed
+            spooled = kept.taken - kept.exported - kept.failed
             return Stats(
                 records=self._emitted,
-                exported=self._exported,
-                failed=self._failed,
+                exported=exported,
+                failed=failed,
                 dropped=self._dropped,
-                pending=self._pending(),
+                pending=self._emitted - exported - failed - self._dropped - spooled,
+                spooled=spooled,
+                recovered=kept.recovered,
             )
 
-    def _pending(self) -> int:
-        return self._emitted - self._exported - self._failed - self._dropped
+    def losses(self) -> tuple[int, int, int]:
+        """Return how many records were emitted, have failed and were dropped."""
+        stats = self.stats()
+        return stats.records, stats.failed, stats.dropped
 
-    def _has_worker(self) -> bool:
-        if self._worker is None:
-            worker = threading.Thread(target=self._work, name="imitrace-outbox", daemon=True)
-            try:
-                worker.start()
-            except RuntimeError:  # the interpreter is shutting down and starts no more threads
-                return False
-            self._worker = worker
+    def _settled(self) -> Settled:
+        return Settled() if self._backlog is None else self._backlog.settled()
+
+    def _start_worker(self) -> bool:
+        worker = threading.Thread(target=self._work, name="imitrace-outbox", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError:  # the interpreter is shutting down and starts no more threads
+            return False
+        self._worker = worker
         return True
 
     def _work(self) -> None:
         while batch := self._next_batch():
-            try:
-                accepted = self._delivery.send(batch)
-            except Exception:  # an exporter's own bug is a failed delivery, not the end of all deliveries
-                accepted = False
-            with self._changed:
-                if accepted:
-                    self._exported += len(batch)
-                else:
-                    self._failed += len(batch)
-                self._changed.notify_all()
+            receipt = self._hand_over([record for record, _ in batch])
+            with self._lock:
+                self._exported += receipt.exported
+                self._failed += receipt.failed
+                self._dropped += receipt.dropped
+                self._done += len(batch)
+                self._held_bytes -= sum(size for _, size in batch)
+                self._finished.notify_all()
 
-    def _next_batch(self) -> list[T]:
-        """Wait for a batch that is due; empty when the outbox is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closed)
+    def _hand_over(self, batch: list[T]) -> Receipt:
+        before = self._settled().taken
+        try:
+            receipt = self._delivery.send(batch)
+        except Exception:  # an exporter's own bug is a failed delivery, not the end of all deliveries
+            return Receipt(failed=len(batch) - (self._settled().taken - before))
+        if isinstance(receipt, Receipt):
+            return receipt
+        return Receipt(exported=len(batch)) if receipt else Receipt(failed=len(batch))
+
+    def _next_batch(self) -> list[tuple[T, int]]:
+        """Wait for a batch that is due; empty when the outbox is closed and nothing is left to save."""
+        with self._lock:
+            while not self._queue and not self._closed:
+                self._sleep(None)
             due = time.monotonic() + self._config.delay
             while not self._is_due() and (left := due - time.monotonic()) > 0:
-                self._changed.wait(left)
-            if self._closed:
+                self._sleep(left)
+            if self._closed and self._backlog is None:
                 return []
-            batch: list[T] = []
-            taken = 0
-            while self._queue and len(batch) < self._config.batch_records:
-                if batch and taken + self._queue[0][1] > self._config.batch_bytes:
-                    break
-                record, size = self._queue.popleft()
-                batch.append(record)
-                taken += size
-            self._held_bytes -= taken
-            return batch
+            return self._take_batch()
+
+    def _sleep(self, timeout: float | None) -> None:
+        self._asleep = True
+        self._wake.wait(timeout)
+        self._asleep = False
+
+    def _take_batch(self) -> list[tuple[T, int]]:
+        batch: list[tuple[T, int]] = []
+        taken = 0
+        while self._queue and len(batch) < self._config.batch_records:
+            if batch and taken + self._queue[0][1] > self._config.batch_bytes:
+                break
+            taken += self._queue[0][1]
+            batch.append(self._queue.popleft())
+        self._queued_bytes -= taken
+        return batch
 
     def _is_due(self) -> bool:
-        enough = len(self._queue) >= self._config.batch_records or self._held_bytes >= self._config.batch_bytes
+        enough = len(self._queue) >= self._config.batch_records or self._queued_bytes >= self._config.batch_bytes
         return enough or self._flushing > 0 or self._closed

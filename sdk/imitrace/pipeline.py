@@ -1,12 +1,12 @@
-"""Join OpenTelemetry's providers with our outboxes: the way of every record from an agent's call to a delivery.
+"""Join spans, scores and their outboxes: the way of every record from an agent's call to a delivery.
 
 It is imported when tracing is configured, so that ``import imitrace`` stays light.
 """
 
+import contextlib
 import os
 import threading
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,27 +20,35 @@ from opentelemetry.sdk._logs import (
     ReadableLogRecord,
     ReadWriteLogRecord,
 )
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import Span as ApiSpan
-from opentelemetry.trace import set_span_in_context
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
+from imitrace.chunks import cut
 from imitrace.exceptions import ConfigError
 from imitrace.faults import Faults
-from imitrace.outbox import Delivery, Outbox, OutboxConfig, Stats
-from imitrace.semconv import POLICY_ROLES
+from imitrace.outbox import Delivery, Outbox, OutboxConfig, Stats, payload_bytes
+from imitrace.plain import wire_text
+from imitrace.redaction import Redactor
+from imitrace.sampling import Sampler
+from imitrace.semconv import (
+    EVENT_LOSS,
+    LOSS_DROPPED,
+    LOSS_FAILED,
+    LOSS_RECORDS,
+    POLICY_ROLES,
+    SPAN_CHUNK,
+    TRAJECTORY_ID,
+)
+from imitrace.spans import SCOPE, AttributeValue, Ids, OpenSpan, OwnRecorder, ProviderRecorder
 
-AttributeValue = str | int | float | bool
-PROTOCOLS = ("http", "grpc")
-_DEFAULT_ENDPOINTS = {"http": "http://127.0.0.1:4318", "grpc": "http://127.0.0.1:4317"}
 _MAX_ATTRIBUTES = 1000
+_MAX_WORDS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class TracingConfig:
-    """Who acts, and where its traces go."""
+    """Who acts, and what of it is recorded."""
 
     agent: str | None = None
     """Name of the agent; also the resource's ``service.name``, from which it comes when it is not given."""
@@ -52,40 +60,186 @@ class TracingConfig:
     """Model or clone that decides; the model named in an answer when it is not given."""
     policy_version: str | None = None
     """Version of that model or clone."""
-    protocol: str = "http"
-    """OTLP over ``http`` or ``grpc``."""
-    endpoint: str | None = None
-    """Collector's base address; with ``http`` the paths /v1/traces and /v1/logs are added."""
-    token: str | None = None
-    """Bearer token that the collector asks for."""
+    sampler: Sampler = field(default_factory=Sampler)
+    """Which trajectories are recorded."""
+    redactor: Redactor | None = None
+    """What is replaced in every payload before it is queued; None leaves payloads as they are."""
+    tracer_provider: TracerProvider | None = None
+    """The application's provider, when its own exporters are to see our spans too."""
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     """Bounds of the queue between the agent and the collector."""
 
     def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
-            raise ConfigError(
-                f"protocol is {self.protocol!r}, allowed: {', '.join(PROTOCOLS)}; set it or IMITRACE_PROTOCOL"
-            )
         if self.policy_role not in POLICY_ROLES:
             raise ConfigError(f"policy_role is {self.policy_role!r}, allowed: {', '.join(POLICY_ROLES)}")
-        if not self.address.startswith(("http://", "https://")):
+        if self.tracer_provider is not None and not isinstance(self.tracer_provider, TracerProvider):
             raise ConfigError(
-                f"endpoint is {self.address!r}, allowed: an address that starts with http:// or https://; "
-                "set it or IMITRACE_ENDPOINT"
+                f"tracer_provider is a {type(self.tracer_provider).__name__}, allowed: a TracerProvider of the "
+                "OpenTelemetry SDK; set one up first, or leave it out"
             )
 
-    @property
-    def address(self) -> str:
-        """Return the collector's base address without a slash at its end."""
-        return (self.endpoint or _DEFAULT_ENDPOINTS[self.protocol]).rstrip("/")
+    def resource(self, instance: str = "") -> Resource:
+        """Return what the spans say of this process, which is called ``instance``."""
+        if self.tracer_provider is not None:
+            return self.tracer_provider.resource
+        known = Resource.create({SERVICE_NAME: self.agent} if self.agent else None)
+        named = SERVICE_INSTANCE_ID in known.attributes or not instance
+        return known if named else known.merge(Resource({SERVICE_INSTANCE_ID: instance}))
+
+    def service(self) -> str:
+        """Return the agent's name, or the service's where it has none."""
+        return self.agent or str(self.resource().attributes.get(SERVICE_NAME, "agent"))
 
 
-class _SpanQueue(SpanProcessor):
-    def __init__(self, outbox: Outbox[ReadableSpan]) -> None:
-        self._outbox = outbox
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where time and identity come from; tests pass counting ones."""
 
-    def on_end(self, span: ReadableSpan) -> None:
-        self._outbox.put(span)
+    clock: Callable[[], int] = time.time_ns
+    """Nanoseconds since 1970."""
+    ids: Callable[[], Ids] = Ids
+    """Makes what names trajectories and decisions, and numbers traces and spans."""
+
+
+class Pipeline:
+    """Everything between an agent's calls and the collector."""
+
+    def __init__(
+        self,
+        config: TracingConfig,
+        spans: Delivery[ReadableSpan],
+        scores: Delivery[ReadableLogRecord],
+        sources: Sources | None = None,
+        faults: Faults | None = None,
+    ) -> None:
+        sources = sources or Sources()
+        self.clock = sources.clock
+        self.ids = sources.ids()
+        self.faults = faults or Faults()
+        self.redactor = config.redactor
+        self.closed = False
+        self._steps = 0
+        self._lost_told = 0
+        self._lock = threading.Lock()
+        self._spans = Outbox(spans, _span_size, config.outbox)
+        self._scores = Outbox(scores, _score_size, config.outbox)
+        self._recorder = self._make_recorder(config)
+        self.config = replace(config, agent=config.service())
+        logging = LoggerProvider(
+            self._recorder.resource, shutdown_on_exit=False, log_record_limits=_unbounded_log_limits()
+        )
+        logging.add_log_record_processor(_LogQueue(self._scores))
+        self._logger = logging.get_logger(SCOPE)
+        _reset_in_forked_child(self)
+
+    def start(self, name: str, parent: SpanContext | None, started_at: int) -> OpenSpan:
+        """Begin a span under ``parent``, or under the application's own current span; it never becomes current."""
+        return self._recorder.start(name, parent, started_at)
+
+    def record(
+        self,
+        span: OpenSpan,
+        attributes: dict[str, AttributeValue],
+        ended_at: int,
+        error: BaseException | None = None,
+    ) -> None:
+        """End a span whose payloads may be large: what is too large for an attribute follows in chunks."""
+        kept, chunks = cut(attributes, self._recorder.limit)
+        span.end(kept, ended_at, "" if error is None else self.words(error))
+        for chunk in chunks:
+            piece = self._recorder.start(SPAN_CHUNK, span.context, ended_at)
+            piece.end({TRAJECTORY_ID: attributes[TRAJECTORY_ID], **chunk}, ended_at)
+
+    def words(self, error: BaseException) -> str:
+        """Return an error's type and text, redacted."""
+        text = ""
+        with contextlib.suppress(Exception):  # an exception whose text can't be had has a type all the same
+            text = wire_text(str(error))
+        text = text if self.redactor is None else self.redactor.text(text)
+        return f"{type(error).__qualname__}: {text}"[:_MAX_WORDS]
+
+    def count_steps(self, count: int) -> None:
+        """Count emitted steps."""
+        with self._lock:
+            self._steps += count
+
+    def emit_event(self, name: str, attributes: Mapping[str, AttributeValue], parent: SpanContext | None) -> None:
+        """Emit a log record that is an event, within ``parent``'s trace."""
+        now = self.clock()
+        around = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
+        self._logger.emit(
+            LogRecord(
+                timestamp=now,
+                observed_timestamp=now,
+                context=around,
+                severity_number=SeverityNumber.INFO,
+                attributes=attributes,
+                event_name=name,
+            )
+        )
+
+    def flush(self, timeout: float) -> bool:
+        """Deliver everything emitted so far within ``timeout`` seconds; return whether none was lost."""
+        until = time.monotonic() + timeout
+        spans = self._spans.flush(timeout)
+        self._tell_losses()
+        return self._scores.flush(max(0.0, until - time.monotonic())) and spans
+
+    def close(self, timeout: float) -> bool:
+        """Flush within ``timeout`` seconds, then refuse and count whatever comes later."""
+        self.closed = True
+        until = time.monotonic() + timeout
+        spans = self._spans.close(timeout)
+        self._tell_losses()
+        return self._scores.close(max(0.0, until - time.monotonic())) and spans
+
+    def stats(self) -> Stats:
+        """Return what became of everything emitted."""
+        spans, scores = self._spans.stats(), self._scores.stats()
+        return Stats(
+            steps=self._steps,
+            records=spans.records + scores.records,
+            exported=spans.exported + scores.exported,
+            failed=spans.failed + scores.failed,
+            dropped=spans.dropped + scores.dropped,
+            pending=spans.pending + scores.pending,
+            spooled=spans.spooled + scores.spooled,
+            recovered=spans.recovered + scores.recovered,
+            redacted={} if self.redactor is None else self.redactor.counts(),
+            faults=self.faults.counts(),
+        )
+
+    def reset(self) -> None:
+        """Start from nothing in a forked child: the parent sends what was queued before."""
+        self._steps = 0
+        self._lost_told = 0
+        self._lock = threading.Lock()
+        self.faults.reset()
+        if self.redactor is not None:
+            self.redactor.reset()
+        self._spans.reset()
+        self._scores.reset()
+
+    def _make_recorder(self, config: TracingConfig) -> OwnRecorder | ProviderRecorder:
+        if config.tracer_provider is not None:
+            return ProviderRecorder(config.tracer_provider, self._put_unless_closed, self._count_unrecorded)
+        return OwnRecorder(config.resource(self.ids.name("instance")), self._spans.put, self.ids)
+
+    def _put_unless_closed(self, span: ReadableSpan) -> None:
+        if not self.closed:  # a provider keeps its processors for ever, ours outlives its pipeline
+            self._spans.put(span)
+
+    def _count_unrecorded(self) -> None:
+        self.faults.count("not_sampled", "the application's tracer provider samples this trace out")
+
+    def _tell_losses(self) -> None:
+        """Tell a collector that can be reached again how many records did not reach it."""
+        stats = self._spans.stats()
+        if stats.lost <= self._lost_told or not stats.exported:
+            return
+        self._lost_told = stats.lost
+        counts = {LOSS_RECORDS: stats.records, LOSS_FAILED: stats.failed, LOSS_DROPPED: stats.dropped}
+        self.emit_event(EVENT_LOSS, counts, None)
 
 
 class _LogQueue(LogRecordProcessor):
@@ -110,123 +264,8 @@ class _LogQueue(LogRecordProcessor):
         return self._outbox.flush(timeout_millis / 1000)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """Where time and identity come from; tests pass counting ones."""
-
-    clock: Callable[[], int] = time.time_ns
-    """Nanoseconds since 1970."""
-    new_id: Callable[[str], str] = lambda _kind: uuid.uuid4().hex
-    """A new name for a ``trajectory`` or a ``decision``."""
-    span_ids: Callable[[], IdGenerator] = RandomIdGenerator
-    """Makes the generator of trace and span ids."""
-
-
-class Pipeline:
-    """Everything between an agent's calls and the collector, apart from the application's own OpenTelemetry."""
-
-    def __init__(
-        self,
-        config: TracingConfig,
-        spans: Delivery[ReadableSpan],
-        scores: Delivery[ReadableLogRecord],
-        sources: Sources | None = None,
-    ) -> None:
-        resource = Resource.create({SERVICE_NAME: config.agent} if config.agent else None)
-        self.config = replace(config, agent=config.agent or str(resource.attributes[SERVICE_NAME]))
-        self.sources = sources or Sources()
-        self.faults = Faults()
-        self.closed = False
-        self._steps = 0
-        self._steps_lock = threading.Lock()
-        self._spans = Outbox(spans, _span_size, config.outbox)
-        self._scores = Outbox(scores, _score_size, config.outbox)
-        tracing = TracerProvider(
-            sampler=ALWAYS_ON,
-            resource=resource,
-            shutdown_on_exit=False,
-            id_generator=self.sources.span_ids(),
-            span_limits=_unbounded_span_limits(),
-        )
-        tracing.add_span_processor(_SpanQueue(self._spans))
-        logging = LoggerProvider(resource, shutdown_on_exit=False, log_record_limits=_unbounded_log_limits())
-        logging.add_log_record_processor(_LogQueue(self._scores))
-        self._tracer = tracing.get_tracer("imitrace")
-        self._logger = logging.get_logger("imitrace")
-        _reset_in_forked_child(self)
-
-    def start(
-        self, name: str, attributes: Mapping[str, AttributeValue], parent: ApiSpan | None, started_at: int
-    ) -> ApiSpan:
-        """Open a span under ``parent``, or under the application's own current span; it never becomes current."""
-        context = None if parent is None else set_span_in_context(parent, Context())
-        return self._tracer.start_span(name, context=context, attributes=attributes, start_time=started_at)
-
-    def count_step(self) -> None:
-        """Count one emitted step."""
-        with self._steps_lock:
-            self._steps += 1
-
-    def emit_event(self, name: str, attributes: Mapping[str, AttributeValue], parent: ApiSpan | None) -> None:
-        """Emit a log record that is an event, within ``parent``'s trace."""
-        now = self.sources.clock()
-        self._logger.emit(
-            LogRecord(
-                timestamp=now,
-                observed_timestamp=now,
-                context=Context() if parent is None else set_span_in_context(parent, Context()),
-                severity_number=SeverityNumber.INFO,
-                attributes=attributes,
-                event_name=name,
-            )
-        )
-
-    def flush(self, timeout: float) -> bool:
-        """Deliver everything emitted so far within ``timeout`` seconds; return whether none was lost."""
-        until = time.monotonic() + timeout
-        spans = self._spans.flush(timeout)
-        return self._scores.flush(max(0.0, until - time.monotonic())) and spans
-
-    def close(self, timeout: float) -> bool:
-        """Flush within ``timeout`` seconds, then refuse and count whatever comes later."""
-        self.closed = True
-        until = time.monotonic() + timeout
-        spans = self._spans.close(timeout)
-        return self._scores.close(max(0.0, until - time.monotonic())) and spans
-
-    def stats(self) -> Stats:
-        """Return what became of everything emitted."""
-        spans, scores = self._spans.stats(), self._scores.stats()
-        return Stats(
-            steps=self._steps,
-            records=spans.records + scores.records,
-            exported=spans.exported + scores.exported,
-            failed=spans.failed + scores.failed,
-            dropped=spans.dropped + scores.dropped,
-            pending=spans.pending + scores.pending,
-            faults=self.faults.counts(),
-        )
-
-    def reset(self) -> None:
-        """Start from nothing in a forked child: the parent sends what was queued before."""
-        self._steps = 0
-        self._steps_lock = threading.Lock()
-        self.faults.reset()
-        self._spans.reset()
-        self._scores.reset()
-
-
-def _unbounded_span_limits() -> SpanLimits:
-    """Return limits that cut no payload, whatever the environment says: a cut payload is a wrong demonstration."""
-    return SpanLimits(
-        max_attributes=_MAX_ATTRIBUTES,
-        max_span_attributes=_MAX_ATTRIBUTES,
-        max_attribute_length=SpanLimits.UNSET,
-        max_span_attribute_length=SpanLimits.UNSET,
-    )
-
-
 def _unbounded_log_limits() -> LogRecordLimits:
+    """Return limits that cut no score, whatever the environment says."""
     return LogRecordLimits(
         max_attributes=_MAX_ATTRIBUTES,
         max_log_record_attributes=_MAX_ATTRIBUTES,
@@ -235,16 +274,12 @@ def _unbounded_log_limits() -> LogRecordLimits:
     )
 
 
-def _payload_size(attributes: Mapping[str, object] | None) -> int:
-    return sum(len(value) for value in (attributes or {}).values() if isinstance(value, str))
-
-
 def _span_size(span: ReadableSpan) -> int:
-    return _payload_size(span.attributes)
+    return payload_bytes(span.attributes)
 
 
 def _score_size(score: ReadableLogRecord) -> int:
-    return _payload_size(score.log_record.attributes)
+    return payload_bytes(score.log_record.attributes)
 
 
 def _reset_in_forked_child(pipeline: Pipeline) -> None:

@@ -1,68 +1,21 @@
-"""Turn tracing on and off, and say what became of the traces; unconfigured, everything is a cheap no-op."""
+"""Hold the pipeline that records, and say what became of the traces; without one, everything is a cheap no-op."""
 
-import atexit
-import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from imitrace.config import setting
 from imitrace.faults import LOGGER
 from imitrace.outbox import Stats
 
 if TYPE_CHECKING:  # OpenTelemetry's SDK is loaded when tracing is configured
     from imitrace.pipeline import Pipeline
 
-_EXIT_SECONDS = 5.0
+EXIT_SECONDS = 5.0
+"""How long the end of a process may wait for the collector."""
+
 _installed: "Pipeline | None" = None
-
-
-def configure(  # noqa: PLR0913 - typed by hand at the top of every agent, so each option is a plain keyword
-    *,
-    agent: str | None = None,
-    endpoint: str | None = None,
-    protocol: str | None = None,
-    policy_name: str | None = None,
-    policy_version: str | None = None,
-    policy_role: str = "expert",
-    agent_version: str | None = None,
-    token: str | None = None,
-) -> None:
-    """Send this process's trajectories to a collector, beside whatever OpenTelemetry the application has of its own.
-
-    A second call replaces the first, whose records are flushed. ``IMITRACE_DISABLED=1`` leaves tracing off. A forked
-    child traces on its own; one that ends by ``os._exit``, as ``multiprocessing`` does, calls ``flush()`` before.
-
-    Args:
-        agent: agent name, also the resource's ``service.name``; else ``IMITRACE_AGENT``, else the service's name.
-        endpoint: collector's base address, ``http://127.0.0.1:4318`` for http and ``:4317`` for grpc by default;
-            else ``IMITRACE_ENDPOINT``.
-        protocol: ``http`` (default) or ``grpc``; else ``IMITRACE_PROTOCOL``.
-        policy_name: model that decides; when not given, the one that an answer names.
-        policy_version: version of that model.
-        policy_role: ``expert``, ``clone``, ``human`` or ``synthetic``.
-        agent_version: version of the agent's code or prompt.
-        token: bearer token for the collector; else ``IMITRACE_TOKEN``.
-
-    Raises:
-        ConfigError: protocol, endpoint or policy_role is not one of those allowed.
-    """
-    from imitrace.exporters import connect
-    from imitrace.pipeline import TracingConfig
-
-    config = TracingConfig(
-        agent=setting("IMITRACE_AGENT", agent),
-        agent_version=agent_version,
-        policy_role=policy_role,
-        policy_name=policy_name,
-        policy_version=policy_version,
-        protocol=setting("IMITRACE_PROTOCOL", protocol, "http") or "http",
-        endpoint=setting("IMITRACE_ENDPOINT", endpoint),
-        token=setting("IMITRACE_TOKEN", token),
-    )
-    shutdown()
-    if (setting("IMITRACE_DISABLED") or "0").lower() not in ("0", "false"):
-        return
-    _flush_at_exit()
-    install(connect(config))
+_address = ""
+_settings: dict[str, Any] = {}
+_hooks: list[Callable[[], None]] = []
 
 
 def flush(timeout: float = 10.0) -> bool:
@@ -76,10 +29,13 @@ def flush(timeout: float = 10.0) -> bool:
         many were not. True also when tracing is off.
     """
     pipeline = active()
-    return pipeline is None or pipeline.flush(timeout)
+    if pipeline is None:
+        return True
+    _run_hooks()
+    return pipeline.flush(timeout)
 
 
-def shutdown(timeout: float = _EXIT_SECONDS) -> bool:
+def shutdown(timeout: float = EXIT_SECONDS) -> bool:
     """Flush and turn tracing off; it also happens when the process ends.
 
     Args:
@@ -91,10 +47,13 @@ def shutdown(timeout: float = _EXIT_SECONDS) -> bool:
     pipeline = active()
     if pipeline is None:
         return True
+    _run_hooks()
     flushed = pipeline.close(timeout)
     stats = pipeline.stats()
-    if missing := stats.records - stats.exported:
-        LOGGER.warning("imitrace: %d of %d records did not reach %s", missing, stats.records, pipeline.config.address)
+    if stats.spooled:
+        LOGGER.warning("imitrace: %d records wait on disk until the next start", stats.spooled)
+    if missing := stats.records - stats.exported - stats.spooled:
+        LOGGER.warning("imitrace: %d of %d records did not reach %s", missing, stats.records, _address)
     return flushed
 
 
@@ -103,18 +62,36 @@ def stats() -> Stats:
     return Stats() if _installed is None else _installed.stats()
 
 
+def before_flush(hook: Callable[[], None]) -> None:
+    """Call ``hook`` before each flush and shutdown; it must not raise."""
+    _hooks.append(hook)
+
+
 def active() -> "Pipeline | None":
     """Return the pipeline that records now, None when tracing is off."""
     return None if _installed is None or _installed.closed else _installed
 
 
-def install(pipeline: "Pipeline | None") -> "Pipeline | None":
-    """Make ``pipeline`` the one that records and return the one before."""
-    global _installed
-    previous, _installed = _installed, pipeline
+def install(
+    pipeline: "Pipeline | None", address: str = "", settings: Mapping[str, Any] | None = None
+) -> "Pipeline | None":
+    """Make ``pipeline`` the one that records and return the one before.
+
+    Args:
+        pipeline: the pipeline, None for none.
+        address: where it delivers to, for people.
+        settings: the options of ``configure`` that made it, where another process could be given them too.
+    """
+    global _installed, _address, _settings
+    previous, _installed, _address, _settings = _installed, pipeline, address, dict(settings or {})
     return previous
 
 
-@functools.cache
-def _flush_at_exit() -> None:
-    atexit.register(shutdown)
+def configured_by() -> dict[str, Any]:
+    """Return the options that turned tracing on, for a process that is started without them."""
+    return {} if active() is None else _settings
+
+
+def _run_hooks() -> None:
+    for hook in _hooks:
+        hook()

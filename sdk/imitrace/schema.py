@@ -7,7 +7,7 @@ may be null.
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 TRAJECTORIES: Final[dict[str, str]] = {
     "trajectory_id": "string",
@@ -43,6 +43,7 @@ STEPS: Final[dict[str, str]] = {
     "confidence": "float64?",
     "route_reason": "string?",
     "propensity": "float64?",
+    "shadow": "string?",  # JSON object: what a clone would have done
     "input_tokens": "int64?",
     "output_tokens": "int64?",
     "error_type": "string?",

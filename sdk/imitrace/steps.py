@@ -1,27 +1,24 @@
 """Record decisions: what the agent saw, which tools it had, and what it did."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from imitrace.answers import (
-    json_text,
-    payload_text,
-    read_answer,
-    tool_definitions,
-    wire_message,
-    wire_text,
-)
-from imitrace.binding import wrap
-from imitrace.canonical import content_hash, step_digest, text_hash
+from imitrace.answers import read_answer
+from imitrace.binding import Instead
+from imitrace.canonical import step_digest
 from imitrace.context import OpenCall, Trajectory, current
 from imitrace.exceptions import WireError
+from imitrace.history import HistoryReader, Known, OfferedTools, WireMessage
 from imitrace.messages import Action
+from imitrace.plain import json_text, payload_text, wire_text
 from imitrace.provider import active
 from imitrace.semconv import (
     ACTION_KINDS,
     ERROR_TYPE,
+    EVENT_EXCEPTION,
+    EXCEPTION_MESSAGE,
+    EXCEPTION_TYPE,
     INPUT_TOKENS,
     OUTPUT_TOKENS,
     POLICY_NAME,
@@ -39,22 +36,38 @@ from imitrace.semconv import (
     STEP_MESSAGES_OFFSET,
     STEP_PROPENSITY,
     STEP_ROUTE_REASON,
+    STEP_SHADOW,
     STEP_TOOLS_HASH,
     TOOL_CALL_ARGUMENTS,
     TOOL_CALL_ID,
     TOOL_CALL_RESULT,
     TOOL_DEFINITIONS,
     TOOL_NAME,
+    TRAJECTORY_ID,
 )
+from imitrace.streams import Joiner
+from imitrace.traced_stream import traced_stream
 
 if TYPE_CHECKING:
-    from imitrace.pipeline import AttributeValue, Pipeline
+    from imitrace.clones import Verdict
+    from imitrace.pipeline import Pipeline
+    from imitrace.redaction import Redactor
+    from imitrace.spans import AttributeValue
 
 UNKNOWN_POLICY = "unknown_policy"
 """``error.type`` of a step that was told a policy role we don't know: it must not pass for the configured one's."""
+LEFT_EARLY = "stream_left_early"
+"""``error.type`` of a step whose streamed answer was not read to its end: what came is not what was decided."""
 
-P = ParamSpec("P")
-R = TypeVar("R")
+
+class _Taken(NamedTuple):
+    """An action that was taken."""
+
+    action: Action
+    call_id: str | None
+    """The action's, or one of our own for a call without."""
+    arguments: str
+    """Of a call, as canonical JSON."""
 
 
 class Step:
@@ -65,31 +78,36 @@ class Step:
     trajectory it opens one of its own.
     """
 
-    def __init__(self, messages: Sequence[object] | str, tools: Sequence[object] | None = None) -> None:
+    def __init__(self, messages: Any, tools: Sequence[object] | None = None, system: Any = None) -> None:
         self._given = messages
-        self._tools = tools
+        self._given_tools = tools
+        self._system = system
         self._pipeline: Pipeline | None = None
         self._trajectory: Trajectory | None = None
         self._implicit: Trajectory | None = None
-        self._messages: list[str] | None = None
-        self._definitions: list[dict[str, Any]] = []
-        self._actions: list[Action] = []
+        self._messages: list[WireMessage] | None = None
+        self._known: Known = {}
+        self._tools: OfferedTools | None = None
+        self._actions: list[_Taken] = []
         self._observations: dict[int, str] = {}
         self._marks: dict[str, AttributeValue] = {}
         self._usage: dict[str, AttributeValue] = {}
         self._model: str | None = None
+        self._joiner: Joiner | None = None
         self._decision = ""
         self._started_at = 0
 
     def __enter__(self) -> "Step":
-        if current() is None and active() is not None:
-            self._implicit = Trajectory().__enter__()
         trajectory = current()
+        if trajectory is None and active() is not None:
+            trajectory = self._implicit = Trajectory().__enter__()
         if trajectory is not None and trajectory.pipeline is not None:
             self._trajectory = trajectory
-            self._pipeline = trajectory.pipeline
-            with self._pipeline.faults.guard("step"):
-                self._open(self._pipeline)
+            pipeline = self._pipeline = trajectory.pipeline
+            with pipeline.faults.guard("step"):
+                self._started_at = pipeline.clock()
+                self._decision = pipeline.ids.name("decision")
+                self._read(HistoryReader(pipeline.faults, pipeline.redactor), trajectory)
         return self
 
     def __exit__(
@@ -113,8 +131,9 @@ class Step:
         """Take the model's answer.
 
         Args:
-            answer: an OpenAI chat completion or assistant message (object or dict), text, ``(name, arguments)``, an
-                ``Action``, or a list of these. Anything else is kept as text, with ``error.type`` on the step.
+            answer: a chat completion, a response, a message of OpenAI's, Anthropic's or LangChain's client (object or
+                dict), text, ``(name, arguments)``, an ``Action``, or a list of these. Anything else is kept as text,
+                with ``error.type`` on the step.
         """
         if self._pipeline is None:
             return
@@ -142,7 +161,7 @@ class Step:
         if self._pipeline is None:
             return
         with self._pipeline.faults.guard("step.observe"):
-            known = [n for n, action in enumerate(self._actions) if call_id is None or action.call_id == call_id]
+            known = [n for n, taken in enumerate(self._actions) if call_id is None or taken.call_id == call_id]
             if not known:
                 raise WireError(f"observation for call {call_id!r} came before an action of that id; call act() first")
             self._observations[known[-1]] = payload_text(result)
@@ -178,41 +197,89 @@ class Step:
             self._marks.update({key: wire_text(value) for key, value in texts.items() if value is not None})
             self._marks.update({key: float(value) for key, value in numbers.items() if value is not None})
 
-    def settle(self, result: object) -> None:
-        """Take what a function decorated as a step returned."""
-        self.act(result)
+    def shadow(self, verdict: "Verdict") -> None:
+        """Record what a clone would have done here, beside what is done."""
+        if self._pipeline is None:
+            return
+        with self._pipeline.faults.guard("step.shadow"):
+            says = verdict.shadow()
+            redactor = self._pipeline.redactor
+            self._marks[STEP_SHADOW] = json_text(says if redactor is None else redactor.value(says))
 
-    def _open(self, pipeline: "Pipeline") -> None:
-        self._started_at = pipeline.sources.clock()
-        self._decision = pipeline.sources.new_id("decision")
-        given = [{"role": "user", "content": self._given}] if isinstance(self._given, str) else self._given
-        if not isinstance(given, Sequence):
-            raise WireError(f"messages is a {type(given).__name__}, expected a list")
-        if self._tools:
-            self._definitions = tool_definitions(self._tools, pipeline.faults)
-        self._messages = [wire_message(message, pipeline.faults) for message in given]
+    def suspend(self) -> None:
+        """Make the trajectory that a step opened of its own no longer the current one."""
+        if self._implicit is not None:
+            self._implicit.suspend()
+
+    def resume(self) -> None:
+        """Make it current again."""
+        if self._implicit is not None:
+            self._implicit.resume()
+
+    def instead(self) -> Instead | None:
+        """Let the decorated function decide."""
+
+    def settle(self, result: object) -> None:
+        """Take what a function decorated as a step returned, or the end of what it streamed."""
+        joiner, self._joiner = self._joiner, None
+        if result is not None or joiner is None:
+            self.act(result)
+        elif self._pipeline is not None:
+            with self._pipeline.faults.guard("step.act"):
+                self.act(joiner.answer())
+
+    def take(self, item: object) -> None:
+        """Take a chunk of a streamed answer."""
+        if self._pipeline is None:
+            return
+        with self._pipeline.faults.guard("step.stream"):
+            if self._joiner is None:
+                self._joiner = Joiner()
+            self._joiner.add(item)
+
+    def stream(self, result: object) -> object | None:
+        """Return a streamed answer wrapped so that the step ends when it does, None for any other answer."""
+        return None if self._pipeline is None else traced_stream(result, self)
+
+    def _read(self, reader: HistoryReader, trajectory: Trajectory | None) -> None:
+        """Read what the agent sees."""
+        known = {} if trajectory is None else trajectory.memory.known
+        if self._given_tools:
+            before = None if trajectory is None else trajectory.memory.tools
+            with reader.faults.guard("step.tools"):
+                self._tools = reader.read_tools(self._given_tools, before)
+        self._messages, self._known = reader.read(self._given, self._system, known)
 
     def _add(self, action: Action) -> None:
         if action.kind not in ACTION_KINDS:
             raise WireError(f"action kind is {action.kind!r}, allowed: {', '.join(ACTION_KINDS)}")
         if self._trajectory is None:
             return
-        opened: list[OpenCall] = []
+        taken, opened = _Taken(action, None, ""), []
         if action.kind == "tool_call":
-            call_id = wire_text(action.call_id or f"call_{self._decision}_{len(self._actions)}")
-            action = replace(action, call_id=call_id)
-            opened.append(OpenCall(str(action.name), json_text(action.arguments), call_id))
+            call_id = action.call_id or f"call_{self._decision}_{len(self._actions)}"
+            taken = _Taken(action, call_id, json_text(action.arguments))
+            opened = [OpenCall(str(action.name), taken.arguments, call_id)]
         with self._trajectory.lock:
             memory = self._trajectory.memory
             memory.open_calls = memory.open_calls + opened if self._actions else opened
-            self._actions.append(action)
+            self._actions.append(taken)
 
     def _close(self, pipeline: "Pipeline", trajectory: Trajectory, error: BaseException | None) -> None:
+        if self._joiner is not None and error is None:
+            finished = self._joiner.finished
+            self.settle(None)
+            if not finished:
+                self._marks[ERROR_TYPE] = LEFT_EARLY
         if self._messages is None:
             return
         if not self._actions:
             why = "without act()" if error is None else f"by {type(error).__name__}"
-            pipeline.faults.count("step_without_action", f"a step was left {why}, so nothing was recorded")
+            pipeline.faults.count("step_without_action", f"a step was left {why}, so it is no decision")
+            if error is not None:
+                says = {TRAJECTORY_ID: str(trajectory.id), ERROR_TYPE: type(error).__qualname__}
+                says |= {EXCEPTION_TYPE: type(error).__qualname__, EXCEPTION_MESSAGE: pipeline.words(error)}
+                pipeline.emit_event(EVENT_EXCEPTION, says, trajectory.span().context)
             return
         shared = trajectory.attributes()
         if self._marks.get(POLICY_ROLE, shared.get(POLICY_ROLE)) != shared.get(POLICY_ROLE):
@@ -222,76 +289,62 @@ class Step:
             shared.setdefault(POLICY_NAME, wire_text(self._model))
         if error is not None:
             shared[ERROR_TYPE] = type(error).__qualname__
-        shared.update(self._marks, **{STEP_DECISION: self._decision})
-        ended_at = pipeline.sources.clock()
+        shared.update(self._marks)
+        shared[STEP_DECISION] = self._decision
+        ended_at = pipeline.clock()
         with trajectory.lock:
-            for attributes in self._commit(trajectory, shared):
-                span = pipeline.start(SPAN_STEP, attributes, trajectory.span, self._started_at)
-                span.end(ended_at)
-                pipeline.count_step()
+            parent = trajectory.span().context
+            for attributes in self._commit(trajectory, shared, pipeline.redactor):
+                pipeline.record(pipeline.start(SPAN_STEP, parent, self._started_at), attributes, ended_at, error)
+        pipeline.count_steps(len(self._actions))
 
-    def _commit(self, trajectory: Trajectory, shared: "dict[str, AttributeValue]") -> "list[dict[str, AttributeValue]]":
+    def _commit(
+        self, trajectory: Trajectory, shared: "dict[str, AttributeValue]", redactor: "Redactor | None"
+    ) -> "list[dict[str, AttributeValue]]":
         """Return each action's attributes and remember what they send; nothing is remembered when that fails."""
         messages = self._messages or []
-        hashes = [text_hash(message) for message in messages]
+        texts = [message.sent for message in messages]
         memory = trajectory.memory
-        tools_hash = content_hash(self._definitions) if self._definitions else None
         steps: list[dict[str, AttributeValue]] = []
-        for position, action in enumerate(self._actions):
-            first = position == 0
-            offset = memory.common_prefix(hashes) if first else len(messages)
-            step = {**shared, STEP_INDEX: memory.steps + position, STEP_MESSAGES_OFFSET: offset}
-            step[STEP_MESSAGES] = f"[{','.join(messages[offset:])}]"
-            if tools_hash is not None:
-                step[STEP_TOOLS_HASH] = tools_hash
-                if first and tools_hash != memory.tools_hash:
-                    step[TOOL_DEFINITIONS] = json_text(self._definitions)
-            step |= _action_attributes(action) | (self._usage if first else {})
+        offset = memory.common_prefix(texts)
+        for position, taken in enumerate(self._actions):
+            new = texts[offset:] if position == 0 else []
+            step = {
+                **shared,
+                STEP_INDEX: memory.steps + position,
+                STEP_MESSAGES_OFFSET: len(messages) - len(new),
+                STEP_MESSAGES: f"[{','.join(new)}]",
+            }
+            if self._tools is not None:
+                step[STEP_TOOLS_HASH] = self._tools.hash
+                if position == 0 and self._tools.hash != memory.tools_hash:
+                    step[TOOL_DEFINITIONS] = self._tools.sent
+            step.update(_action_attributes(taken, redactor))
+            if position == 0:
+                step.update(self._usage)
             if position in self._observations:
-                step[TOOL_CALL_RESULT] = self._observations[position]
+                result = self._observations[position]
+                step[TOOL_CALL_RESULT] = result if redactor is None else redactor.text(result)
             step[STEP_DIGEST] = step_digest(step)
             steps.append(step)
         memory.steps += len(steps)
-        memory.messages = hashes
-        memory.tools_hash = tools_hash or memory.tools_hash
+        memory.messages, memory.known = texts, self._known
+        if self._tools is not None:
+            memory.tools, memory.tools_hash = self._tools, self._tools.hash
         return steps
 
 
-@overload
-def step(messages: Callable[P, R], /) -> Callable[P, R]: ...
+def _action_attributes(taken: _Taken, redactor: "Redactor | None") -> "dict[str, AttributeValue]":
+    action = taken.action
 
+    def clean(text: object) -> str:
+        return wire_text(text) if redactor is None else redactor.text(wire_text(text))
 
-@overload
-def step(messages: Sequence[object] | str, tools: Sequence[object] | None = None) -> Step: ...
-
-
-def step(
-    messages: Callable[..., object] | Sequence[object] | str, tools: Sequence[object] | None = None
-) -> Callable[..., object] | Step:
-    """Record one decision, as ``with imitrace.step(messages, tools) as s: s.act(model(...))`` or as a decorator.
-
-    As a decorator it stands on the function that calls the model, sync or async: its arguments ``messages`` and
-    ``tools`` (else its first two) are what the agent sees, and what it returns is the answer.
-
-    Args:
-        messages: the conversation so far: OpenAI chat messages or messages in GenAI parts form; or the function.
-        tools: the tools offered, as OpenAI function schemas.
-    """
-    return wrap(messages, _step_of) if callable(messages) else Step(messages, tools)
-
-
-def _step_of(arguments: dict[str, Any]) -> Step:
-    values = list(arguments.values())
-    second = values[1] if len(values) > 1 and isinstance(values[1], list | tuple) else None
-    return Step(arguments.get("messages", values[0] if values else []), arguments.get("tools", second))
-
-
-def _action_attributes(action: Action) -> "dict[str, AttributeValue]":
     if action.kind == "message":
-        return {STEP_ACTION_KIND: "message", STEP_MESSAGE: wire_text(action.message or "")}
+        return {STEP_ACTION_KIND: "message", STEP_MESSAGE: clean(action.message or "")}
     return {
         STEP_ACTION_KIND: "tool_call",
         TOOL_NAME: wire_text(action.name),
-        TOOL_CALL_ID: wire_text(action.call_id),
-        TOOL_CALL_ARGUMENTS: json_text(action.arguments),
+        TOOL_CALL_ID: clean(taken.call_id),
+        TOOL_CALL_ARGUMENTS: taken.arguments if redactor is None else json_text(redactor.value(action.arguments)),
     }

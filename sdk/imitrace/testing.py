@@ -1,18 +1,20 @@
 """Collect what an agent emits in memory, with counted ids and a counted clock: for our tests and users'."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.id_generator import IdGenerator
 
+from imitrace.messages import Action
 from imitrace.outbox import Stats
 from imitrace.pipeline import Pipeline, Sources, TracingConfig
 from imitrace.provider import install
-from imitrace.semconv import SPAN_STEP
+from imitrace.semconv import SPAN_STEP, STEP_ACTION_KIND, STEP_MESSAGE, TOOL_CALL_ARGUMENTS, TOOL_NAME
+from imitrace.spans import Ids
 
 T = TypeVar("T")
 
@@ -21,31 +23,29 @@ _TICK = 10**6
 _FLUSH_SECONDS = 10.0
 
 
-class CountingIds(IdGenerator):
-    """Trace and span ids 1, 2, 3 and so on."""
+class CountingIds(Ids):
+    """Trace and span ids 1, 2, 3 and so on, names ``trajectory-1``, ``decision-1`` and so on."""
 
     def __init__(self) -> None:
-        self._spans = itertools.count(1)
-        self._traces = itertools.count(1)
+        self._counts = {kind: itertools.count(1) for kind in ("trace", "span", "trajectory", "decision", "instance")}
 
-    def generate_span_id(self) -> int:
-        """Return the next span id."""
-        return next(self._spans)
+    def name(self, kind: str) -> str:
+        """Return the next name of a kind."""
+        return f"{kind}-{next(self._counts[kind])}"
 
-    def generate_trace_id(self) -> int:
+    def trace(self) -> int:
         """Return the next trace id."""
-        return next(self._traces)
+        return next(self._counts["trace"])
+
+    def span(self) -> int:
+        """Return the next span id."""
+        return next(self._counts["span"])
 
 
 def counting_sources() -> Sources:
-    """Return ids ``trajectory-1``, ``decision-1`` and so on, and a clock that ticks a millisecond at each look."""
+    """Return counted ids, and a clock that ticks a millisecond at each look."""
     clock = itertools.count(_START, _TICK)
-    kinds = {"trajectory": itertools.count(1), "decision": itertools.count(1)}
-    return Sources(
-        clock=lambda: next(clock),
-        new_id=lambda kind: f"{kind}-{next(kinds[kind])}",
-        span_ids=CountingIds,
-    )
+    return Sources(clock=lambda: next(clock), ids=CountingIds)
 
 
 class InMemoryDelivery(Generic[T]):
@@ -88,6 +88,11 @@ class Captured:
         return [span for span in self.spans if span.name == SPAN_STEP]
 
     @property
+    def actions(self) -> list[Action]:
+        """Return what the agent did, step by step, without the ids of its calls."""
+        return [_action(step.attributes or {}) for step in self.steps]
+
+    @property
     def scores(self) -> list[ReadableLogRecord]:
         """Return the scores."""
         self.pipeline.flush(_FLUSH_SECONDS)
@@ -97,6 +102,12 @@ class Captured:
     def stats(self) -> Stats:
         """Return the counts."""
         return self.pipeline.stats()
+
+
+def _action(step: Mapping[str, Any]) -> Action:
+    if step[STEP_ACTION_KIND] == "message":
+        return Action("message", message=step[STEP_MESSAGE])
+    return Action("tool_call", step[TOOL_NAME], json.loads(step[TOOL_CALL_ARGUMENTS]))
 
 
 @contextmanager

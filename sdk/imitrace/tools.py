@@ -4,9 +4,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from imitrace.answers import arguments_text, payload_text, wire_text
-from imitrace.binding import wrap
+from imitrace.answers import arguments_text
+from imitrace.binding import Instead, wrap
+from imitrace.canonical import step_digest
 from imitrace.context import Trajectory, current
+from imitrace.plain import payload_text, wire_text
 from imitrace.provider import active
 from imitrace.semconv import (
     AGENT_NAME,
@@ -14,6 +16,7 @@ from imitrace.semconv import (
     ERROR_TYPE,
     OPERATION,
     SPAN_TOOL,
+    STEP_DIGEST,
     TOOL_CALL_ARGUMENTS,
     TOOL_CALL_ID,
     TOOL_CALL_RESULT,
@@ -22,10 +25,16 @@ from imitrace.semconv import (
 )
 
 if TYPE_CHECKING:
-    from imitrace.pipeline import AttributeValue, Pipeline
+    from imitrace.pipeline import Pipeline
+    from imitrace.spans import AttributeValue
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_PAYLOADS = {TOOL_CALL_ARGUMENTS, TOOL_CALL_RESULT, TOOL_CALL_ID}
+
+MAX_ITEMS = 10_000
+"""What a generator may yield and still have it recorded as the tool's result."""
 
 
 class ToolRun:
@@ -41,12 +50,13 @@ class ToolRun:
         self._attributes: dict[str, AttributeValue] = {}
         self._pipeline: Pipeline | None = None
         self._trajectory: Trajectory | None = None
+        self._items: list[Any] | None = None
         self._started_at = 0
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function under this name: each call is a run of its own."""
         name = self._name or function.__name__
-        return wrap(function, lambda arguments: ToolRun(name, arguments=arguments))
+        return wrap(function, lambda arguments: ToolRun(name, arguments=arguments), _is_traced)
 
     def __enter__(self) -> "ToolRun":
         trajectory = current()
@@ -84,12 +94,35 @@ class ToolRun:
         with self._pipeline.faults.guard("tool.result"):
             self._attributes[TOOL_CALL_RESULT] = payload_text(value)
 
+    def suspend(self) -> None:
+        """Do nothing: a tool run is never current."""
+
+    resume = suspend
+
+    def instead(self) -> Instead | None:
+        """Let the tool run."""
+
     def settle(self, result: object) -> None:
-        """Take what a function decorated as a tool returned."""
-        self.result(result)
+        """Take what a function decorated as a tool returned, or all that it yielded."""
+        items = self._items
+        if items is None or result is not None:
+            self.result(result)
+        elif len(items) <= MAX_ITEMS:
+            self.result("".join(items) if all(isinstance(item, str) for item in items) else items)
+
+    def take(self, item: object) -> None:
+        """Take what a generator decorated as a tool yielded."""
+        self._items = [] if self._items is None else self._items
+        if len(self._items) <= MAX_ITEMS:
+            self._items.append(item)
+        if len(self._items) == MAX_ITEMS + 1 and self._pipeline is not None:
+            self._pipeline.faults.count("tool_stream", f"tool {self._name!r} yields over {MAX_ITEMS} items: not kept")
+
+    def stream(self, result: object) -> None:
+        """Take nothing that a tool returns for a stream, but a generator."""
 
     def _open(self, pipeline: "Pipeline", trajectory: Trajectory) -> None:
-        self._started_at = pipeline.sources.clock()
+        self._started_at = pipeline.clock()
         name = self._name or "unknown"
         arguments = arguments_text(self._given)
         call_id = self._call_id or self._take_open_call(trajectory, name, arguments)
@@ -112,10 +145,20 @@ class ToolRun:
         return None
 
     def _close(self, pipeline: "Pipeline", trajectory: Trajectory, error: BaseException | None) -> None:
+        attributes = self._attributes
         if error is not None:
-            self._attributes[ERROR_TYPE] = type(error).__qualname__
-        span = pipeline.start(SPAN_TOOL, self._attributes, trajectory.span, self._started_at)
-        span.end(pipeline.sources.clock())
+            attributes[ERROR_TYPE] = type(error).__qualname__
+        if pipeline.redactor is not None:
+            for name in _PAYLOADS & attributes.keys():
+                attributes[name] = pipeline.redactor.text(str(attributes[name]))
+        attributes[STEP_DIGEST] = step_digest(attributes)
+        span = pipeline.start(SPAN_TOOL, trajectory.span().context, self._started_at)
+        pipeline.record(span, attributes, pipeline.clock(), error)
+
+
+def _is_traced() -> bool:
+    trajectory = current()
+    return active() is not None if trajectory is None else trajectory.pipeline is not None
 
 
 @overload

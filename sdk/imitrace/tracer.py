@@ -1,12 +1,14 @@
 """Offer the calls about whole trajectories: open one, mark an agent, say the outcome, give a score."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from imitrace.answers import wire_text
 from imitrace.binding import wrap
 from imitrace.context import Trajectory, current
 from imitrace.exceptions import WireError
+from imitrace.faults import Faults
+from imitrace.plain import wire_text
 from imitrace.provider import active
 from imitrace.semconv import (
     EVENT_SCORE,
@@ -21,7 +23,7 @@ from imitrace.semconv import (
 )
 
 if TYPE_CHECKING:
-    from imitrace.pipeline import AttributeValue
+    from imitrace.spans import AttributeValue
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,6 +35,7 @@ def trajectory(
     id: str | None = None,  # noqa: A002 - `id=` is what the caller writes
     tags: Mapping[str, str] | None = None,
     agent: str | None = None,
+    joins: Mapping[str, str] | None = None,
 ) -> Trajectory:
     """Return a trajectory to open with ``with`` or ``async with``.
 
@@ -41,11 +44,39 @@ def trajectory(
 
     Args:
         task: task id or intent; train and test never share one.
-        id: name of the trajectory; 32 random hex digits when not given.
+        id: name of the trajectory, for instance the conversation's; 32 random hex digits when not given. One that is
+            opened again, later or in another process, goes on.
         tags: what cohorts are made of, for instance ``{"cohort": "common"}``.
         agent: agent name when it is not the configured one.
+        joins: headers or environment variables into which another process put its trajectory by ``inject``: what runs
+            here becomes a part of that one. Headers that name none are ignored.
     """
-    return Trajectory(task, id, tags, agent)
+    return Trajectory(task, id, tags, agent, joins)
+
+
+def inject(headers: MutableMapping[str, str] | None = None) -> MutableMapping[str, str]:
+    """Put the current trajectory into headers for another service or process, as W3C traceparent and baggage.
+
+    Nothing is put in outside of a trajectory, or in one that is not recorded. The other side opens
+    ``imitrace.trajectory(joins=headers)``; for a child process give ``env={**os.environ, **imitrace.inject()}`` and
+    ``joins=os.environ``.
+
+    Args:
+        headers: what to put it into; a new dictionary when not given.
+
+    Returns:
+        The same headers.
+    """
+    headers = {} if headers is None else headers
+    inside = current()
+    if inside is not None and inside.pipeline is not None:
+        with inside.pipeline.faults.guard("inject"):
+            from imitrace.propagation import write_origin
+
+            origin = inside.origin()
+            if origin is not None:
+                write_origin(origin, headers)
+    return headers
 
 
 @overload
@@ -54,7 +85,7 @@ def agent(function: Callable[P, R], /) -> Callable[P, R]: ...
 
 @overload
 def agent(
-    *, name: str | None = None, task: str | None = None, tags: Mapping[str, str] | None = None
+    *, name: str | None = None, task: str | Callable[..., str] | None = None, tags: Mapping[str, str] | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -62,22 +93,36 @@ def agent(
     function: Callable[..., object] | None = None,
     *,
     name: str | None = None,
-    task: str | None = None,
+    task: str | Callable[..., str] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Callable[..., Any]:
-    """Run each call of a function, sync or async, inside a trajectory of its own: ``@agent`` or ``@agent(name=...)``.
+    """Run each call of a function inside a trajectory of its own: ``@agent`` or ``@agent(name=...)``.
+
+    The function may be plain or async, or a generator of either kind, whose trajectory ends when it does.
 
     Args:
         function: the function, when used without brackets.
         name: agent name when it is not the configured one.
-        task: task id or intent of every run.
+        task: task id or intent of every run, or a function of the same arguments that returns it.
         tags: tags of every run.
     """
 
+    def scope(arguments: Mapping[str, Any]) -> Trajectory:
+        named = task
+        if callable(task):
+            with _faults().guard("task"):
+                named = task(**arguments)
+        return Trajectory(named if isinstance(named, str) else None, tags=tags, agent=name)
+
     def decorate(decorated: Callable[P, R]) -> Callable[P, R]:
-        return wrap(decorated, lambda _arguments: Trajectory(task, tags=tags, agent=name))
+        return wrap(decorated, scope, active)
 
     return decorate if function is None else decorate(function)
+
+
+def _faults() -> Faults:
+    pipeline = active()
+    return Faults() if pipeline is None else pipeline.faults
 
 
 def outcome(value: str) -> None:
@@ -119,18 +164,24 @@ def score(  # noqa: PLR0913 - the fields of a score, each a plain keyword
         evaluator_version: its version.
     """
     inside = current()
-    pipeline = (inside.pipeline if inside is not None else None) or active()
-    if pipeline is None:
+    around = inside if inside is not None and inside.pipeline is not None else None
+    pipeline = active() if around is None else around.pipeline
+    if pipeline is None or (inside is not None and around is None and trajectory_id is None):
         return
     with pipeline.faults.guard("score"):
-        target = trajectory_id or (inside.id if inside is not None else None)
+        target = trajectory_id or (None if around is None else around.id)
         if target is None or (value is None and label is None):
             raise WireError(f"score {name!r} needs a value or a label, and a trajectory around it or trajectory_id=")
+        if value is not None and not math.isfinite(value):
+            raise WireError(f"score {name!r} is {value}, allowed: a finite number")
+        if not pipeline.config.sampler.records(target):
+            return
+        clean = wire_text if pipeline.redactor is None else pipeline.redactor.text
         texts = {
             SCORE_NAME: name,
             TRAJECTORY_ID: target,
-            SCORE_LABEL: label,
-            SCORE_EXPLANATION: explanation,
+            SCORE_LABEL: None if label is None else clean(str(label)),
+            SCORE_EXPLANATION: None if explanation is None else clean(str(explanation)),
             SCORE_EVALUATOR: evaluator,
             SCORE_EVALUATOR_VERSION: evaluator_version,
         }
@@ -141,4 +192,5 @@ def score(  # noqa: PLR0913 - the fields of a score, each a plain keyword
             attributes[SCORE_VALUE] = float(value)
         if step_index is not None:
             attributes[STEP_INDEX] = int(step_index)
-        pipeline.emit_event(EVENT_SCORE, attributes, None if inside is None else inside.span)
+        parent = around.span().context if around is not None and target == around.id else None
+        pipeline.emit_event(EVENT_SCORE, attributes, parent)

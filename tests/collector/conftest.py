@@ -1,23 +1,30 @@
 """A real collector on free ports, a small trajectory in chat form, and the folder of recorded data."""
 
+import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+from imitrace import semconv
+from imitrace.canonical import content_hash, step_digest
+from imitrace_collector import otlp
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.chat_jsonl import read_line
 from imitrace_collector.config import CollectorConfig
-from imitrace_collector.rows import Batch
+from imitrace_collector.rows import Batch, SpanRow
 from imitrace_collector.server import CollectorServer
 from imitrace_collector.store import Store
 
 Json = dict[str, Any]  # a JSON object
 MakeExport = Callable[..., ExportTraceServiceRequest]
+MakePart = Callable[..., list[SpanRow]]
 
 
 @pytest.fixture
@@ -49,6 +56,87 @@ def export(line: Json) -> MakeExport:
         return ExportTraceServiceRequest(resource_spans=[read.spans])
 
     return make
+
+
+@pytest.fixture
+def part() -> MakePart:
+    """Make the spans of one part of trajectory ``t1``: its steps, with their chunks, then its own span.
+
+    Step ``index`` of part ``name`` sees one new message and calls a tool; its span is ``name.index``. ``parent`` names
+    the part that it joined, ``width`` is how many characters an attribute may have before it goes into chunks, and
+    other keywords are attributes of its own span, by their constant in ``semconv``.
+    """
+
+    def make(
+        name: str, steps: int = 2, *, at: int = 0, parent: str = "", width: int = 1000, **attributes: Any
+    ) -> list[SpanRow]:
+        spans: list[Span] = []
+        for index in range(steps):
+            spans += _step(name, index, at + index, width)
+        root = {"STEP_COUNT": steps} | attributes
+        named = {getattr(semconv, key.replace("STEP_COUNT", "TRAJECTORY_STEP_COUNT")): root[key] for key in root}
+        spans.append(_span(f"invoke_agent {name}", name, parent, (at, at + 100), named))
+        scope = InstrumentationScope(name="imitrace")
+        sent = ResourceSpans(scope_spans=[ScopeSpans(scope=scope, spans=spans)])
+        return list(otlp.read(otlp.TRACES, ExportTraceServiceRequest(resource_spans=[sent]), 0).batch.spans)
+
+    return make
+
+
+def _step(name: str, index: int, at: int, width: int) -> list[Span]:
+    own = f"{name}.{index}"
+    sent = {
+        semconv.STEP_INDEX: index,
+        semconv.STEP_MESSAGES: json.dumps([{"role": "user", "parts": [{"type": "text", "content": f"{own} asks"}]}]),
+        semconv.STEP_MESSAGES_OFFSET: index,
+        semconv.STEP_ACTION_KIND: "tool_call",
+        semconv.TOOL_NAME: own,
+        semconv.TOOL_CALL_ID: own,
+        semconv.TOOL_CALL_ARGUMENTS: "{}",
+        semconv.TOOL_CALL_RESULT: f"{own} came back",
+    }
+    sent[semconv.STEP_DIGEST] = step_digest(sent)
+    large = {key: str(sent.pop(key)) for key in semconv.DIGEST_PAYLOADS if len(str(sent.get(key, ""))) > width}
+    chunks = [
+        {
+            semconv.CHUNK_ATTRIBUTE: key,
+            semconv.CHUNK_INDEX: start // width,
+            semconv.CHUNK_COUNT: -(-len(text) // width),
+            semconv.CHUNK_TEXT: text[start : start + width],
+        }
+        for key, text in large.items()
+        for start in range(0, len(text), width)
+    ]
+    if chunks:
+        sent[semconv.STEP_CHUNKS] = len(chunks)
+    return [
+        _span(semconv.SPAN_STEP, own, name, (at, at + 1), sent),
+        *(
+            _span(semconv.SPAN_CHUNK, f"{own} chunk {number}", own, (at, at + 1), chunk)
+            for number, chunk in enumerate(chunks)
+        ),
+    ]
+
+
+def _span(kind: str, name: str, parent: str, times: tuple[int, int], attributes: Mapping[str, object]) -> Span:
+    pairs = {semconv.TRAJECTORY_ID: "t1", **attributes}
+    return Span(
+        name=kind,
+        trace_id=b"t" * 16,
+        span_id=_span_id(name),
+        parent_span_id=_span_id(parent) if parent else b"",
+        start_time_unix_nano=times[0],
+        end_time_unix_nano=times[1],
+        attributes=[KeyValue(key=key, value=_value(value)) for key, value in pairs.items()],
+    )
+
+
+def _span_id(name: str) -> bytes:
+    return bytes.fromhex(content_hash(name))[:8]
+
+
+def _value(value: object) -> AnyValue:
+    return AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=str(value))
 
 
 @pytest.fixture

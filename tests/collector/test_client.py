@@ -22,7 +22,10 @@ def test_a_wrong_token_says_what_to_set(config: CollectorConfig) -> None:
     with CollectorServer(replace(config, token="secret")) as server:
         with pytest.raises(ConfigError, match=r"answers 401: .*set IMITRACE_TOKEN"):
             CollectorClient(server.http, "other").get("/v1/trajectories")
-        assert CollectorClient(server.http, "secret").get("/v1/trajectories") == {"trajectories": []}
+        assert CollectorClient(server.http, "secret").get("/v1/trajectories") == {
+            "trajectories": [],
+            "lost_records": {},
+        }
 
 
 def test_a_refused_export_carries_the_servers_words(collector: CollectorServer) -> None:

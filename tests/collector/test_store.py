@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
 from imitrace_collector import otlp
+from imitrace_collector.ingest import ingest, rebuild
 from imitrace_collector.store import Store, arrow_schema
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
@@ -75,8 +76,35 @@ def test_a_store_of_a_newer_program_is_refused(tmp_path: Path, key: str) -> None
     Store.open(path).close()
     with duckdb.connect(str(path)) as connection:
         connection.execute("UPDATE meta SET value = '99' WHERE key = ?", [key])
-    with pytest.raises(StoreError, match=f"{key} 99, this program knows up to 1; upgrade"):
+    with pytest.raises(StoreError, match=rf"{key} 99, this program knows up to \d; upgrade"):
         Store.open(path)
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_store_of_an_older_program_says_how_to_mend_it(tmp_path: Path, read_only: bool) -> None:
+    path = tmp_path / "s.duckdb"
+    make_older(path)
+    with pytest.raises(StoreError, match=r"schema_version 1, this program needs \d; .* run `imitrace rebuild`"):
+        Store.open(path, read_only=read_only)
+
+
+def test_rebuilding_mends_a_store_of_an_older_program(tmp_path: Path, export: MakeExport) -> None:
+    path = tmp_path / "s.duckdb"
+    with Store.open(path) as store:
+        ingest(store, [otlp.read(otlp.TRACES, export(), 0).batch])
+    make_older(path)
+    with Store.open(path, create=False, older=True) as store:
+        assert rebuild(store) == 1
+    with Store.open(path) as store, store.reader() as reader:
+        assert reader.rows("SELECT shadow, complete FROM steps") == [{"shadow": None, "complete": True}] * 2
+    assert [name for name, *_ in columns_of(path, "steps")] == list(TABLES["steps"])
+
+
+def make_older(path: Path) -> None:
+    Store.open(path).close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("ALTER TABLE steps DROP COLUMN shadow")
+        connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
 
 
 def test_a_store_that_is_only_read_is_never_made(tmp_path: Path) -> None:

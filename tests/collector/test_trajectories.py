@@ -117,6 +117,7 @@ def test_after_a_missing_step_the_state_is_unknown_until_a_whole_history_comes(s
             {"STEP_ACTION_KIND": "tool_call", "TOOL_NAME": "t", "TOOL_CALL_ARGUMENTS": "[]"},
             "arguments: not a JSON object",
         ),
+        ({"STEP_SHADOW": '{"clone": "de'}, "shadow: not a JSON object"),
     ],
 )
 def test_what_is_wrong_with_a_step_is_said_in_words(
@@ -184,6 +185,13 @@ def test_the_span_of_an_inner_agent_does_not_end_the_trajectory(spans: list[Span
     assert not assemble("t1", [inner, *spans[1:]]).trajectories[0]["complete"]
     (trajectory,) = assemble("t1", [inner, *spans]).trajectories
     assert (trajectory["agent"], trajectory["complete"]) == ("desk", True)
+
+
+def test_what_a_clone_would_have_done_is_kept_beside_what_was_done(spans: list[SpanRow]) -> None:
+    root, first, second = spans
+    rows = assemble("t1", [root, first, changed(second, STEP_SHADOW='{"version": 3, "clone": "desk"}')])
+    assert [row["shadow"] for row in rows.steps] == [None, '{"clone":"desk","version":3}']
+    assert rows.trajectories[0]["complete"]
 
 
 def test_parallel_calls_share_decision_and_state(spans: list[SpanRow]) -> None:

@@ -2,17 +2,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from anthropic.types import Message as AnthropicMessage
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMResult
+from langgraph.types import Command
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
+from openai.types.responses import Response
 
-from imitrace.answers import (
-    arguments_text,
-    json_text,
-    payload_text,
-    plain,
-    read_answer,
-    tool_definitions,
-    wire_message,
-    wire_text,
-)
+from imitrace.answers import Answer, arguments_text, read_answer
 from imitrace.faults import Faults
 from imitrace.messages import Action
 
@@ -88,40 +87,159 @@ def test_an_unknown_shape_is_kept_as_text_marked_and_counted(answer: Any) -> Non
     assert faults.counts() == {"unknown_answer": 1}
 
 
-def test_a_clients_message_in_the_history_reads_like_a_dict() -> None:
-    assert wire_message(as_object(MESSAGE), Faults()) == wire_message(MESSAGE, Faults())
+USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+COMPLETION = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "usage": USAGE}
+RESPONSE = {
+    "id": "r",
+    "object": "response",
+    "created_at": 1,
+    "model": "m",
+    "tools": [],
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "usage": {
+        "input_tokens": 7,
+        "output_tokens": 5,
+        "total_tokens": 12,
+        "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    },
+}
+CLAUDE = {
+    "id": "x",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 4, "output_tokens": 5, "cache_read_input_tokens": 2, "cache_creation_input_tokens": 1},
+}
+CALL_ITEM = {"type": "function_call", "id": "fc", "call_id": "c1", **FUNCTION}
+SAID_ITEM = {
+    "type": "message",
+    "id": "msg",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "hello", "annotations": []}],
+}
+REASONING_ITEM = {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "hm"}]}
+MCP_ITEM = {"type": "mcp_call", "id": "m1", "server_label": "s", "name": "find", "arguments": "{}", "output": "x"}
+TEXT_BLOCK, USE_BLOCK = (
+    {"type": "text", "text": "hello"},
+    {"type": "tool_use", "id": "c1", "name": "look", "input": {"q": "x"}},
+)
+THINKING_BLOCK = {"type": "thinking", "thinking": "hm", "signature": "s"}
+SEARCH_BLOCK = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "x"}}
 
 
-def test_a_dict_that_holds_a_clients_objects_reads_like_a_dict() -> None:
-    mixed = MESSAGE | {"tool_calls": [as_object(MESSAGE["tool_calls"][0])]}
-    assert wire_message(mixed, Faults()) == wire_message(MESSAGE, Faults())
+def completion(*messages: Any) -> ChatCompletion:
+    choices = [{"index": at, "finish_reason": "stop", "message": message} for at, message in enumerate(messages)]
+    return ChatCompletion.model_validate(COMPLETION | {"choices": choices})
 
 
-def test_an_unknown_message_is_kept_as_text_and_counted() -> None:
+def response(*items: Any) -> Response:
+    return Response.model_validate(RESPONSE | {"output": list(items)})
+
+
+def claude(*blocks: Any) -> AnthropicMessage:
+    return AnthropicMessage.model_validate(CLAUDE | {"content": list(blocks)})
+
+
+def spoken(content: Any, *calls: Action) -> AIMessage:
+    return AIMessage(
+        content,
+        tool_calls=[{"name": str(call.name), "args": call.arguments, "id": call.call_id} for call in calls],
+        usage_metadata={"input_tokens": 7, "output_tokens": 5, "total_tokens": 12},
+        response_metadata={"model_name": "m"},
+    )
+
+
+FULL_MESSAGE = MESSAGE | {"tool_calls": [{"id": "c1", "type": "function", "function": FUNCTION}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "action"),
+    [
+        (completion(FULL_MESSAGE), LOOK),
+        (completion({"role": "assistant", "content": "hello"}, FULL_MESSAGE), SAY),
+        (completion({"role": "assistant", "content": None, "refusal": "hello"}), SAY),
+        (completion(FULL_MESSAGE).model_dump(), LOOK),
+        (response(REASONING_ITEM, CALL_ITEM), LOOK),
+        (response(REASONING_ITEM, SAID_ITEM), SAY),
+        (response(SAID_ITEM, CALL_ITEM), LOOK),
+        (response(MCP_ITEM, SAID_ITEM), SAY),
+        (response({**SAID_ITEM, "content": [{"type": "refusal", "refusal": "hello"}]}), SAY),
+        (response(), Action("message", message="")),
+        (response(CALL_ITEM).model_dump(), LOOK),
+        (claude(THINKING_BLOCK, TEXT_BLOCK), SAY),
+        (claude(TEXT_BLOCK, USE_BLOCK), LOOK),
+        (claude(SEARCH_BLOCK, TEXT_BLOCK), SAY),
+        (claude(), Action("message", message="")),
+        (claude(USE_BLOCK).model_dump(), LOOK),
+        (spoken("hello"), SAY),
+        (spoken([TEXT_BLOCK, USE_BLOCK], LOOK), LOOK),
+        (spoken("hello").model_dump(), SAY),
+        ({"messages": [spoken("", LOOK)]}, LOOK),
+        ({"messages": spoken("", LOOK)}, LOOK),
+        (
+            {"messages": [HumanMessage("hi"), spoken("", LOOK), ToolMessage("x", tool_call_id="c1"), spoken("hello")]},
+            SAY,
+        ),
+        (Command(update={"messages": [spoken("hello")]}, goto="next"), SAY),
+        ({"agent": {"messages": [spoken("", LOOK)]}, "log": None}, LOOK),
+        (ChatResult(generations=[ChatGeneration(message=spoken("hello"))]), SAY),
+        (LLMResult(generations=[[ChatGeneration(message=spoken("", LOOK))]]), LOOK),
+    ],
+)
+def test_each_clients_answer_tells_action_model_and_cost(answer: Any, action: Action) -> None:
     faults = Faults()
-    broken = {"role": "assistant", "tool_calls": [{"function": {"name": "look", "arguments": "{"}}]}
-    assert r"\"arguments\":\"{\"" in wire_message(broken, faults)
-    assert faults.counts() == {"unknown_message": 1}
+    assert read_answer(answer, faults) == Answer((action,), "m", 7, 5)
+    assert faults.counts() == {}
 
 
-def test_a_tool_of_unknown_shape_keeps_its_kind_and_is_counted() -> None:
+@pytest.mark.parametrize(
+    ("answer", "actions"),
+    [
+        (ChatCompletionMessage.model_validate(FULL_MESSAGE), (LOOK,)),
+        (
+            response(CALL_ITEM, CALL_ITEM | {"call_id": "c2"}).output,
+            (LOOK, Action("tool_call", "look", {"q": "x"}, None, "c2")),
+        ),
+        (claude(TEXT_BLOCK, USE_BLOCK).content, (LOOK,)),
+        (response(REASONING_ITEM, SAID_ITEM).output, (SAY,)),
+        (response(SAID_ITEM).output, (SAY,)),
+        ([TEXT_BLOCK], (SAY,)),
+        (CALL_ITEM, (LOOK,)),
+        ([spoken("", LOOK), spoken("hello")], (LOOK, SAY)),
+        ({"messages": [spoken("", LOOK), spoken("hello")]}, (LOOK, SAY)),
+        ({"role": "assistant", "function_call": FUNCTION}, (Action("tool_call", "look", {"q": "x"}),)),
+        ({"candidates": [{"content": {"role": "model", "parts": [{"text": "hello"}]}}]}, (SAY,)),
+        (LLMResult(generations=[[Generation(text="hello")]]), (SAY,)),
+        (SimpleNamespace(http_response=None, parse=lambda: completion(FULL_MESSAGE)), (LOOK,)),
+        ({"role": "user", "content": "hello"}, (SAY,)),
+        ({"message": {"role": "assistant", "content": "hello"}, "done": True}, (SAY,)),
+    ],
+)
+def test_parts_of_answers_are_read_too(answer: Any, actions: tuple[Action, ...]) -> None:
     faults = Faults()
-    assert tool_definitions([{"type": "web_search"}], faults)[0]["name"] == "web_search"
-    assert faults.counts() == {"unknown_tool": 1}
+    assert read_answer(answer, faults).actions == actions
+    assert faults.counts() == {}
 
 
-def test_plain_leaves_no_object_at_any_depth() -> None:
-    assert plain(as_object({"a": [{"b": ("c", 1)}]})) == {"a": [{"b": ["c", 1]}]}
-
-
-def test_lone_surrogates_survive_json_and_never_break_text() -> None:
-    assert json_text(["\ud800é"]) == '["\\ud800é"]'
-    assert wire_text("\ud800é") == "\ufffdé"
-
-
-@pytest.mark.parametrize(("value", "text"), [("plain", "plain"), ({"b": 1}, '{"b":1}'), (None, "null")])
-def test_a_result_stays_text_or_becomes_json(value: Any, text: str) -> None:
-    assert payload_text(value) == text
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"messages": [HumanMessage("hi")]},
+        {"messages": []},
+        Command(goto="next"),
+        AIMessage("", invalid_tool_calls=[{"name": "look", "args": "{", "id": "c", "error": None}]),
+        {"role": "tool", "tool_call_id": "c", "content": "x"},
+        {"node": "x"},
+        {"output": [], "error": {"code": "server_error", "message": "no"}},
+        {"error": {"message": "no"}, "choices": None},
+    ],
+)
+def test_what_holds_no_decision_is_marked(answer: Any) -> None:
+    assert read_answer(answer, Faults()).error_type == "unknown_answer"
 
 
 @pytest.mark.parametrize(
@@ -129,3 +247,30 @@ def test_a_result_stays_text_or_becomes_json(value: Any, text: str) -> None:
 )
 def test_arguments_are_canonical_where_they_are_json(given: Any, text: str) -> None:
     assert arguments_text(given) == text
+
+
+KEYS = [
+    "choices",
+    "message",
+    "output",
+    "type",
+    "role",
+    "content",
+    "messages",
+    "generations",
+    "usage",
+    "tool_calls",
+    "x",
+]
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JUNK, st.booleans())
+def test_no_answer_ever_raises(answer: Any, wrapped: bool) -> None:
+    read = read_answer(as_object(answer) if wrapped else answer, Faults())
+    assert read.actions
+    assert all(action.kind in ("tool_call", "message") for action in read.actions)

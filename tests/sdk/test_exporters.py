@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from opentelemetry._logs import LogRecord
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc as logs_grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as trace_grpc
@@ -17,11 +19,20 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext
 
 import imitrace
 from imitrace import semconv
 from imitrace.canonical import step_digest
+from imitrace.exporters import deliveries
+from imitrace.faults import Faults
 from imitrace.messages import from_openai
+from imitrace.outbox import Outbox, OutboxConfig, Stats, payload_bytes
+from imitrace.spool import SpoolConfig
+from imitrace.transports import Connection
 
 FORK = """
 import os, sys, imitrace
@@ -57,12 +68,14 @@ class Receiver:
         self.services: set[str] = set()
         self.authorizations: set[str | None] = set()
         self.answers: list[int] = []
+        self.sizes: list[int] = []
 
     def steps(self, trajectory: str) -> list[dict[str, Any]]:
         steps = [span for name, span in self.spans if name == semconv.SPAN_STEP]
         return [step for step in steps if step[semconv.TRAJECTORY_ID] == trajectory]
 
     def take_spans(self, request: ExportTraceServiceRequest) -> None:
+        self.sizes.append(request.ByteSize())
         for sent in request.resource_spans:
             self.services.add(attributes(sent.resource.attributes)["service.name"])
             self.spans += [(span.name, attributes(span.attributes)) for part in sent.scope_spans for span in part.spans]
@@ -86,7 +99,8 @@ def receiver() -> Receiver:
 def http_endpoint(receiver: Receiver) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = gzip.decompress(self.rfile.read(int(self.headers["content-length"])))
+            body = self.rfile.read(int(self.headers["content-length"]))
+            body = gzip.decompress(body) if self.headers["content-encoding"] == "gzip" else body
             status = receiver.answers.pop(0) if receiver.answers else 200
             receiver.authorizations.add(self.headers.get("authorization"))
             if status == 200 and self.path == "/v1/traces":
@@ -153,6 +167,61 @@ def run_trajectory(name: str) -> list[dict[str, Any]]:
             step.message("bye")
         imitrace.score("reward", 1.0)
     return [from_openai(message) for message in history]
+
+
+def span(number: int, payload: Any) -> ReadableSpan:
+    context = SpanContext(trace_id=1, span_id=number + 1, is_remote=False)
+    return ReadableSpan("step", context, resource=Resource({"service.name": "desk"}), attributes={"payload": payload})
+
+
+def spans_outbox(connection: Connection, faults: Faults | None = None) -> Outbox[ReadableSpan]:
+    spans, _ = deliveries(connection, faults=faults)
+    return Outbox(spans, lambda span: payload_bytes(span.attributes), OutboxConfig(delay=60, max_bytes=2**28))
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_records_of_megabytes_arrive(receiver: Receiver, endpoint: str, protocol: str, compression: str) -> None:
+    outbox = spans_outbox(Connection(address=endpoint, protocol=protocol, compression=compression))
+    sizes = [2**20, 3 * 2**20, 10, 3 * 2**20]
+    for number, size in enumerate(sizes):
+        outbox.put(span(number, "x" * size))
+    assert outbox.flush(30)
+    assert [len(sent["payload"]) for _, sent in receiver.spans] == sizes
+    outbox.close(1)
+
+
+@pytest.mark.parametrize("payload", ["漢" * 30_000, tuple(range(2**40, 2**40 + 10_000))], ids=["text", "numbers"])
+def test_no_request_is_larger_than_a_receiver_takes(receiver: Receiver, grpc_endpoint: str, payload: Any) -> None:
+    outbox = spans_outbox(Connection(address=grpc_endpoint, protocol="grpc"))
+    for number in range(50):
+        outbox.put(span(number, payload))
+    assert outbox.flush(30)
+    assert (len(receiver.spans), max(receiver.sizes) < 4 * 2**20, len(receiver.sizes) > 1) == (50, True, True)
+    outbox.close(1)
+
+
+@pytest.mark.parametrize("bad", [[0], [3], [0, 1, 2, 3, 4]])
+def test_a_record_that_cannot_be_encoded_fails_alone(receiver: Receiver, http_endpoint: str, bad: list[int]) -> None:
+    faults = Faults()
+    outbox = spans_outbox(Connection(address=http_endpoint), faults)
+    for number in range(5):
+        outbox.put(ReadableSpan("no context") if number in bad else span(number, str(number)))
+    assert not outbox.flush(30)
+    assert outbox.stats() == Stats(records=5, exported=5 - len(bad), failed=len(bad))
+    assert faults.counts() == {"not_encoded": len(bad)}
+    outbox.close(1)
+
+
+def test_log_records_can_go_elsewhere(receiver: Receiver, http_endpoint: str, tmp_path: Path) -> None:
+    elsewhere = Connection(address=http_endpoint, headers={"authorization": "Bearer logs"})
+    nowhere = Connection(address="http://127.0.0.1:1")
+    for spool in (None, SpoolConfig(folder=tmp_path / "spool")):
+        _, logs = deliveries(nowhere, spool, logs=elsewhere)
+        outbox = Outbox(logs, lambda _: 1)
+        outbox.put(ReadableLogRecord(LogRecord(event_name="score"), Resource({})))
+        assert outbox.flush(30)
+        outbox.close(1)
+    assert ([name for name, _ in receiver.scores], receiver.authorizations) == (["score"] * 2, {"Bearer logs"})
 
 
 @pytest.mark.usefixtures("untraced")

@@ -44,6 +44,45 @@ def test_content_parts_are_joined_as_text() -> None:
     assert message_text(from_openai({"role": "user", "content": content})) == "a\nb"
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+        {"type": "file", "file": {"file_id": "f1"}},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}},
+    ],
+)
+def test_media_come_back_from_parts_form(block: dict[str, Any]) -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": "see"}, block], "name": "bob"}
+    assert to_openai(from_openai(message)) == message
+
+
+def test_what_an_assistant_says_beside_its_content_is_kept() -> None:
+    message = {
+        "role": "assistant",
+        "content": None,
+        "reasoning_content": "hm",
+        "refusal": "no",
+        "audio": {"id": "a1", "data": "AAAA", "transcript": "never"},
+    }
+    parts = from_openai(message)["parts"]
+    assert [part["type"] for part in parts] == ["reasoning", "text", "text", "blob"]
+    assert message_text(from_openai(message)) == "no\nnever"
+
+
+def test_a_call_in_openais_first_form_is_a_call() -> None:
+    message = {"role": "assistant", "content": None, "function_call": CALL["function"]}
+    assert message_actions(from_openai(message)) == (Action("tool_call", "look", {"q": "é"}),)
+
+
+def test_a_custom_tools_text_is_its_input() -> None:
+    call = {"id": "c1", "type": "custom", "custom": {"name": "sql", "input": "select 1"}}
+    (action,) = message_actions(from_openai({"role": "assistant", "tool_calls": [call]}))
+    assert action == Action("tool_call", "sql", {"input": "select 1"}, call_id="c1")
+
+
 def test_arguments_come_as_text_or_as_object() -> None:
     as_object = {"id": "c1", "function": {"name": "look", "arguments": {"q": "é"}}}
     assert from_openai({"role": "assistant", "tool_calls": [as_object]}) == from_openai(CHAT[2])

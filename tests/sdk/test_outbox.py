@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from imitrace.outbox import Outbox, OutboxConfig, Stats
+from imitrace.outbox import Outbox, OutboxConfig, Receipt, Stats, payload_bytes
 
 
 class Gate:
@@ -18,7 +18,7 @@ class Gate:
         if open_at_once:
             self.opened.set()
 
-    def send(self, batch: Sequence[str]) -> bool:
+    def send(self, batch: Sequence[str]) -> Receipt | bool:
         self.entered.set()
         self.opened.wait(10)
         if self._refused == "raise":
@@ -107,6 +107,59 @@ def test_records_that_nobody_flushes_leave_after_the_delay() -> None:
     outbox.put("a")
     assert gate.entered.wait(10)
     outbox.close(10)
+
+
+def test_what_is_on_its_way_counts_against_the_bounds() -> None:
+    gate = Gate(open_at_once=False)
+    outbox = filled(gate, ["aaa"], batch_bytes=3, max_bytes=5)
+    assert gate.entered.wait(10)
+    outbox.put("bbb")
+    outbox.put("cc")
+    assert outbox.stats() == Stats(records=3, dropped=1, pending=2)
+    gate.opened.set()
+    outbox.close(10)
+    assert gate.batches == [["aaa"], ["cc"]]
+
+
+def test_records_dropped_meanwhile_do_not_end_a_flush() -> None:
+    gate = Gate(open_at_once=False)
+    outbox = filled(gate, ["a", "b"], max_records=2)
+    with ThreadPoolExecutor(1) as thread:
+        flushed = thread.submit(outbox.flush, 10)
+        assert gate.entered.wait(10)
+        for _ in range(5):
+            outbox.put("dropped")
+        assert not flushed.done()
+        gate.opened.set()
+        assert not flushed.result()
+    assert outbox.losses() == (7, 0, 5)
+    outbox.close(1)
+
+
+def test_a_batch_may_be_accepted_in_part() -> None:
+    class Half(Gate):
+        def send(self, batch: Sequence[str]) -> Receipt:
+            return Receipt(exported=1, failed=len(batch) - 1)
+
+    outbox = filled(Half(), ["a", "b", "c"])
+    assert not outbox.flush(10)
+    assert outbox.stats() == Stats(records=3, exported=1, failed=2)
+    outbox.close(1)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "size"),
+    [
+        (None, 0),
+        ({}, 0),
+        ({"a": "abc", "b": 7}, 3),
+        ({"a": "漢字é"}, 8),
+        ({"a": ("ab", "c", 1)}, 3),
+        ({"a": "\ud800"}, 1),
+    ],
+)
+def test_the_size_of_a_record_is_that_of_its_text_on_the_wire(attributes: dict[str, object], size: int) -> None:
+    assert payload_bytes(attributes) == size
 
 
 def test_many_threads_lose_nothing() -> None:

@@ -1,11 +1,7 @@
-import re
-from typing import Any
-
 import pytest
 from opentelemetry import trace
 
 import imitrace
-from imitrace.exceptions import ConfigError
 from imitrace.provider import active
 from imitrace.testing import Captured, capture
 
@@ -39,47 +35,12 @@ def test_nothing_raises_when_everything_is_wrong(seen: Captured) -> None:
 
 
 @pytest.mark.usefixtures("untraced")
-@pytest.mark.parametrize("value", ["1", "true"])
-def test_tracing_can_be_turned_off_by_the_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("IMITRACE_DISABLED", value)
-    imitrace.configure(agent="desk")
-    assert active() is None
-
-
-@pytest.mark.usefixtures("untraced")
-def test_the_environment_fills_what_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"AGENT": "desk", "PROTOCOL": "grpc", "ENDPOINT": "http://collector:9/", "TOKEN": "secret"}
-    for name, value in settings.items():
-        monkeypatch.setenv(f"IMITRACE_{name}", value)
-    imitrace.configure()
-    pipeline = active()
-    assert pipeline is not None
-    config = pipeline.config
-    assert (config.agent, config.protocol, config.token) == ("desk", "grpc", "secret")
-    assert config.address == "http://collector:9"
-
-
-@pytest.mark.usefixtures("untraced")
 def test_the_applications_own_opentelemetry_is_left_alone() -> None:
     before = trace.get_tracer_provider()
     imitrace.configure(agent="desk")
     with imitrace.trajectory():
         assert not trace.get_current_span().get_span_context().is_valid
     assert trace.get_tracer_provider() is before
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"protocol": "udp"}, "protocol is 'udp', allowed: http, grpc"),
-        ({"policy_role": "robot"}, "policy_role is 'robot', allowed: expert, clone, human, synthetic"),
-        ({"endpoint": "collector:4318"}, "endpoint is 'collector:4318', allowed: an address that starts with http://"),
-    ],
-)
-def test_a_wrong_option_is_refused_when_configured(wrong: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(words)):
-        imitrace.configure(agent="desk", **wrong)
-    assert active() is None
 
 
 def test_capture_puts_back_what_was_there() -> None:

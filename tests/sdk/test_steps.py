@@ -165,11 +165,19 @@ def test_a_step_outside_of_a_trajectory_opens_one_of_its_own(seen: Captured) -> 
 def test_a_failed_model_call_is_counted_and_no_decision(seen: Captured) -> None:
     with imitrace.trajectory():
         with pytest.raises(TimeoutError), imitrace.step(HELLO):
-            raise TimeoutError
+            raise TimeoutError("no answer")
         with imitrace.step(HELLO) as step:
             step.message("ok")
     assert [step[semconv.STEP_INDEX] for step in steps(seen)] == [0]
     assert seen.stats.faults == {"step_without_action": 1}
+    (event,) = seen.scores
+    assert event.log_record.event_name == "exception"
+    assert dict(event.log_record.attributes or {}) == {
+        semconv.TRAJECTORY_ID: "trajectory-1",
+        semconv.ERROR_TYPE: "TimeoutError",
+        semconv.EXCEPTION_TYPE: "TimeoutError",
+        semconv.EXCEPTION_MESSAGE: "TimeoutError: no answer",
+    }
 
 
 def test_an_exception_after_the_action_marks_the_step(seen: Captured) -> None:
@@ -199,10 +207,11 @@ def test_a_broken_call_is_kept_as_text_and_marked(seen: Captured) -> None:
 
 
 @pytest.mark.parametrize("messages", [iter(HELLO), 3, None])
-def test_messages_that_are_no_list_are_left_alone_and_counted(seen: Captured, messages: Any) -> None:
+def test_messages_that_are_no_list_are_kept_as_text_and_counted(seen: Captured, messages: Any) -> None:
     with imitrace.step(messages) as step:
         step.message("ok")
-    assert (seen.stats.steps, seen.stats.faults) == (0, {"step": 1})
+    assert (seen.stats.steps, seen.stats.faults) == (1, {"unknown_message": 1})
+    assert next(states(steps(seen)))[0]["parts"][0]["type"] == "text"
 
 
 def test_a_circular_message_is_kept_as_text(seen: Captured) -> None:

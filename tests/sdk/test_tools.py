@@ -5,6 +5,7 @@ import pytest
 
 import imitrace
 from imitrace import semconv
+from imitrace.canonical import step_digest
 from imitrace.testing import Captured
 
 
@@ -37,6 +38,7 @@ def test_a_tool_run_holds_name_arguments_and_result(seen: Captured) -> None:
             semconv.TOOL_NAME: "look",
             semconv.TOOL_CALL_ARGUMENTS: '{"q":"x"}',
             semconv.TOOL_CALL_RESULT: '{"found":"x"}',
+            semconv.STEP_DIGEST: step_digest(runs(seen)[0]),
         }
     ]
 
@@ -79,6 +81,7 @@ def test_an_exception_is_recorded_and_raised_on(seen: Captured) -> None:
         raise error
     assert caught.value is error
     assert runs(seen)[0][semconv.ERROR_TYPE] == "LookupError"
+    assert seen.spans[0].status.description == "LookupError: nothing there"
     assert semconv.TOOL_CALL_RESULT not in runs(seen)[0]
 
 

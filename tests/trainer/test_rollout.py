@@ -13,7 +13,6 @@ from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.rollout import (
     MAX_STEPS,
     Episode,
-    RoutedClone,
     Turn,
     answer_message,
     clone_actor,
@@ -21,7 +20,7 @@ from imitrace_trainer.rollout import (
     hybrid_actor,
     play,
 )
-from imitrace_trainer.route import NEVER, Thresholds
+from imitrace_trainer.route import NEVER, RoutedClone, Thresholds
 from imitrace_trainer.stages import load_clone
 
 COHORTS = ("common", "safety")

@@ -1,15 +1,15 @@
 """Play tasks in an environment: by the expert, by the clone alone, or by both as the route decides."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import imitrace
 from imitrace.messages import Action, Message, from_openai, to_openai, tool_definition
 from imitrace_trainer.environment import Environment, Expert, Task
-from imitrace_trainer.policy import Decision, Policy, State
-from imitrace_trainer.route import Route, Thresholds, cohort_of, route
+from imitrace_trainer.policy import Policy, State
+from imitrace_trainer.route import RoutedClone, cohort_of
 
 MAX_STEPS = 40
 
@@ -71,23 +71,6 @@ def clone_actor(policy: Policy, named: tuple[str, str] | None = None) -> Actor:
         return Turn(action, "clone", "alone", seconds, decision.confidence, named)
 
     return act
-
-
-@dataclass(frozen=True)
-class RoutedClone:
-    """A clone that says of each state what it would do and whether it may."""
-
-    policy: Policy
-    thresholds: Thresholds
-    passed: Collection[str]
-    """The cohorts in which it may act."""
-    named: tuple[str, str] | None = None
-    """Its name and version, for the trace."""
-
-    def decide(self, state: State) -> tuple[Decision, Route]:
-        """Return the clone's decision and who acts."""
-        decision = self.policy.act(state)
-        return decision, route(decision, state, self.thresholds, self.passed)
 
 
 def hybrid_actor(clone: RoutedClone, expert: Expert) -> Actor:

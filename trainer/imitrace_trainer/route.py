@@ -7,7 +7,7 @@ from typing import Any, Literal
 from imitrace.exceptions import ConfigError
 from imitrace.messages import Action, Message, message_actions
 from imitrace_trainer.intervals import rate_at_most
-from imitrace_trainer.policy import Decision, State, same_action
+from imitrace_trainer.policy import Decision, Policy, State, same_action
 
 COHORT_TAG = "cohort"
 """The tag that names the slice which the gate judges."""
@@ -156,3 +156,20 @@ def repeats(action: Action, messages: Sequence[Message]) -> bool:
     """Tell whether an action repeats a call of this conversation, argument for argument."""
     answers = (message for message in messages if message["role"] == "assistant")
     return any(same_action(action, made) for answer in answers for made in message_actions(answer))
+
+
+@dataclass(frozen=True)
+class RoutedClone:
+    """A clone that says of each state what it would do and whether it may."""
+
+    policy: Policy
+    thresholds: Thresholds
+    passed: Collection[str]
+    """The cohorts in which it may act."""
+    named: tuple[str, str] | None = None
+    """Its name and version, for the trace."""
+
+    def decide(self, state: State) -> tuple[Decision, Route]:
+        """Return the clone's decision and who acts."""
+        decision = self.policy.act(state)
+        return decision, route(decision, state, self.thresholds, self.passed)

@@ -26,8 +26,8 @@ from imitrace_trainer.gate import PairedCase, judge
 from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
-from imitrace_trainer.rollout import Episode, RoutedClone, expert_actor, hybrid_actor, play
-from imitrace_trainer.route import NO_COHORT, RouteConfig, Thresholds, choose_threshold, cohort_of
+from imitrace_trainer.rollout import Episode, expert_actor, hybrid_actor, play
+from imitrace_trainer.route import NO_COHORT, RouteConfig, RoutedClone, Thresholds, choose_threshold, cohort_of
 
 
 @dataclass(frozen=True)

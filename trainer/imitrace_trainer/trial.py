@@ -11,7 +11,8 @@ from imitrace_trainer.environment import Task
 from imitrace_trainer.fit import Progress
 from imitrace_trainer.intervals import wilson
 from imitrace_trainer.registry import Registry
-from imitrace_trainer.rollout import Actor, Episode, RoutedClone, clone_actor, expert_actor, hybrid_actor, play
+from imitrace_trainer.rollout import Actor, Episode, clone_actor, expert_actor, hybrid_actor, play
+from imitrace_trainer.route import RoutedClone
 from imitrace_trainer.stages import load_clone, make_world
 
 ARMS = ("expert", "clone", "hybrid")

@@ -1,0 +1,106 @@
+"""Put a clone into a LangGraph graph: a node that asks it, and the edge that says whether it was sure.
+
+    clone = CloneNode("support@champion", tools)
+    graph.add_node("clone", clone)
+    graph.add_conditional_edges("clone", clone.is_sure, {True: "tools", False: "reasoning_node"})
+
+Where the clone is sure its call stands in the state as the expert's would; where it is not, the state is untouched and
+the expert's node sees all of it. Nothing of LangGraph is imported.
+"""
+
+import importlib
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from imitrace.chat_shapes import wire_messages
+from imitrace.clones import CloneHandle, Verdict
+from imitrace.context import current
+from imitrace.deciding import step
+from imitrace.exceptions import ConfigError
+from imitrace.faults import Faults
+from imitrace.messages import Action, to_openai
+from imitrace.provider import active
+from imitrace.tool_shapes import tool_definitions
+
+_MARK = "call_clone_"
+"""How the ids of a clone's calls begin, by which ``is_sure`` knows them in messages of any form."""
+
+_UNTRACED = Faults()
+
+
+class CloneNode:
+    """A node that writes the clone's call into the state where it is trusted and sure, and nothing elsewhere.
+
+    Sure is what the clone's own route trusts (see ``CloneHandle``) with a confidence over ``above``. The call is
+    recorded as a step of the clone; the expert's node records its own. ``node.clone.warm()`` loads the clone ahead.
+    """
+
+    def __init__(
+        self, clone: str | CloneHandle, tools: Sequence[object], *, above: float = 0.8, key: str = "messages"
+    ) -> None:
+        """Name the clone and what it may call.
+
+        Args:
+            clone: a reference such as ``NAME@champion``, or a handle.
+            tools: the tools that the expert is offered here, in any client's form.
+            above: the confidence, 0 to 1, that must be exceeded.
+            key: where the state holds its messages; its reducer must add to them, as ``add_messages`` does.
+
+        Raises:
+            ConfigError: the reference or ``above`` is not one of those allowed.
+        """
+        if not 0 <= above < 1:
+            raise ConfigError(f"above is {above!r}, allowed: a number from 0 to under 1")
+        self.clone = clone if isinstance(clone, CloneHandle) else CloneHandle(clone)
+        self._tools = list(tools)
+        self._definitions = tool_definitions(self._tools, _UNTRACED)
+        self._above = above
+        self._key = key
+
+    def __call__(self, state: Any) -> dict[str, Any]:  # a dict, or an object of the application's
+        """Return the update of the state: the clone's message, or nothing."""
+        messages = self._messages(state)
+        verdict = self._ask(messages)
+        if not verdict.trusted or verdict.action is None or (verdict.confidence or 0.0) <= self._above:
+            return {}
+        action = replace(verdict.action, call_id=f"{_MARK}{uuid.uuid4().hex[:24]}")
+        answer = _answer(messages, action, f"{verdict.clone}:{verdict.version}")
+        with step(messages, self._tools) as recorded:
+            recorded.policy(role="clone", name=verdict.clone, version=verdict.version)
+            recorded.policy(confidence=verdict.confidence, reason=verdict.reason)
+            recorded.act(action)
+        return {self._key: [answer]}
+
+    def is_sure(self, state: Any) -> bool:  # a dict, or an object of the application's
+        """Tell whether the newest message is a call of the clone's: the path of the edges behind this node."""
+        messages = self._messages(state)
+        calls = _field(messages[-1], "tool_calls") if messages else None
+        return isinstance(calls, list) and bool(calls) and str(_field(calls[0], "id")).startswith(_MARK)
+
+    def _messages(self, state: Any) -> Sequence[Any]:
+        messages = _field(state, self._key)
+        return messages if isinstance(messages, Sequence) else []
+
+    def _ask(self, messages: Sequence[Any]) -> Verdict:
+        pipeline, trajectory = active(), current()
+        faults = _UNTRACED if pipeline is None else pipeline.faults
+        with faults.guard("clone.node"):
+            tags = {} if trajectory is None else trajectory.tags
+            return self.clone.ask(wire_messages(messages, faults), self._definitions, tags)
+        return Verdict(None, False, "what the agent saw could not be read")
+
+
+def _answer(messages: Sequence[Any], action: Action, model: str) -> Any:
+    """Return a call as the state's own messages are: LangChain's, or plain dicts in OpenAI's form."""
+    if messages and all(isinstance(message, Mapping) for message in messages):
+        part = {"type": "tool_call", "id": action.call_id, "name": action.name, "arguments": action.arguments}
+        return to_openai({"role": "assistant", "parts": [part]})
+    make = importlib.import_module("langchain_core.messages").AIMessage
+    call = {"name": action.name, "args": action.arguments, "id": action.call_id}
+    return make(content="", tool_calls=[call], response_metadata={"model_name": model})
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)

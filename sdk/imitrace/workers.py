@@ -1,0 +1,104 @@
+"""Carry the trajectory into the threads, pools and processes that are started inside it.
+
+Python hands no context to a new thread, and the workers of a pool keep that of whoever started them. So the standard
+library's ways to start work are wrapped once, when tracing is configured: what is handed over runs in the trajectory of
+the code that handed it over, and in none if that ran in none. While tracing is off the wrappers do nothing.
+"""
+
+import concurrent.futures.process
+import concurrent.futures.thread
+import functools
+import importlib
+import multiprocessing.pool
+import multiprocessing.process
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from imitrace.context import Trajectory, current, entered, joined_by_worker
+from imitrace.provider import active, configured_by
+from imitrace.tracer import inject
+
+OWN_THREADS = "imitrace-"
+"""How the names of our own threads begin: they belong to no trajectory."""
+
+_TAKE_A_FUNCTION_FIRST: tuple[tuple[type, str], ...] = (
+    (concurrent.futures.thread.ThreadPoolExecutor, "submit"),
+    (concurrent.futures.process.ProcessPoolExecutor, "submit"),
+    (multiprocessing.pool.Pool, "apply_async"),
+    (multiprocessing.pool.Pool, "_map_async"),
+    (multiprocessing.pool.Pool, "imap"),
+    (multiprocessing.pool.Pool, "imap_unordered"),
+)
+
+
+class Carried:
+    """A function that runs in the trajectory in which it was handed over, in this process or in another."""
+
+    def __init__(self, function: Callable[..., Any], trajectory: Trajectory | None) -> None:
+        self._function = function
+        self._trajectory = trajectory
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function."""
+        with entered(self._trajectory):
+            return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        with entered(self._trajectory):
+            return Joining, (self._function, dict(inject()), configured_by())
+
+
+class Joining:
+    """The same in another process: what it records there becomes a part of the trajectory."""
+
+    def __init__(self, function: Callable[..., Any], headers: dict[str, str], settings: dict[str, Any]) -> None:
+        self._function = function
+        self._headers = headers
+        self._settings = settings
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function, in a process that is configured as the first one was."""
+        if self._settings and active() is None:
+            importlib.import_module("imitrace").configure(**self._settings)
+        with entered(None):
+            if not self._headers:
+                return self._function(*args, **kwargs)
+            with joined_by_worker(self._headers):
+                return self._function(*args, **kwargs)
+
+
+@functools.cache
+def carry_into_workers() -> None:
+    """Wrap the standard library's ways to start work, once in a process."""
+    for kind, name in _TAKE_A_FUNCTION_FIRST:
+        setattr(kind, name, _carrying(getattr(kind, name)))
+    start_thread = threading.Thread.start
+    start_process = multiprocessing.process.BaseProcess.start
+
+    @functools.wraps(start_thread)
+    def start(self: threading.Thread) -> None:
+        trajectory = current()
+        if trajectory is not None and active() is not None and not self.name.startswith(OWN_THREADS):
+            self.run = Carried(self.run, trajectory)  # type: ignore[method-assign]  # of this one thread
+        start_thread(self)
+
+    @functools.wraps(start_process)
+    def start_child(self: Any) -> None:
+        target = getattr(self, "_target", None)
+        if target is not None and current() is not None and active() is not None:
+            self._target = Carried(target, current())
+        start_process(self)
+
+    threading.Thread.start = start  # type: ignore[method-assign]
+    multiprocessing.process.BaseProcess.start = start_child  # type: ignore[method-assign]
+
+
+def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def handed_over(self: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if active() is not None:
+            function = Carried(function, current())
+        return method(self, function, *args, **kwargs)
+
+    return handed_over

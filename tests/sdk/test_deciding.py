@@ -1,0 +1,199 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import imitrace
+from imitrace import semconv
+from imitrace.exceptions import ConfigError
+from imitrace.testing import Captured, capture
+
+ON = [{"role": "user", "content": "Please switch lamp L-77 on."}]
+HELLO = [{"role": "user", "content": "Hello, who are you?"}]
+SEEN = {"lamp": "L-1", "to": "off"}
+
+
+@pytest.fixture
+def home(lamps: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("IMITRACE_HOME", str(lamps))
+    return lamps
+
+
+def steps(seen: Captured) -> list[dict[str, Any]]:
+    return [dict(span.attributes or {}) for span in seen.steps]
+
+
+class Agent:
+    """An agent with a clone: it counts how often its own function decided."""
+
+    def __init__(self, tools: list[Any], **options: Any) -> None:
+        self.decided = 0
+
+        @imitrace.step(tools=tools, clone="lamps@champion", **options)
+        def decide(messages: list[Any]) -> Any:
+            self.decided += 1
+            return "switch", dict(SEEN)
+
+        self.decide = decide
+
+
+def warm(tools: list[Any], **options: Any) -> Agent:
+    """Return an agent whose clone is loaded and whose answers' shape is known."""
+    agent = Agent(tools, **options)
+    for _ in range(600):  # the clone loads in a thread of its own, the function decides meanwhile
+        agent.decide(HELLO)
+        with capture() as seen:
+            agent.decide(HELLO)
+        if semconv.STEP_SHADOW in steps(seen)[0]:
+            break
+    agent.decided = 0
+    return agent
+
+
+@pytest.mark.usefixtures("home")
+def test_a_trusted_clone_acts_in_the_shape_of_the_function(seen: Captured, lamp_tools: list[Any]) -> None:
+    agent = warm(lamp_tools)
+    with imitrace.trajectory():
+        name, arguments = agent.decide(ON)
+    assert (name, arguments, agent.decided) == ("switch", {"lamp": "L-77", "to": "on"}, 0)
+    step = steps(seen)[-1]
+    names = (semconv.POLICY_ROLE, semconv.POLICY_NAME, semconv.POLICY_VERSION, semconv.STEP_ROUTE_REASON)
+    assert [step[name] for name in names] == ["clone", "lamps", "v1", "trusted"]
+    assert step[semconv.STEP_CONFIDENCE] > 0.5
+    assert json.loads(step[semconv.TOOL_CALL_ARGUMENTS]) == {"lamp": "L-77", "to": "on"}
+    assert semconv.STEP_SHADOW not in step
+
+
+@pytest.mark.usefixtures("home")
+def test_the_id_of_a_clones_call_is_the_same_in_the_answer_and_in_the_step(
+    seen: Captured, lamp_tools: list[Any]
+) -> None:
+    agent = warm(lamp_tools, reply=lambda action: action.call_id)
+    assert agent.decide(ON) == steps(seen)[-1][semconv.TOOL_CALL_ID]
+
+
+@pytest.mark.usefixtures("home")
+def test_where_the_clone_is_not_trusted_the_function_decides_and_both_are_recorded(
+    seen: Captured, lamp_tools: list[Any]
+) -> None:
+    agent = warm(lamp_tools)
+    assert agent.decide(HELLO) == ("switch", SEEN)
+    assert agent.decided == 1
+    step = steps(seen)[-1]
+    shadow = json.loads(step[semconv.STEP_SHADOW])
+    assert (step[semconv.POLICY_ROLE], shadow["trusted"], shadow["clone"]) == ("expert", False, "lamps")
+    assert step[semconv.STEP_ROUTE_REASON] == shadow["reason"]
+
+
+@pytest.mark.usefixtures("home")
+def test_in_the_shadow_the_function_decides_always(seen: Captured, lamp_tools: list[Any]) -> None:
+    agent = warm(lamp_tools, mode="shadow")
+    assert agent.decide(ON) == ("switch", SEEN)
+    assert agent.decided == 1
+    step = steps(seen)[-1]
+    shadow = json.loads(step[semconv.STEP_SHADOW])
+    assert (step[semconv.POLICY_ROLE], shadow["trusted"]) == ("expert", True)
+    assert shadow["action"] == {"kind": "tool_call", "name": "switch", "arguments": {"lamp": "L-77", "to": "on"}}
+
+
+@pytest.mark.usefixtures("home")
+def test_a_clone_acts_also_while_tracing_is_off(lamp_tools: list[Any]) -> None:
+    agent = warm(lamp_tools)
+    assert agent.decide(ON) == ("switch", {"lamp": "L-77", "to": "on"})
+    assert agent.decided == 0
+
+
+@pytest.mark.usefixtures("home")
+def test_a_reply_of_the_users_own_is_returned(seen: Captured, lamp_tools: list[Any]) -> None:
+    agent = warm(lamp_tools, reply=lambda action: f"{action.name}!")
+    assert agent.decide(ON) == "switch!"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_reply_that_fails_leaves_the_decision_to_the_function(seen: Captured, lamp_tools: list[Any]) -> None:
+    agent = warm(lamp_tools, reply=lambda action: int("three"))
+    assert agent.decide(ON) == ("switch", SEEN)
+    step = steps(seen)[-1]
+    assert step[semconv.STEP_ROUTE_REASON].startswith("the clone's action can't be returned")
+    assert step[semconv.POLICY_ROLE] == "expert"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_streaming_function_is_never_replaced(seen: Captured, lamp_tools: list[Any]) -> None:
+    warm(lamp_tools)
+
+    @imitrace.step(tools=lamp_tools, clone="lamps@champion")
+    def decide(messages: list[Any]) -> Iterator[str]:
+        yield "on it"
+
+    assert list(decide(ON)) == ["on it"]
+    assert steps(seen)[-1][semconv.STEP_MESSAGE] == "on it"
+
+
+def test_a_clone_that_does_not_exist_leaves_everything_to_the_function(
+    seen: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMITRACE_HOME", str(tmp_path))
+
+    @imitrace.step(clone="nobody@champion")
+    def decide(messages: list[Any]) -> tuple[str, dict[str, str]]:
+        return "switch", SEEN
+
+    for _ in range(3):
+        assert decide(ON) == ("switch", SEEN)
+    assert all(step[semconv.POLICY_ROLE] == "expert" for step in steps(seen))
+    assert semconv.STEP_ROUTE_REASON in steps(seen)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"clone": "a b"}, "clone is 'a b', allowed: NAME"),
+        ({"clone": "lamps", "mode": "live"}, "mode is 'live', allowed: serve, shadow"),
+        ({"messages": HELLO, "clone": "lamps"}, "clone= is for decorators"),
+    ],
+)
+def test_a_wrong_option_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        imitrace.step(**options)
+
+
+def decide_by_input(client: object, input: str, instructions: str) -> str:  # noqa: A002 - the name that OpenAI gives
+    return "ok"
+
+
+def decide_by_state(state: dict[str, Any]) -> str:
+    return "ok"
+
+
+def decide_by_position(anything: list[Any], offered: list[Any]) -> str:
+    return "ok"
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "texts"),
+    [
+        (decide_by_input, (None, "hi", "be kind"), ["be kind", "hi"]),
+        (decide_by_state, ({"messages": HELLO},), ["Hello, who are you?"]),
+        (decide_by_position, (HELLO, []), ["Hello, who are you?"]),
+    ],
+)
+def test_what_the_agent_saw_is_found_among_the_arguments(
+    seen: Captured, function: Any, arguments: Any, texts: list[str]
+) -> None:
+    imitrace.step(function)(*arguments)
+    sent = json.loads(steps(seen)[0][semconv.STEP_MESSAGES])
+    assert [message["parts"][0]["content"] for message in sent] == texts
+
+
+def test_a_decorator_may_name_tools_and_system_prompt(seen: Captured) -> None:
+    @imitrace.step(tools=[{"name": "look"}], system="be kind")
+    def decide(messages: list[Any]) -> str:
+        return "ok"
+
+    decide(HELLO)
+    (step,) = steps(seen)
+    assert json.loads(step[semconv.TOOL_DEFINITIONS])[0]["name"] == "look"
+    assert json.loads(step[semconv.STEP_MESSAGES])[0]["role"] == "system"

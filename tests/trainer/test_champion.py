@@ -1,0 +1,238 @@
+"""A registered clone opened to act: which version is meant, and the evidence without which it is never trusted."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imitrace.canonical import canonical_json
+from imitrace.exceptions import CloneError
+from imitrace.messages import Action, from_openai, tool_definition
+from imitrace_trainer.champion import OpenClone, open_clone, stamp
+from imitrace_trainer.clone_files import CloneCard
+from imitrace_trainer.encoding import view_state
+from imitrace_trainer.environment import load_object
+from imitrace_trainer.gate_report import GateReport
+from imitrace_trainer.policy import Decision, State
+from imitrace_trainer.reading import Reader
+from imitrace_trainer.registry import CloneVersion, Registry
+from imitrace_trainer.route import RoutedClone, Thresholds
+from imitrace_trainer.stages import load_clone
+
+Fork = Callable[[Path], Path]
+Question = tuple[list[str], list[dict[str, object]], dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def question(counter: Path) -> Question:
+    """Return the beginning of a common ticket, as it is on the wire."""
+    world = load_object("counter_world:Counter", counter)()
+    messages = [canonical_json(from_openai(message)) for message in world.reset("common-9-0")]
+    return messages, [tool_definition(tool) for tool in world.tools], {"cohort": "common"}
+
+
+def report_of(home: Path) -> GateReport:
+    report = Registry(home).gate_record("counter", 1)
+    assert report is not None
+    return report
+
+
+def second_version(home: Path, **files: str) -> int:
+    """Register v1's files once more, some of them replaced."""
+
+    def write(folder: Path) -> None:
+        for path in (home / "clones" / "counter" / "v1").iterdir():
+            shutil.copy(path, folder)
+        for name, text in files.items():
+            (folder / name.replace("_", ".")).write_text(text)
+
+    return Registry(home).register("counter", write)
+
+
+def make_champion(home: Path, version: int) -> None:
+    Registry(home).record_gate("counter", version, replace(report_of(home), version=version))
+    Registry(home).promote("counter", version, dataset_hash=report_of(home).dataset_hash)
+
+
+def test_a_champion_is_trusted_where_its_gate_passed_and_it_is_sure(promoted_home: Path, question: Question) -> None:
+    clone = open_clone(promoted_home, "counter@champion")
+    verdict = clone.decide(*question)
+    said = json.loads(question[0][0])["parts"][0]["content"]
+    assert verdict.action == Action("tool_call", "find_order", {"email": said.split()[2]})
+    assert (verdict.trusted, verdict.reason) == (True, "trusted")
+    assert (verdict.clone, verdict.version) == ("counter", "v1")
+
+
+def test_it_decides_as_the_route_does_for_every_cohort(promoted_home: Path, question: Question) -> None:
+    loaded, clone = load_clone(promoted_home, "counter"), open_clone(promoted_home, "counter")
+    passed = report_of(promoted_home).passed_cohorts()
+    messages, tools, _ = question
+    for cohort in ("common", "safety", "rare"):
+        state = State([json.loads(message) for message in messages], tools, {"cohort": cohort})
+        decision, routed = RoutedClone(loaded.policy, loaded.thresholds, passed).decide(state)
+        verdict = clone.decide(messages, tools, {"cohort": cohort})
+        assert (verdict.action, verdict.confidence, verdict.ood) == (decision.action, decision.confidence, decision.ood)
+        assert (verdict.trusted, verdict.reason) == (routed.actor == "clone", routed.reason)
+
+
+def test_a_call_that_was_already_made_is_left_to_the_expert(promoted_home: Path, question: Question) -> None:
+    messages, tools, tags = question
+    clone = open_clone(promoted_home, "counter")
+    made = clone.decide(*question).action
+    assert made is not None
+    call = {"type": "tool_call", "id": "c1", "name": made.name, "arguments": made.arguments}
+    again = [*messages, canonical_json({"role": "assistant", "parts": [call]}), *messages]
+    verdict = clone.decide(again, tools, tags)
+    assert not (verdict.trusted and verdict.action == made)
+
+
+def test_a_tool_that_is_not_offered_is_never_called(promoted_home: Path, question: Question) -> None:
+    messages, tools, tags = question
+    verdict = open_clone(promoted_home, "counter").decide(messages, tools[1:], tags)
+    assert not (verdict.trusted and verdict.action and verdict.action.name == "find_order")
+    assert not open_clone(promoted_home, "counter").decide(messages, [], tags).trusted
+
+
+@pytest.mark.parametrize("reference", ["counter@candidate", "counter:1", "counter:v1"])
+def test_a_version_without_a_gate_record_is_asked_but_never_trusted(
+    trained_home: Path, question: Question, reference: str
+) -> None:
+    verdict = open_clone(trained_home, reference).decide(*question)
+    assert verdict.action is not None
+    assert (verdict.trusted, verdict.reason) == (False, "counter v1 has no gate record")
+
+
+def test_a_bare_name_without_a_champion_opens_nothing(trained_home: Path) -> None:
+    with pytest.raises(CloneError, match="'counter@champion' names no version"):
+        open_clone(trained_home, "counter")
+
+
+def test_a_candidate_is_not_trusted_on_the_champions_evidence(
+    promoted_home: Path, fork: Fork, question: Question
+) -> None:
+    home = fork(promoted_home)
+    number = second_version(home)
+    shutil.copy(home / "clones/counter/gates/v1.json", home / f"clones/counter/gates/v{number}.json")
+    assert open_clone(home, "counter@champion").decide(*question).trusted
+    verdict = open_clone(home, "counter@candidate").decide(*question)
+    assert (verdict.trusted, verdict.version, verdict.reason) == (False, "v2", "counter v2 has no gate record")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"dataset_hash": "other"}, "counter v1 was gated on another dataset than it was made from"),
+        ({"cohorts": ()}, "counter v1 passed its gate in no cohort"),
+        ({"cohorts": "blocked"}, "counter v1 passed its gate in no cohort"),
+    ],
+)
+def test_evidence_of_something_else_is_no_evidence(
+    promoted_home: Path, fork: Fork, question: Question, changes: dict[str, object], reason: str
+) -> None:
+    home = fork(promoted_home)
+    report = report_of(home)
+    if changes == {"cohorts": "blocked"}:
+        common = next(cohort for cohort in report.cohorts if cohort.cohort == "common")
+        changes = {"cohorts": (common, replace(common, cohort="safety", verdict="fail", regressions=1))}
+    Registry(home).record_gate("counter", 1, replace(report, **changes))  # type: ignore[arg-type]  # a table's values
+    verdict = open_clone(home, "counter").decide(*question)
+    assert (verdict.trusted, verdict.reason) == (False, reason)
+
+
+def test_a_damaged_gate_record_is_no_evidence(promoted_home: Path, fork: Fork, question: Question) -> None:
+    home = fork(promoted_home)
+    (home / "clones/counter/gates/v1.json").write_text("{")
+    verdict = open_clone(home, "counter").decide(*question)
+    assert not verdict.trusted
+    assert "gate record is unreadable" in verdict.reason
+
+
+def test_opening_again_keeps_the_weights_and_reads_the_evidence(
+    promoted_home: Path, fork: Fork, question: Question
+) -> None:
+    home = fork(promoted_home)
+    before = open_clone(home, "counter")
+    (home / "clones/counter/gates/v1.json").unlink()
+    again = open_clone(home, "counter", before)
+    assert again.clone.policy is before.clone.policy
+    assert before.decide(*question).trusted
+    assert not again.decide(*question).trusted
+
+
+@pytest.mark.parametrize("files", [{"model_safetensors": "cut"}, {"clone_json": "{}"}])
+def test_a_newer_version_that_cannot_be_read_leaves_the_one_before_with_the_problem(
+    promoted_home: Path, fork: Fork, question: Question, files: dict[str, str]
+) -> None:
+    home = fork(promoted_home)
+    before = open_clone(home, "counter")
+    number = second_version(home)
+    make_champion(home, number)
+    for name, text in files.items():
+        (home / f"clones/counter/v{number}" / name.replace("_", ".")).write_text(text)
+    kept = open_clone(home, "counter", before)
+    assert kept.decide(*question).version == "v1"
+    assert kept.problem is not None
+    assert kept.problem.startswith(f"counter v{number} can't be read")
+    with pytest.raises(CloneError):
+        open_clone(home, "counter")
+
+
+def test_thresholds_that_cannot_be_read_open_nothing(promoted_home: Path, fork: Fork) -> None:
+    home = fork(promoted_home)
+    path = home / "clones/counter/v1/clone.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"route": {}}))
+    with pytest.raises(CloneError, match="counter v1 has no thresholds"):
+        open_clone(home, "counter")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda home: Registry(home).record_gate("counter", 1, replace(report_of(home), confidence=0.5)),
+        lambda home: second_version(home),
+        lambda home: (home / "clones/counter/aliases.json").unlink(),
+        lambda home: shutil.rmtree(home / "clones/counter/v1"),
+        lambda home: (home / "clones/counter/gates/v1.json").write_text("{}"),
+        lambda home: shutil.rmtree(home / "clones"),
+    ],
+    ids=["gate", "register", "aliases", "version", "by hand", "all"],
+)
+def test_the_stamp_changes_with_whatever_the_registry_means(
+    promoted_home: Path, fork: Fork, change: Callable[[Path], object]
+) -> None:
+    home = fork(promoted_home)
+    before = stamp(home, "counter@champion")
+    assert stamp(home, "counter@champion") == before
+    change(home)
+    assert stamp(home, "counter@champion") != before
+
+
+def test_the_stamp_of_what_does_not_exist_is_a_stamp(tmp_path: Path) -> None:
+    assert stamp(tmp_path, "counter") == stamp(tmp_path, "counter:3")
+
+
+class Diary:
+    """A policy that answers with every date that it reads in a state."""
+
+    def __init__(self) -> None:
+        self.reader = Reader()
+
+    def act(self, state: State) -> Decision:
+        seen = view_state(state.messages, state.tools, self.reader).seen
+        dates = [place.value for _, place in seen if place.leaf == "date"]
+        return Decision(Action("tool_call", "note", {"dates": dates}), 1.0, 0.0, {})
+
+
+def test_the_same_message_is_read_by_the_year_of_its_own_conversation(tmp_path: Path) -> None:
+    routed = RoutedClone(Diary(), Thresholds(0.5, 0.5), ("all",))
+    card = CloneCard("diary", "diary", 1, "d1", "2026-03-01T00:00:00Z", "0.1.0", {}, {})
+    clone = OpenClone(CloneVersion("diary", 1, tmp_path), card, routed, None)
+    user = canonical_json({"role": "user", "parts": [{"type": "text", "content": "See you on May 4."}]})
+    for year in ("2025", "2026", "2025"):
+        told = canonical_json({"role": "system", "parts": [{"type": "text", "content": f"It is {year}-01-01."}]})
+        action = clone.decide([told, user], [], {}).action
+        assert action is not None
+        assert action.arguments == {"dates": [f"{year}-05-04"]}

@@ -1,12 +1,13 @@
 """Trace an agent, so that its behaviour can be cloned."""
 
+from imitrace.clones import CloneHandle
 from imitrace.context import Trajectory, current_trajectory_id
 from imitrace.deciding import step
+from imitrace.delivery.outbox import Stats
 from imitrace.exceptions import ImitraceError
 from imitrace.messages import Action
-from imitrace.outbox import Stats
 from imitrace.provider import flush, shutdown, stats
-from imitrace.redaction import Rule
+from imitrace.redaction.redactor import Rule
 from imitrace.startup import configure
 from imitrace.steps import Step
 from imitrace.tools import ToolRun, tool
@@ -14,6 +15,7 @@ from imitrace.tracer import agent, inject, outcome, score, trajectory
 
 __all__ = [
     "Action",
+    "CloneHandle",
     "ImitraceError",
     "Rule",
     "Stats",

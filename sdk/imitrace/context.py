@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from imitrace.binding import Instead
 from imitrace.faults import Faults
 from imitrace.history import Known, OfferedTools
-from imitrace.plain import json_text, wire_text
 from imitrace.provider import active, before_flush
 from imitrace.semconv import (
     AGENT_NAME,
@@ -32,6 +31,7 @@ from imitrace.semconv import (
     TRAJECTORY_TAGS,
     TRAJECTORY_TASK,
 )
+from imitrace.shapes.plain import json_text, wire_text
 
 if TYPE_CHECKING:
     from imitrace.pipeline import Pipeline
@@ -290,9 +290,9 @@ def current() -> Trajectory | None:
 
 
 def current_trajectory_id() -> str | None:
-    """Return the id of the trajectory that the code runs in, None outside of one or when it is not recorded."""
+    """Return the id of the trajectory that the code runs in, None outside of one or when tracing is off."""
     trajectory = _current.get()
-    return None if trajectory is None or trajectory.pipeline is None else trajectory.id
+    return None if trajectory is None else trajectory.id
 
 
 @contextlib.contextmanager

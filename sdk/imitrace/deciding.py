@@ -4,7 +4,7 @@ import inspect
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, overload
 
 from imitrace.binding import Arguments, Instead, wrap
 from imitrace.clones import CloneHandle, Verdict
@@ -14,7 +14,7 @@ from imitrace.faults import Faults
 from imitrace.history import HistoryReader
 from imitrace.messages import Action
 from imitrace.provider import active
-from imitrace.replies import reply_like
+from imitrace.shapes.replies import reply_like
 from imitrace.steps import Step
 
 P = ParamSpec("P")
@@ -33,8 +33,15 @@ _NOT_GIVEN: Any = object()
 class ClonedStep(Step):
     """A decision that a clone takes where it is trusted, or is asked about while the function decides."""
 
-    def __init__(self, decider: "Decider", messages: Any, tools: Sequence[object] | None, system: Any) -> None:
-        super().__init__(messages, tools, system)
+    def __init__(
+        self,
+        messages: Any,
+        tools: Sequence[object] | None,
+        system: Any,
+        answer: Callable[[Any], object] | None,
+        decider: "Decider",
+    ) -> None:
+        super().__init__(messages, tools, system, answer)
         self._decider = decider
 
     def instead(self) -> Instead | None:
@@ -137,7 +144,8 @@ def step(
     *,
     tools: Sequence[object] | None = None,
     system: Any = None,
-    clone: str | None = None,
+    answer: Callable[[Any], object] | None = None,
+    clone: str | CloneHandle | None = None,
     mode: Literal["serve", "shadow"] = "serve",
     reply: Callable[[Action], object] | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
@@ -148,7 +156,8 @@ def step(  # noqa: PLR0913 - what the agent saw, and how a clone takes part, eac
     tools: Sequence[object] | None = None,
     *,
     system: Any = None,
-    clone: str | None = None,
+    answer: Callable[[Any], object] | None = None,
+    clone: str | CloneHandle | None = None,
     mode: str = "serve",
     reply: Callable[[Action], object] | None = None,
 ) -> Any:
@@ -163,8 +172,10 @@ def step(  # noqa: PLR0913 - what the agent saw, and how a clone takes part, eac
         messages: the conversation so far, in the form of OpenAI's, Anthropic's or LangChain's client, or one text.
         tools: the tools offered, in any client's form; for a decorator those of a function that doesn't take them.
         system: the system prompt, where it is apart from the messages.
-        clone: a registered clone, ``NAME@champion``: where it is trusted its action is returned and the function is
-            not called. Only for decorators.
+        answer: reads what the function returns, where that is a type of your own: it is given the value and returns
+            the action, ``(name, arguments)`` for instance.
+        clone: a registered clone, ``NAME@champion`` or a ``CloneHandle`` to share or to warm: where it is trusted its
+            action is returned and the function is not called. Only for decorators.
         mode: ``serve``, or ``shadow``: the function decides always, and what the clone would have done is recorded.
         reply: makes the function's return value of a clone's action; else it is made like the last answer seen.
 
@@ -172,32 +183,40 @@ def step(  # noqa: PLR0913 - what the agent saw, and how a clone takes part, eac
         ConfigError: the clone's reference or the mode is not one of those allowed.
     """
     if callable(messages) and clone is None:
-        return _decorate(messages, tools, system, None)
+        return _decorate(messages, _Seen(tools, system, answer), None)
     if messages is not _NOT_GIVEN:
         if clone is not None:
             raise ConfigError(
                 "clone= is for decorators: write @imitrace.step(clone=...) over the function that decides"
             )
-        return Step(messages, tools, system)
+        return Step(messages, tools, system, answer)
     if mode not in MODES:
         raise ConfigError(f"mode is {mode!r}, allowed: {', '.join(MODES)}")
-    handle = None if clone is None else CloneHandle(clone)
+    handle = CloneHandle(clone) if isinstance(clone, str) else clone
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         decider = None if handle is None else Decider(handle, mode == "serve", reply)
-        return _decorate(function, tools, system, decider)
+        return _decorate(function, _Seen(tools, system, answer), decider)
 
     return decorate
 
 
-def _decorate(
-    function: Callable[P, R], tools: Sequence[object] | None, system: Any, decider: Decider | None
-) -> Callable[P, R]:
+class _Seen(NamedTuple):
+    """What a decorator says of the function's decisions, where its arguments don't."""
+
+    tools: Sequence[object] | None
+    system: Any
+    answer: Callable[[Any], object] | None
+
+
+def _decorate(function: Callable[P, R], default: _Seen, decider: Decider | None) -> Callable[P, R]:
     def scope(arguments: Arguments) -> Step:
-        offered = _first(arguments, TOOLS, list | tuple, tools)
-        prompt = _first(arguments, SYSTEM, str | list, system)
+        offered = _first(arguments, TOOLS, list | tuple, default.tools)
+        prompt = _first(arguments, SYSTEM, str | list, default.system)
         seen = _messages(arguments)
-        return Step(seen, offered, prompt) if decider is None else ClonedStep(decider, seen, offered, prompt)
+        if decider is None:
+            return Step(seen, offered, prompt, default.answer)
+        return ClonedStep(seen, offered, prompt, default.answer, decider)
 
     if decider is None:
         return wrap(function, scope, active)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imitrace.canonical import canonical_json, content_hash
-from imitrace.chat_shapes import message_list, plain_key, plain_text, system_message, wire_messages
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
-from imitrace.plain import any_text, json_text
-from imitrace.tool_shapes import tool_definitions
+from imitrace.shapes.chat_shapes import message_list, plain_key, plain_text, system_message, wire_messages
+from imitrace.shapes.plain import any_text, json_text
+from imitrace.shapes.tool_shapes import tool_definitions
 
 if TYPE_CHECKING:
-    from imitrace.redaction import Redactor
+    from imitrace.redaction.redactor import Redactor
 
 
 class WireMessage(NamedTuple):

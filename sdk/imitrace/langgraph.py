@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from imitrace.chat_shapes import wire_messages
 from imitrace.clones import CloneHandle, Verdict
 from imitrace.context import current
 from imitrace.deciding import step
@@ -22,7 +21,8 @@ from imitrace.exceptions import ConfigError
 from imitrace.faults import Faults
 from imitrace.messages import Action, to_openai
 from imitrace.provider import active
-from imitrace.tool_shapes import tool_definitions
+from imitrace.shapes.chat_shapes import wire_messages
+from imitrace.shapes.tool_shapes import tool_definitions
 
 _MARK = "call_clone_"
 """How the ids of a clone's calls begin, by which ``is_sure`` knows them in messages of any form."""

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from imitrace.content_parts import Part, call_arguments, call_part, content_parts, result_part
 from imitrace.exceptions import WireError
-from imitrace.plain import mapping, short
+from imitrace.shapes.content_parts import Part, call_arguments, call_part, content_parts, result_part
+from imitrace.shapes.plain import mapping, short
 
 Message = dict[str, Any]
 """A message in parts form."""

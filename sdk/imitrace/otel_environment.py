@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from imitrace.delivery.transports import PROTOCOLS, Connection, Signal
 from imitrace.exceptions import ConfigError
-from imitrace.transports import PROTOCOLS, Connection, Signal
 
 T = TypeVar("T", int, float)
 

@@ -25,11 +25,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 from imitrace.chunks import cut
+from imitrace.delivery.outbox import Delivery, Outbox, OutboxConfig, Stats, payload_bytes
 from imitrace.exceptions import ConfigError
 from imitrace.faults import Faults
-from imitrace.outbox import Delivery, Outbox, OutboxConfig, Stats, payload_bytes
-from imitrace.plain import wire_text
-from imitrace.redaction import Redactor
+from imitrace.redaction.redactor import Redactor
 from imitrace.sampling import Sampler
 from imitrace.semconv import (
     EVENT_LOSS,
@@ -40,6 +39,7 @@ from imitrace.semconv import (
     SPAN_CHUNK,
     TRAJECTORY_ID,
 )
+from imitrace.shapes.plain import wire_text
 from imitrace.spans import SCOPE, AttributeValue, Ids, OpenSpan, OwnRecorder, ProviderRecorder
 
 _MAX_ATTRIBUTES = 1000

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from imitrace.delivery.outbox import Stats
 from imitrace.faults import LOGGER
-from imitrace.outbox import Stats
 
 if TYPE_CHECKING:  # OpenTelemetry's SDK is loaded when tracing is configured
     from imitrace.pipeline import Pipeline

@@ -13,10 +13,10 @@ from imitrace.sampling import Sampler, sampler_of
 if TYPE_CHECKING:  # OpenTelemetry's SDK is loaded when tracing is configured
     from opentelemetry.sdk.trace import TracerProvider
 
-    from imitrace.outbox import OutboxConfig
+    from imitrace.delivery.outbox import OutboxConfig
+    from imitrace.delivery.transports import Connection
     from imitrace.pipeline import TracingConfig
-    from imitrace.redaction import Redactor, Rule
-    from imitrace.transports import Connection
+    from imitrace.redaction.redactor import Redactor, Rule
 
 
 _LOSSLESS_DELAY = 0.2
@@ -107,10 +107,10 @@ def _start(
     spool_home: Path | None,
     settings: Mapping[str, object],
 ) -> None:
-    from imitrace.exporters import deliveries
+    from imitrace.delivery.exporters import deliveries
+    from imitrace.delivery.spool import SpoolConfig, spool_folder
     from imitrace.pipeline import Pipeline
     from imitrace.process_end import finish_at_exit
-    from imitrace.spool import SpoolConfig, spool_folder
     from imitrace.workers import carry_into_workers
 
     traces, logs = connections
@@ -133,7 +133,7 @@ def _sampler(sample: float | None, environment: Mapping[str, str]) -> Sampler:
 
 
 def _redactor(redact: "Sequence[str | Rule] | None", secret: str | None) -> "Redactor | None":
-    from imitrace.redaction import make_redactor
+    from imitrace.redaction.redactor import make_redactor
 
     named = setting("IMITRACE_REDACT") or ""
     rules = [name.strip() for name in named.split(",") if name.strip()] if redact is None else list(redact)
@@ -141,8 +141,8 @@ def _redactor(redact: "Sequence[str | Rule] | None", secret: str | None) -> "Red
 
 
 def _outbox(environment: Mapping[str, str], lossless: bool) -> "OutboxConfig":
+    from imitrace.delivery.outbox import OutboxConfig
     from imitrace.otel_environment import number
-    from imitrace.outbox import OutboxConfig
 
     default = OutboxConfig(delay=_LOSSLESS_DELAY) if lossless else OutboxConfig()
     return OutboxConfig(

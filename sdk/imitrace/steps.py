@@ -1,17 +1,15 @@
 """Record decisions: what the agent saw, which tools it had, and what it did."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from imitrace.answers import read_answer
 from imitrace.binding import Instead
 from imitrace.canonical import step_digest
 from imitrace.context import OpenCall, Trajectory, current
 from imitrace.exceptions import WireError
 from imitrace.history import HistoryReader, Known, OfferedTools, WireMessage
 from imitrace.messages import Action
-from imitrace.plain import json_text, payload_text, wire_text
 from imitrace.provider import active
 from imitrace.semconv import (
     ACTION_KINDS,
@@ -45,13 +43,15 @@ from imitrace.semconv import (
     TOOL_NAME,
     TRAJECTORY_ID,
 )
-from imitrace.streams import Joiner
+from imitrace.shapes.answers import read_answer
+from imitrace.shapes.plain import json_text, payload_text, wire_text
+from imitrace.shapes.streams import Joiner
 from imitrace.traced_stream import traced_stream
 
 if TYPE_CHECKING:
     from imitrace.clones import Verdict
     from imitrace.pipeline import Pipeline
-    from imitrace.redaction import Redactor
+    from imitrace.redaction.redactor import Redactor
     from imitrace.spans import AttributeValue
 
 UNKNOWN_POLICY = "unknown_policy"
@@ -78,10 +78,17 @@ class Step:
     trajectory it opens one of its own.
     """
 
-    def __init__(self, messages: Any, tools: Sequence[object] | None = None, system: Any = None) -> None:
+    def __init__(
+        self,
+        messages: Any,
+        tools: Sequence[object] | None = None,
+        system: Any = None,
+        answer: Callable[[Any], object] | None = None,
+    ) -> None:
         self._given = messages
         self._given_tools = tools
         self._system = system
+        self._answer = answer
         self._pipeline: Pipeline | None = None
         self._trajectory: Trajectory | None = None
         self._implicit: Trajectory | None = None
@@ -223,7 +230,7 @@ class Step:
         """Take what a function decorated as a step returned, or the end of what it streamed."""
         joiner, self._joiner = self._joiner, None
         if result is not None or joiner is None:
-            self.act(result)
+            self.act(self._read_result(result))
         elif self._pipeline is not None:
             with self._pipeline.faults.guard("step.act"):
                 self.act(joiner.answer())
@@ -240,6 +247,13 @@ class Step:
     def stream(self, result: object) -> object | None:
         """Return a streamed answer wrapped so that the step ends when it does, None for any other answer."""
         return None if self._pipeline is None else traced_stream(result, self)
+
+    def _read_result(self, result: object) -> object:
+        if self._answer is None or self._pipeline is None:
+            return result
+        with self._pipeline.faults.guard("step.answer"):
+            return self._answer(result)
+        return result
 
     def _read(self, reader: HistoryReader, trajectory: Trajectory | None) -> None:
         """Read what the agent sees."""

@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
 
+from imitrace.delivery.outbox import Stats
 from imitrace.messages import Action
-from imitrace.outbox import Stats
 from imitrace.pipeline import Pipeline, Sources, TracingConfig
 from imitrace.provider import install
 from imitrace.semconv import SPAN_STEP, STEP_ACTION_KIND, STEP_MESSAGE, TOOL_CALL_ARGUMENTS, TOOL_NAME

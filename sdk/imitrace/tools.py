@@ -1,14 +1,12 @@
 """Record tool runs, tied to the decision that asked for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from imitrace.answers import arguments_text
 from imitrace.binding import Instead, wrap
 from imitrace.canonical import step_digest
 from imitrace.context import Trajectory, current
-from imitrace.plain import payload_text, wire_text
 from imitrace.provider import active
 from imitrace.semconv import (
     AGENT_NAME,
@@ -23,6 +21,9 @@ from imitrace.semconv import (
     TOOL_NAME,
     TRAJECTORY_ID,
 )
+from imitrace.shapes.answers import arguments_text
+from imitrace.shapes.content_parts import result_part
+from imitrace.shapes.plain import mapping, payload_text, wire_text
 
 if TYPE_CHECKING:
     from imitrace.pipeline import Pipeline
@@ -92,7 +93,7 @@ class ToolRun:
         if self._pipeline is None:
             return
         with self._pipeline.faults.guard("tool.result"):
-            self._attributes[TOOL_CALL_RESULT] = payload_text(value)
+            self._attributes[TOOL_CALL_RESULT] = payload_text(_shown(value))
 
     def suspend(self) -> None:
         """Do nothing: a tool run is never current."""
@@ -113,9 +114,10 @@ class ToolRun:
     def take(self, item: object) -> None:
         """Take what a generator decorated as a tool yielded."""
         self._items = [] if self._items is None else self._items
-        if len(self._items) <= MAX_ITEMS:
-            self._items.append(item)
-        if len(self._items) == MAX_ITEMS + 1 and self._pipeline is not None:
+        if len(self._items) > MAX_ITEMS:
+            return
+        self._items.append(item)
+        if len(self._items) > MAX_ITEMS and self._pipeline is not None:
             self._pipeline.faults.count("tool_stream", f"tool {self._name!r} yields over {MAX_ITEMS} items: not kept")
 
     def stream(self, result: object) -> None:
@@ -154,6 +156,14 @@ class ToolRun:
         attributes[STEP_DIGEST] = step_digest(attributes)
         span = pipeline.start(SPAN_TOOL, trajectory.span().context, self._started_at)
         pipeline.record(span, attributes, pipeline.clock(), error)
+
+
+def _shown(value: Any) -> Any:
+    """Return what a model is shown of a result: of MCP's, its content."""
+    found = mapping(value) if hasattr(value, "content") or isinstance(value, Mapping) else None
+    if found is not None and isinstance(found.get("content"), list) and {"is_error", "isError"} & found.keys():
+        return result_part(None, found["content"])["response"]
+    return value
 
 
 def _is_traced() -> bool:

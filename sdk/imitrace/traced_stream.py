@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from imitrace.binding import Scope
-from imitrace.pieces import field, listed
+from imitrace.shapes.pieces import field, listed
 
 _WHOLE = frozenset({str, dict, list, tuple, type(None)})
 _SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot")

@@ -8,7 +8,6 @@ from imitrace.binding import wrap
 from imitrace.context import Trajectory, current
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
-from imitrace.plain import wire_text
 from imitrace.provider import active
 from imitrace.semconv import (
     EVENT_SCORE,
@@ -21,6 +20,7 @@ from imitrace.semconv import (
     STEP_INDEX,
     TRAJECTORY_ID,
 )
+from imitrace.shapes.plain import wire_text
 
 if TYPE_CHECKING:
     from imitrace.spans import AttributeValue

@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,9 @@ from langgraph.types import Command
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 from openai.types.responses import Response
 
-from imitrace.answers import Answer, arguments_text, read_answer
 from imitrace.faults import Faults
 from imitrace.messages import Action
+from imitrace.shapes.answers import Answer, arguments_text, read_answer
 
 FUNCTION = {"name": "look", "arguments": '{"q":"x"}'}
 MESSAGE: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "function": FUNCTION}]}
@@ -274,3 +275,15 @@ def test_no_answer_ever_raises(answer: Any, wrapped: bool) -> None:
     read = read_answer(as_object(answer) if wrapped else answer, Faults())
     assert read.actions
     assert all(action.kind in ("tool_call", "message") for action in read.actions)
+
+
+@dataclass
+class Decision:
+    name: str
+    arguments: dict[str, str]
+
+
+def test_an_object_that_is_a_name_with_arguments_is_a_call() -> None:
+    faults = Faults()
+    assert read_answer(Decision("look", {"q": "x"}), faults).actions == (Action("tool_call", "look", {"q": "x"}),)
+    assert faults.counts() == {}

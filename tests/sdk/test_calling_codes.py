@@ -1,6 +1,6 @@
 import pytest
 
-from imitrace.calling_codes import calling_code, national_digits
+from imitrace.redaction.calling_codes import calling_code, national_digits
 
 
 @pytest.mark.parametrize(

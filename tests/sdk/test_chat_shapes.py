@@ -23,11 +23,11 @@ from langchain_core.prompt_values import ChatPromptValue
 from openai.types.chat import ChatCompletionMessage
 from openai.types.responses import Response
 
-from imitrace.chat_shapes import parts_messages, plain_key, system_message, wire_messages
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
 from imitrace.messages import from_openai
-from imitrace.plain import json_text
+from imitrace.shapes.chat_shapes import parts_messages, plain_key, system_message, wire_messages
+from imitrace.shapes.plain import json_text
 
 CONVERSATION: list[dict[str, Any]] = [
     {"role": "system", "parts": [{"type": "text", "content": "be kind"}]},

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 from langchain_core.messages.content import create_image_block
 
-from imitrace.content_parts import call_arguments, call_part, content_parts, result_part
 from imitrace.exceptions import WireError
+from imitrace.shapes.content_parts import call_arguments, call_part, content_parts, result_part
 
 PNG = {"modality": "image", "mime_type": "image/png"}
 BLOB = {"type": "blob", **PNG, "content": "AAAA"}

@@ -1,7 +1,7 @@
 import pytest
 
-from imitrace.credentials import find_keys
-from imitrace.readings import Reading
+from imitrace.redaction.credentials import find_keys
+from imitrace.redaction.readings import Reading
 
 
 def found(text: str, label: str = "") -> list[str]:

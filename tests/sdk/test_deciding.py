@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import imitrace
 from imitrace import semconv
 from imitrace.exceptions import ConfigError
-from imitrace.testing import Captured, capture
+from imitrace.testing import Captured
 
 ON = [{"role": "user", "content": "Please switch lamp L-77 on."}]
 HELLO = [{"role": "user", "content": "Hello, who are you?"}]
@@ -26,12 +27,14 @@ def steps(seen: Captured) -> list[dict[str, Any]]:
 
 
 class Agent:
-    """An agent with a clone: it counts how often its own function decided."""
+    """An agent with a clone that is loaded: it counts how often its own function decided."""
 
     def __init__(self, tools: list[Any], **options: Any) -> None:
         self.decided = 0
+        handle = imitrace.CloneHandle("lamps@champion")
+        assert handle.warm(60)
 
-        @imitrace.step(tools=tools, clone="lamps@champion", **options)
+        @imitrace.step(tools=tools, clone=handle, **options)
         def decide(messages: list[Any]) -> Any:
             self.decided += 1
             return "switch", dict(SEEN)
@@ -40,14 +43,9 @@ class Agent:
 
 
 def warm(tools: list[Any], **options: Any) -> Agent:
-    """Return an agent whose clone is loaded and whose answers' shape is known."""
+    """Return an agent whose answers' shape is known."""
     agent = Agent(tools, **options)
-    for _ in range(600):  # the clone loads in a thread of its own, the function decides meanwhile
-        agent.decide(HELLO)
-        with capture() as seen:
-            agent.decide(HELLO)
-        if semconv.STEP_SHADOW in steps(seen)[0]:
-            break
+    agent.decide(HELLO)
     agent.decided = 0
     return agent
 
@@ -158,6 +156,31 @@ def test_a_clone_that_does_not_exist_leaves_everything_to_the_function(
 def test_a_wrong_option_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         imitrace.step(**options)
+
+
+@dataclass
+class Plan:
+    tool: str
+    inputs: dict[str, str]
+
+
+def test_a_functions_own_type_is_read_as_it_is_told(seen: Captured) -> None:
+    @imitrace.step(answer=lambda plan: (plan.tool, plan.inputs))
+    def decide(messages: list[Any]) -> Plan:
+        return Plan("look", {"q": "x"})
+
+    assert decide(HELLO) == Plan("look", {"q": "x"})
+    assert seen.actions == [imitrace.Action("tool_call", "look", {"q": "x"})]
+
+
+def test_an_answer_that_cannot_be_read_as_told_is_kept_as_text(seen: Captured) -> None:
+    @imitrace.step(answer=lambda plan: plan.missing)
+    def decide(messages: list[Any]) -> Plan:
+        return Plan("look", {"q": "x"})
+
+    decide(HELLO)
+    assert seen.stats.faults == {"step.answer": 1, "unknown_answer": 1}
+    assert steps(seen)[0][semconv.ERROR_TYPE] == "unknown_answer"
 
 
 def decide_by_input(client: object, input: str, instructions: str) -> str:  # noqa: A002 - the name that OpenAI gives

@@ -27,12 +27,12 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
 
-from imitrace.exporters import deliveries
+from imitrace.delivery.exporters import deliveries
+from imitrace.delivery.outbox import Outbox, OutboxConfig, Stats, payload_bytes
+from imitrace.delivery.sender import RetryConfig
+from imitrace.delivery.spool import SpoolConfig
+from imitrace.delivery.transports import Connection
 from imitrace.faults import Faults
-from imitrace.outbox import Outbox, OutboxConfig, Stats, payload_bytes
-from imitrace.sender import RetryConfig
-from imitrace.spool import SpoolConfig
-from imitrace.transports import Connection
 
 RESOURCE = Resource({"service.name": "desk"})
 RETRY = RetryConfig(first_delay=0.05, max_delay=0.1, patience=0.2)

@@ -1,7 +1,7 @@
 import pytest
 
-from imitrace.entities import find_cards, find_emails, find_ibans
-from imitrace.readings import Reading
+from imitrace.redaction.entities import find_cards, find_emails, find_ibans
+from imitrace.redaction.readings import Reading
 
 
 @pytest.mark.parametrize("address", ["a.b+c@x.co.uk", "o'brien@x.ie", "josé@bücher.de", "a%40x.com", "1@qq.com"])

@@ -27,12 +27,12 @@ from opentelemetry.trace import SpanContext
 import imitrace
 from imitrace import semconv
 from imitrace.canonical import step_digest
-from imitrace.exporters import deliveries
+from imitrace.delivery.exporters import deliveries
+from imitrace.delivery.outbox import Outbox, OutboxConfig, Stats, payload_bytes
+from imitrace.delivery.spool import SpoolConfig
+from imitrace.delivery.transports import Connection
 from imitrace.faults import Faults
 from imitrace.messages import from_openai
-from imitrace.outbox import Outbox, OutboxConfig, Stats, payload_bytes
-from imitrace.spool import SpoolConfig
-from imitrace.transports import Connection
 
 FORK = """
 import os, sys, imitrace

@@ -5,11 +5,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imitrace.chat_shapes import wire_messages
 from imitrace.faults import Faults
 from imitrace.history import HistoryReader, Known
 from imitrace.messages import tool_definition
-from imitrace.redaction import make_redactor
+from imitrace.redaction.redactor import make_redactor
+from imitrace.shapes.chat_shapes import wire_messages
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"q": 1}'}}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

@@ -1,8 +1,8 @@
 import pytest
 
+from imitrace.delivery.transports import Connection, Signal
 from imitrace.exceptions import ConfigError
 from imitrace.otel_environment import connection, number
-from imitrace.transports import Connection, Signal
 
 THEIRS = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "https://vendor.example:4318/",

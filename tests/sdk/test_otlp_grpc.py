@@ -18,8 +18,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from imitrace.otlp_grpc import GrpcTransport
-from imitrace.transports import Answer, Connection
+from imitrace.delivery.otlp_grpc import GrpcTransport
+from imitrace.delivery.transports import Answer, Connection
 
 Behaviour = Callable[[bytes, Any], bytes]
 

@@ -16,8 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from imitrace.otlp_http import HttpTransport
-from imitrace.transports import Answer, Connection
+from imitrace.delivery.otlp_http import HttpTransport
+from imitrace.delivery.transports import Answer, Connection
 
 Request = tuple[str, dict[str, str], bytes]
 Behaviour = Callable[[socket.socket], object]

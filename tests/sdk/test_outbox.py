@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from imitrace.outbox import Outbox, OutboxConfig, Receipt, Stats, payload_bytes
+from imitrace.delivery.outbox import Outbox, OutboxConfig, Receipt, Stats, payload_bytes
 
 
 class Gate:

@@ -1,7 +1,7 @@
 import pytest
 
-from imitrace.phones import find_phones
-from imitrace.readings import Reading
+from imitrace.redaction.phones import find_phones
+from imitrace.redaction.readings import Reading
 
 
 def found(text: str, label: str = "") -> list[str]:

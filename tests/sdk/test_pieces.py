@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat.chat_completion_chunk import ChoiceDelta
 
-from imitrace.pieces import CUT, Calls, Pieces, field, listed, place
+from imitrace.shapes.pieces import CUT, Calls, Pieces, field, listed, place
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, SimpleNamespace(a=1), ChoiceDelta.model_validate({"a": 1})])

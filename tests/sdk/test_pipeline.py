@@ -3,7 +3,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import imitrace
 from imitrace import semconv
-from imitrace.outbox import OutboxConfig
+from imitrace.delivery.outbox import OutboxConfig
 from imitrace.pipeline import TracingConfig
 from imitrace.testing import Captured, capture
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletionMessage
 
-from imitrace.plain import any_text, json_text, mapping, payload_text, plain, short, wire_text
+from imitrace.shapes.plain import any_text, json_text, mapping, payload_text, plain, short, wire_text
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imitrace.pseudonyms import Pseudonyms, luhn_digit, mod97
+from imitrace.redaction.pseudonyms import Pseudonyms, luhn_digit, mod97
 
 MADE = Pseudonyms(b"a secret of more than 16 bytes")
 

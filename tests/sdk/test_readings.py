@@ -3,7 +3,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imitrace.readings import Reading, with_escapes, without_escapes
+from imitrace.redaction.readings import Reading, with_escapes, without_escapes
 
 
 @given(st.text(), st.booleans())

@@ -13,11 +13,11 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessage
 from openai.types.chat.parsed_chat_completion import ParsedChatCompletion
 from openai.types.responses import Response
 
-from imitrace.answers import read_answer
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
 from imitrace.messages import Action
-from imitrace.replies import reply_like
+from imitrace.shapes.answers import read_answer
+from imitrace.shapes.replies import reply_like
 
 LOOK = Action("tool_call", "look", {"q": "é"}, call_id="c1")
 SAY = Action("message", message="hello")

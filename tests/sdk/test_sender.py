@@ -12,9 +12,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from imitrace.delivery.sender import RetryConfig, Sender
+from imitrace.delivery.transports import Connection
 from imitrace.faults import Faults
-from imitrace.sender import RetryConfig, Sender
-from imitrace.transports import Connection
 
 Reply = tuple[int, bytes, dict[str, str]]
 OK: Reply = (200, b"", {})

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imitrace.delivery.spool import Spool, SpoolConfig, Stored, spool_folder
 from imitrace.faults import Faults
-from imitrace.spool import Spool, SpoolConfig, Stored, spool_folder
 
 WRITER = """
 import sys
 from imitrace.faults import Faults
-from imitrace.spool import Spool, SpoolConfig
+from imitrace.delivery.spool import Spool, SpoolConfig
 from pathlib import Path
 spool = Spool(SpoolConfig(folder=Path(sys.argv[1]), segment_bytes=20_000), Faults())
 for number in range(10**6):
@@ -27,7 +27,7 @@ for number in range(10**6):
 FULL_DISK = """
 import resource, signal, sys
 from imitrace.faults import Faults
-from imitrace.spool import Spool, SpoolConfig
+from imitrace.delivery.spool import Spool, SpoolConfig
 from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))

@@ -16,10 +16,10 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from imitrace.answers import Answer, read_answer
 from imitrace.faults import Faults
 from imitrace.messages import Action
-from imitrace.streams import Joiner
+from imitrace.shapes.answers import Answer, read_answer
+from imitrace.shapes.streams import Joiner
 
 Cut = Callable[[str], list[str]]
 """Cuts a text into pieces."""

@@ -10,7 +10,7 @@ from openai.types.responses import FunctionTool
 from pydantic import BaseModel, Field
 
 from imitrace.faults import Faults
-from imitrace.tool_shapes import tool_definitions
+from imitrace.shapes.tool_shapes import tool_definitions
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

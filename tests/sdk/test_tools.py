@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ import imitrace
 from imitrace import semconv
 from imitrace.canonical import step_digest
 from imitrace.testing import Captured
+from imitrace.tools import MAX_ITEMS
 
 
 def runs(seen: Captured) -> list[dict[str, Any]]:
@@ -114,3 +117,48 @@ def test_a_result_that_json_cannot_hold_is_counted(seen: Captured) -> None:
     with imitrace.trajectory(), imitrace.tool("look") as run:
         run.result({1: "a", "b": 2})
     assert seen.stats.faults == {"tool.result": 1}
+
+
+@dataclass
+class Content:
+    type: str
+    text: str
+
+
+@dataclass
+class CallToolResult:
+    """What MCP's client returns."""
+
+    content: list[Content]
+    is_error: bool = False
+
+
+def test_of_an_mcp_result_what_the_model_is_shown_is_kept(seen: Captured) -> None:
+    with imitrace.trajectory(), imitrace.tool("look") as run:
+        run.result(CallToolResult([Content("text", "found"), Content("text", "it")]))
+    assert runs(seen)[0][semconv.TOOL_CALL_RESULT] == "found\nit"
+
+
+def test_a_result_that_only_has_content_stays_whole(seen: Captured) -> None:
+    with imitrace.trajectory(), imitrace.tool("look") as run:
+        run.result({"content": ["a"]})
+    assert runs(seen)[0][semconv.TOOL_CALL_RESULT] == '{"content":["a"]}'
+
+
+def test_what_a_generator_yields_is_its_result(seen: Captured) -> None:
+    @imitrace.tool
+    def words() -> Iterator[str]:
+        yield from ("a", "b")
+
+    @imitrace.tool
+    def rows() -> Iterator[int]:
+        yield from (1, 2)
+
+    @imitrace.tool
+    def endless() -> Iterator[int]:
+        yield from range(MAX_ITEMS + 5)
+
+    with imitrace.trajectory():
+        assert [list(words()), list(rows()), len(list(endless()))] == [["a", "b"], [1, 2], MAX_ITEMS + 5]
+    assert [run.get(semconv.TOOL_CALL_RESULT) for run in runs(seen)] == ["ab", "[1,2]", None]
+    assert seen.stats.faults == {"tool_stream": 1}

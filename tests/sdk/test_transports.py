@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imitrace.delivery.transports import Connection, accepted, bounded_delay, retry_after, shown
 from imitrace.exceptions import ConfigError
-from imitrace.transports import Connection, accepted, bounded_delay, retry_after, shown
 
 
 @pytest.mark.parametrize(

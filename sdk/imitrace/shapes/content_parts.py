@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from imitrace.exceptions import WireError
-from imitrace.plain import mapping, plain, short
+from imitrace.shapes.plain import mapping, plain, short
 
 Part = dict[str, Any]
 """A part of a message: an object with a ``type``."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
+from imitrace.delivery.transports import Answer, Connection, Signal, Transport
 from imitrace.faults import Faults
-from imitrace.transports import Answer, Connection, Signal, Transport
 
 _MIN_DELAY = 0.05
 
@@ -99,9 +99,9 @@ class Sender:
 def open_transport(connection: Connection, signal: Signal) -> Transport:
     """Return what carries requests of ``signal``; it connects on first use."""
     if connection.protocol == "grpc":
-        from imitrace.otlp_grpc import GrpcTransport
+        from imitrace.delivery.otlp_grpc import GrpcTransport
 
         return GrpcTransport(connection, signal)
-    from imitrace.otlp_http import HttpTransport
+    from imitrace.delivery.otlp_http import HttpTransport
 
     return HttpTransport(connection, signal)

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from imitrace.chat_shapes import parts_messages
-from imitrace.content_parts import call_part, content_parts
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
 from imitrace.messages import Action, Message, message_actions
-from imitrace.plain import any_text, json_text, mapping, payload_text, plain, short
+from imitrace.shapes.chat_shapes import parts_messages
+from imitrace.shapes.content_parts import call_part, content_parts
+from imitrace.shapes.plain import any_text, json_text, mapping, payload_text, plain, short
 
 UNKNOWN_ANSWER = "unknown_answer"
 """``error.type`` of a step whose answer had no known shape and was kept as text."""
@@ -120,6 +120,8 @@ def _said(answer: Mapping[str, Any]) -> tuple[list[Message], Mapping[str, Any]]:
     listed = _listed(answer)
     if listed:
         return parts_messages(listed), mapping(listed[-1]) or {}
+    if isinstance(answer.get("name"), str) and "arguments" in answer and not (_MESSAGE_KEYS | {"role"}) & answer.keys():
+        return _assistant({"role": "assistant", "tool_calls": [answer]}), answer
     return _assistant(answer.get("message") or answer), answer
 
 

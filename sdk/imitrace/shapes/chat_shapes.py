@@ -11,11 +11,11 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from imitrace.canonical import canonical_json
-from imitrace.content_parts import call_part, content_parts, result_part
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
 from imitrace.messages import Message, canonical_role, from_openai
-from imitrace.plain import any_text, escaped, json_text, mapping, plain, short
+from imitrace.shapes.content_parts import call_part, content_parts, result_part
+from imitrace.shapes.plain import any_text, escaped, json_text, mapping, plain, short
 
 UNKNOWN_MESSAGE = "unknown_message"
 """Fault counted for each message of no known shape, which is kept as text."""

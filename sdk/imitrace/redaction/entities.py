@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from imitrace.pseudonyms import luhn_digit, mod97
-from imitrace.readings import Reading, Span
+from imitrace.redaction.pseudonyms import luhn_digit, mod97
+from imitrace.redaction.readings import Reading, Span
 
 LOCAL_LENGTH = 64
 LETTER = r"A-Za-z0-9\u00c0-\u024f\u0370-\u052f"

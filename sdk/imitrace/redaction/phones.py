@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from imitrace.calling_codes import LONGEST, calling_code, national_digits
-from imitrace.readings import Reading, Span
+from imitrace.redaction.calling_codes import LONGEST, calling_code, national_digits
+from imitrace.redaction.readings import Reading, Span
 
 GAP = r"[ .\-/\u00a0\u202f\u2009\u2010\u2011]"
 GROUPS = rf"(?:(?:{GAP}{{1,3}}\(?|\(|(?<=\)))\d{{1,14}}+\)?){{0,9}}"

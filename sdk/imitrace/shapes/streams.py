@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from imitrace.messages import Action
-from imitrace.pieces import CUT, Calls, Pieces, field, listed, place
-from imitrace.plain import mapping, plain
+from imitrace.shapes.pieces import CUT, Calls, Pieces, field, listed, place
+from imitrace.shapes.plain import mapping, plain
 
 _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
 _ITEM_DELTAS = {

@@ -7,7 +7,7 @@ from typing import Any
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
 from imitrace.messages import tool_definition
-from imitrace.plain import mapping, plain, short
+from imitrace.shapes.plain import mapping, plain, short
 
 UNKNOWN_TOOL = "unknown_tool"
 """Fault counted for each tool of no known shape, which keeps its name alone."""

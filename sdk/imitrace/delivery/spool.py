@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 from urllib.parse import quote
 
+from imitrace.delivery.transports import Signal
 from imitrace.exceptions import ConfigError
 from imitrace.faults import Faults
-from imitrace.transports import Signal
 
 _MARK = b"imitrace spool 1"
 _POSITION = struct.Struct("<QI")

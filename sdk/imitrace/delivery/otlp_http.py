@@ -17,7 +17,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from imitrace.transports import MAX_ANSWER, Answer, Connection, Signal, accepted, retry_after, shown
+from imitrace.delivery.transports import MAX_ANSWER, Answer, Connection, Signal, accepted, retry_after, shown
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -5,11 +5,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from imitrace.delivery.outbox import Settled
+from imitrace.delivery.sender import Sender
+from imitrace.delivery.spool import Segment, Spool, SpoolConfig, Stored
+from imitrace.delivery.transports import Answer, Signal
 from imitrace.faults import Faults
-from imitrace.outbox import Settled
-from imitrace.sender import Sender
-from imitrace.spool import Segment, Spool, SpoolConfig, Stored
-from imitrace.transports import Answer, Signal
 
 _LOOK_AGAIN = 10.0
 _LAST_SECONDS = 1.0

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from imitrace.answers import read_answer
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
 from imitrace.messages import Action
-from imitrace.plain import mapping, plain
+from imitrace.shapes.answers import read_answer
+from imitrace.shapes.plain import mapping, plain
 
 Fields = dict[str, Any]
 

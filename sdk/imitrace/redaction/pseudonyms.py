@@ -10,7 +10,7 @@ import re
 import string
 import struct
 
-from imitrace.calling_codes import calling_code
+from imitrace.redaction.calling_codes import calling_code
 
 LETTERS = string.ascii_lowercase
 WORD = LETTERS + string.digits

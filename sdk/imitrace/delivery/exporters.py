@@ -8,14 +8,14 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
 
+from imitrace.delivery.outbox import Delivery, Receipt, Settled
+from imitrace.delivery.sender import RetryConfig, Sender
+from imitrace.delivery.transports import Connection, Signal
 from imitrace.faults import Faults
-from imitrace.outbox import Delivery, Receipt, Settled
-from imitrace.sender import RetryConfig, Sender
-from imitrace.transports import Connection, Signal
 
 if TYPE_CHECKING:  # loaded when there is a spool
-    from imitrace.drainer import Drainer
-    from imitrace.spool import SpoolConfig
+    from imitrace.delivery.drainer import Drainer
+    from imitrace.delivery.spool import SpoolConfig
 
 T = TypeVar("T")
 _MAX_REQUEST = 4 * 2**20 - 2**16
@@ -153,7 +153,7 @@ def deliveries(
 
     if spool is None:
         return DirectDelivery(spans, lambda: sender("traces")), DirectDelivery(records, lambda: sender("logs"))
-    from imitrace.drainer import Drainer
+    from imitrace.delivery.drainer import Drainer
 
     drainer = Drainer(spool, lambda: {signal: sender(signal) for signal in ways}, faults)
     return (

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from imitrace.credentials import find_keys
-from imitrace.entities import find_cards, find_emails, find_ibans
 from imitrace.exceptions import ConfigError, ImitraceError
-from imitrace.phones import find_phones
-from imitrace.pseudonyms import Pseudonyms
-from imitrace.readings import Reading, Span, with_escapes, without_escapes
+from imitrace.redaction.credentials import find_keys
+from imitrace.redaction.entities import find_cards, find_emails, find_ibans
+from imitrace.redaction.phones import find_phones
+from imitrace.redaction.pseudonyms import Pseudonyms
+from imitrace.redaction.readings import Reading, Span, with_escapes, without_escapes
 
 FINDERS: dict[str, Callable[[Reading], Iterable[Span]]] = {
     "email": find_emails,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from imitrace.readings import Reading, Span
+from imitrace.redaction.readings import Reading, Span
 
 TOKENS = {
     "sk-": r"sk-[\w-]{16,}+",

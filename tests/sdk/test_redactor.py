@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imitrace.exceptions import ConfigError
-from imitrace.redaction import RULES, Redactor, Rule, make_redactor
+from imitrace.redaction.redactor import RULES, Redactor, Rule, make_redactor
 
 SECRET = "a secret of more than 16 bytes"
 JSON = st.recursive(

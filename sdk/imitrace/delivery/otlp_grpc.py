@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from imitrace.transports import MAX_ANSWER, Answer, Connection, Signal, accepted, bounded_delay, shown
+from imitrace.delivery.transports import MAX_ANSWER, Answer, Connection, Signal, accepted, bounded_delay, shown
 
 _METHODS = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",

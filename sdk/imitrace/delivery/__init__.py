@@ -1,0 +1,1 @@
+"""Bring records to the collector: queue, disk, OTLP over HTTP and gRPC."""

@@ -59,6 +59,9 @@ class Memory:
         self.messages: list[str] = []
         self.known: Known = {}
         self.tools: OfferedTools | None = None
+        self.service_id: str | None = None
+        """Under which name the model's service keeps ``messages`` and ``answer``."""
+        self.answer: list[str] = []
         self.tools_hash: str | None = None
         self.open_calls: list[OpenCall] = []
 

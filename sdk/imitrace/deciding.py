@@ -24,24 +24,28 @@ MESSAGES = ("messages", "input", "state", "history", "conversation", "chat_histo
 """Names of the argument that holds what the agent sees; else it is the first."""
 TOOLS = ("tools", "functions")
 SYSTEM = ("system", "instructions", "system_prompt")
+ELSEWHERE = ("previous_response_id", "conversation_id")
+"""Arguments by which a function says that the model's service keeps what came before."""
 MODES = ("serve", "shadow")
 
 _UNTRACED = Faults()
 _NOT_GIVEN: Any = object()
 
 
+class _Seen(NamedTuple):
+    """What a decorated function saw beside the messages, and how its answer is read."""
+
+    tools: Sequence[object] | None
+    system: Any
+    answer: Callable[[Any], object] | None
+
+
 class ClonedStep(Step):
     """A decision that a clone takes where it is trusted, or is asked about while the function decides."""
 
-    def __init__(
-        self,
-        messages: Any,
-        tools: Sequence[object] | None,
-        system: Any,
-        answer: Callable[[Any], object] | None,
-        decider: "Decider",
-    ) -> None:
-        super().__init__(messages, tools, system, answer)
+    def __init__(self, messages: Any, seen: _Seen, decider: "Decider", elsewhere: bool) -> None:
+        super().__init__(messages, *seen)
+        self._elsewhere = elsewhere
         self._decider = decider
 
     def instead(self) -> Instead | None:
@@ -78,6 +82,8 @@ class ClonedStep(Step):
         return wrapped
 
     def _ask(self) -> Verdict:
+        if self._elsewhere:
+            return Verdict(None, False, "what came before is kept by the model's service, where no clone can see it")
         trajectory = current()
         if self._messages is None:
             with _UNTRACED.guard("step"):
@@ -201,22 +207,14 @@ def step(  # noqa: PLR0913 - what the agent saw, and how a clone takes part, eac
     return decorate
 
 
-class _Seen(NamedTuple):
-    """What a decorator says of the function's decisions, where its arguments don't."""
-
-    tools: Sequence[object] | None
-    system: Any
-    answer: Callable[[Any], object] | None
-
-
 def _decorate(function: Callable[P, R], default: _Seen, decider: Decider | None) -> Callable[P, R]:
     def scope(arguments: Arguments) -> Step:
         offered = _first(arguments, TOOLS, list | tuple, default.tools)
-        prompt = _first(arguments, SYSTEM, str | list, default.system)
-        seen = _messages(arguments)
+        seen = _Seen(offered, _first(arguments, SYSTEM, str | list, default.system), default.answer)
         if decider is None:
-            return Step(seen, offered, prompt, default.answer)
-        return ClonedStep(seen, offered, prompt, default.answer, decider)
+            return Step(_messages(arguments), *seen)
+        elsewhere = any(arguments.get(name) for name in ELSEWHERE)
+        return ClonedStep(_messages(arguments), seen, decider, elsewhere)
 
     if decider is None:
         return wrap(function, scope, active)

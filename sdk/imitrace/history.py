@@ -62,7 +62,7 @@ class HistoryReader:
             known: what the step before returned.
         """
         fresh: Known = {}
-        history = [] if system is None else [self._made(json_text(system_message(system)))]
+        history = [] if system is None else [self.made(json_text(system_message(system)))]
         together: list[Any] = []  # what is not plain text may need its neighbours to be understood
         for message in self._listed(given):
             key = plain_key(message)
@@ -70,16 +70,16 @@ class HistoryReader:
                 together.append(message)
                 continue
             if together:
-                history += map(self._made, wire_messages(together, self.faults))
+                history += map(self.made, wire_messages(together, self.faults))
                 together = []
             found = known.get(key)
             if found is None:
                 raw = plain_text(key)
-                found = WireMessage(raw, raw) if self.redactor is None else self._made(raw)
+                found = WireMessage(raw, raw) if self.redactor is None else self.made(raw)
             fresh[key] = found
             history.append(found)
         if together:
-            history += map(self._made, wire_messages(together, self.faults))
+            history += map(self.made, wire_messages(together, self.faults))
         return history, fresh
 
     def _listed(self, given: Any) -> Sequence[Any]:
@@ -91,7 +91,8 @@ class HistoryReader:
             self.faults.count("unknown_message", error)
             return [{"role": "user", "content": any_text(given)}]
 
-    def _made(self, raw: str) -> WireMessage:
+    def made(self, raw: str) -> WireMessage:
+        """Return a message from its canonical JSON."""
         redactor = self.redactor
         return WireMessage(raw, raw if redactor is None else json_text(redactor.value(json.loads(raw))))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imitrace.binding import Instead
 from imitrace.canonical import step_digest
-from imitrace.context import OpenCall, Trajectory, current
+from imitrace.context import Memory, OpenCall, Trajectory, current
 from imitrace.exceptions import WireError
 from imitrace.history import HistoryReader, Known, OfferedTools, WireMessage
 from imitrace.messages import Action
@@ -28,6 +28,7 @@ from imitrace.semconv import (
     STEP_CONFIDENCE,
     STEP_DECISION,
     STEP_DIGEST,
+    STEP_INCOMPLETE,
     STEP_INDEX,
     STEP_MESSAGE,
     STEP_MESSAGES,
@@ -43,7 +44,7 @@ from imitrace.semconv import (
     TOOL_NAME,
     TRAJECTORY_ID,
 )
-from imitrace.shapes.answers import read_answer
+from imitrace.shapes.answers import Kept, read_answer
 from imitrace.shapes.plain import json_text, payload_text, wire_text
 from imitrace.shapes.streams import Joiner
 from imitrace.traced_stream import traced_stream
@@ -100,6 +101,7 @@ class Step:
         self._marks: dict[str, AttributeValue] = {}
         self._usage: dict[str, AttributeValue] = {}
         self._model: str | None = None
+        self._kept: Kept | None = None
         self._joiner: Joiner | None = None
         self._decision = ""
         self._started_at = 0
@@ -147,6 +149,7 @@ class Step:
         with self._pipeline.faults.guard("step.act"):
             read = read_answer(answer, self._pipeline.faults)
             self._model = read.model or self._model
+            self._kept = read.kept
             usage = {INPUT_TOKENS: read.input_tokens, OUTPUT_TOKENS: read.output_tokens}
             self._usage.update({name: value for name, value in usage.items() if value is not None})
             if read.error_type is not None:
@@ -308,17 +311,18 @@ class Step:
         ended_at = pipeline.clock()
         with trajectory.lock:
             parent = trajectory.span().context
-            for attributes in self._commit(trajectory, shared, pipeline.redactor):
+            for attributes in self._commit(trajectory, shared, pipeline):
                 pipeline.record(pipeline.start(SPAN_STEP, parent, self._started_at), attributes, ended_at, error)
         pipeline.count_steps(len(self._actions))
 
     def _commit(
-        self, trajectory: Trajectory, shared: "dict[str, AttributeValue]", redactor: "Redactor | None"
+        self, trajectory: Trajectory, shared: "dict[str, AttributeValue]", pipeline: "Pipeline"
     ) -> "list[dict[str, AttributeValue]]":
         """Return each action's attributes and remember what they send; nothing is remembered when that fails."""
-        messages = self._messages or []
-        texts = [message.sent for message in messages]
-        memory = trajectory.memory
+        redactor, memory = pipeline.redactor, trajectory.memory
+        texts, lack = self._state(memory)
+        if lack is not None:
+            shared[STEP_INCOMPLETE] = lack
         steps: list[dict[str, AttributeValue]] = []
         offset = memory.common_prefix(texts)
         for position, taken in enumerate(self._actions):
@@ -326,7 +330,7 @@ class Step:
             step = {
                 **shared,
                 STEP_INDEX: memory.steps + position,
-                STEP_MESSAGES_OFFSET: len(messages) - len(new),
+                STEP_MESSAGES_OFFSET: len(texts) - len(new),
                 STEP_MESSAGES: f"[{','.join(new)}]",
             }
             if self._tools is not None:
@@ -343,9 +347,23 @@ class Step:
             steps.append(step)
         memory.steps += len(steps)
         memory.messages, memory.known = texts, self._known
+        memory.service_id = None if self._kept is None or lack else self._kept.id
+        if self._kept is not None:
+            reader = HistoryReader(pipeline.faults, redactor)
+            memory.answer = [reader.made(json_text(message)).sent for message in self._kept.said]
         if self._tools is not None:
             memory.tools, memory.tools_hash = self._tools, self._tools.hash
         return steps
+
+    def _state(self, memory: Memory) -> tuple[list[str], str | None]:
+        """Return all messages of the state, also those that only the model's service holds, or why it lacks those."""
+        texts = [message.sent for message in self._messages or []]
+        before = None if self._kept is None else self._kept.after
+        if before is None:
+            return texts, None
+        if before == memory.service_id:
+            return [*memory.messages, *memory.answer, *texts], None
+        return texts, "what came before is kept by the model's service, and no step of this trajectory led to it"
 
 
 def _action_attributes(taken: _Taken, redactor: "Redactor | None") -> "dict[str, AttributeValue]":

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -193,7 +193,7 @@ FULL_MESSAGE = MESSAGE | {"tool_calls": [{"id": "c1", "type": "function", "funct
 )
 def test_each_clients_answer_tells_action_model_and_cost(answer: Any, action: Action) -> None:
     faults = Faults()
-    assert read_answer(answer, faults) == Answer((action,), "m", 7, 5)
+    assert replace(read_answer(answer, faults), kept=None) == Answer((action,), "m", 7, 5)
     assert faults.counts() == {}
 
 

@@ -220,3 +220,16 @@ def test_a_decorator_may_name_tools_and_system_prompt(seen: Captured) -> None:
     (step,) = steps(seen)
     assert json.loads(step[semconv.TOOL_DEFINITIONS])[0]["name"] == "look"
     assert json.loads(step[semconv.STEP_MESSAGES])[0]["role"] == "system"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_clone_is_not_asked_about_a_history_that_it_cannot_see(seen: Captured, lamp_tools: list[Any]) -> None:
+    handle = imitrace.CloneHandle("lamps@champion")
+    assert handle.warm(60)
+
+    @imitrace.step(tools=lamp_tools, clone=handle, reply=lambda action: action.name)
+    def decide(messages: list[Any], previous_response_id: str | None) -> str:
+        return "the function"
+
+    assert [decide(ON, None), decide(ON, "r1")] == ["switch", "the function"]
+    assert "kept by the model's service" in steps(seen)[-1][semconv.STEP_ROUTE_REASON]

@@ -220,3 +220,29 @@ def test_a_circular_message_is_kept_as_text(seen: Captured) -> None:
     with imitrace.step([circular]) as step:
         step.message("ok")
     assert (seen.stats.steps, seen.stats.faults) == (1, {"unknown_message": 1})
+
+
+def response(own: str, before: str | None, text: str) -> dict[str, Any]:
+    """Return an answer of OpenAI's responses."""
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+    return {"id": own, "previous_response_id": before, "object": "response", "output": [said]}
+
+
+def test_what_the_models_service_keeps_is_part_of_the_state(seen: Captured) -> None:
+    with imitrace.trajectory():
+        for own, before, asked in (("r1", None, "one"), ("r2", "r1", "two"), ("r3", "r2", "three")):
+            with imitrace.step(asked) as step:
+                step.act(response(own, before, f"about {asked}"))
+    sent = steps(seen)
+    texts = [[message["parts"][0]["content"] for message in state] for state in states(sent)]
+    assert texts[2] == ["one", "about one", "two", "about two", "three"]
+    assert [len(json.loads(step[semconv.STEP_MESSAGES])) for step in sent] == [1, 2, 2]
+    assert not any(semconv.STEP_INCOMPLETE in step for step in sent)
+
+
+def test_a_state_that_only_the_models_service_knows_is_marked_incomplete(seen: Captured) -> None:
+    with imitrace.trajectory():
+        for own, before in (("r8", "r7"), ("r9", "r8")):
+            with imitrace.step("go on") as step:
+                step.act(response(own, before, "ok"))
+    assert [semconv.STEP_INCOMPLETE in step for step in steps(seen)] == [True, True]

@@ -2,6 +2,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -35,7 +36,7 @@ def joined(chunks: Any) -> Answer:
     faults = Faults()
     read = read_answer(joiner.answer(), faults)
     assert faults.counts() == {}
-    return read
+    return replace(read, kept=None)
 
 
 def openai_chunks(text: str, calls: list[Action], cut: Cut) -> Iterator[Any]:

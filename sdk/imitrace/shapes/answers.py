@@ -20,6 +20,18 @@ _BLOCKS = {"text", "tool_use", "thinking", "redacted_thinking", "server_tool_use
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What a service keeps of a conversation, so that the next request need not hold it: OpenAI's responses."""
+
+    id: str | None
+    """Name of this answer there."""
+    after: str | None
+    """Name of what came before it there; None when the request held everything."""
+    said: tuple[Message, ...]
+    """The answer itself, in parts form."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a model answered, which model it was, and what it cost."""
 
@@ -28,6 +40,7 @@ class Answer:
     input_tokens: int | None = None
     output_tokens: int | None = None
     error_type: str | None = None
+    kept: Kept | None = None
 
 
 def read_answer(answer: Any, faults: Faults) -> Answer:  # any model's answer goes in
@@ -77,7 +90,16 @@ def _read(answer: Any) -> Answer:
             f"model answer is a {type(answer).__name__}, expected a completion, a message, text or an Action"
         )
     messages, source = _said(found)
-    return replace(_usage(source), actions=_last_turn(messages))
+    return replace(_usage(source), actions=_last_turn(messages), kept=_kept(found, messages))
+
+
+def _kept(answer: Mapping[str, Any], messages: Sequence[Message]) -> Kept | None:
+    if not isinstance(answer.get("output"), list):
+        return None
+    conversation = mapping(answer.get("conversation")) or {}
+    names = (answer.get("id"), conversation.get("id") or answer.get("previous_response_id"))
+    own, before = (name if isinstance(name, str) else None for name in names)
+    return Kept(own, before, tuple(messages))
 
 
 def _read_list(answer: Sequence[Any]) -> Answer:

@@ -135,7 +135,8 @@ class _Response(_Stream):
             self._whole = plain(response)
             self.finished = True
         elif response is not None:
-            self._top = {name: field(response, name) for name in ("id", "model")}
+            names = ("id", "model", "previous_response_id", "conversation")
+            self._top = {name: plain(field(response, name)) for name in names}
         elif kind == "response.output_item.added":
             self._items[at] = Pieces(mapping(plain(field(chunk, "item"))))
         elif kind == "response.output_item.done":

@@ -14,6 +14,7 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._guards: dict[str, Guard] = {}
 
     def count(self, reason: str, detail: object) -> None:
         """Add one to ``reason``; log ``detail`` when it is the first."""
@@ -25,7 +26,10 @@ class Faults:
 
     def guard(self, reason: str) -> "Guard":
         """Return a context manager that turns any ``Exception`` inside into a count of ``reason``."""
-        return Guard(self, reason)
+        guard = self._guards.get(reason)
+        if guard is None:
+            guard = self._guards[reason] = Guard(self, reason)
+        return guard
 
     def counts(self) -> dict[str, int]:
         """Return the counts so far."""

@@ -1,12 +1,14 @@
 """Read a conversation and the tools offered for the wire: each once while it stays the same, and redacted."""
 
+import contextlib
+import copy
 import json
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from imitrace.canonical import canonical_json, content_hash
+from imitrace.canonical import content_hash
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
 from imitrace.shapes.chat_shapes import message_list, plain_key, plain_text, system_message, wire_messages
@@ -32,8 +34,8 @@ class OfferedTools:
 
     given: tuple[Any, ...]
     """As the agent holds them."""
-    text: str | None
-    """The same as JSON, where they are plain objects: what tells that one was changed in place."""
+    copied: tuple[Any, ...] | None
+    """A copy, where they are plain objects: what tells that one was changed in place."""
     definitions: list[dict[str, Any]]
     """``{name, description, parameters}`` of each."""
     sent: str
@@ -41,6 +43,9 @@ class OfferedTools:
     hash: str
     """Of the definitions."""
 
+
+_TOOL_RESULT = 3
+"""Strings in the key of a tool's result; a message's has two, a call's more, and JSON among them."""
 
 Known = dict[tuple[str, ...], WireMessage]
 """What was made of messages of plain text, by their text: a history repeats itself at every step."""
@@ -74,8 +79,7 @@ class HistoryReader:
                 together = []
             found = known.get(key)
             if found is None:
-                raw = plain_text(key)
-                found = WireMessage(raw, raw) if self.redactor is None else self.made(raw)
+                found = self._plain(key)
             fresh[key] = found
             history.append(found)
         if together:
@@ -91,6 +95,15 @@ class HistoryReader:
             self.faults.count("unknown_message", error)
             return [{"role": "user", "content": any_text(given)}]
 
+    def _plain(self, key: tuple[str, ...]) -> WireMessage:
+        """Return a message of plain text; what is in it needs no way through JSON to be redacted."""
+        raw = plain_text(key)
+        if self.redactor is None:
+            return WireMessage(raw, raw)
+        if len(key) > _TOOL_RESULT:
+            return self.made(raw)
+        return WireMessage(raw, plain_text((key[0], *map(self.redactor.text, key[1:]))))
+
     def made(self, raw: str) -> WireMessage:
         """Return a message from its canonical JSON."""
         redactor = self.redactor
@@ -99,19 +112,18 @@ class HistoryReader:
     def read_tools(self, given: Sequence[Any], before: OfferedTools | None) -> OfferedTools:
         """Return the tools offered; ``before`` again when they are those of the step before."""
         tools = tuple(given)
-        text = _as_json(tools)
-        if before is not None and text == before.text:
-            same = len(tools) == len(before.given) and all(map(operator.is_, tools, before.given))
-            if text is not None or same:
+        if before is not None and len(tools) == len(before.given):
+            if before.copied is None and all(map(operator.is_, tools, before.given)):
+                return before
+            if before.copied is not None and tools == before.copied:
                 return before
         definitions = tool_definitions(tools, self.faults)
-        return OfferedTools(tools, text, definitions, json_text(definitions), content_hash(definitions))
+        return OfferedTools(tools, _copied(tools), definitions, json_text(definitions), content_hash(definitions))
 
 
-def _as_json(tools: tuple[Any, ...]) -> str | None:
+def _copied(tools: tuple[Any, ...]) -> tuple[Any, ...] | None:
     if not all(type(tool) is dict for tool in tools):
         return None
-    try:
-        return canonical_json(tools)
-    except (TypeError, ValueError):  # circular, or keys of mixed types
-        return None
+    with contextlib.suppress(Exception):  # an object somewhere in it that can't be copied
+        return copy.deepcopy(tools)
+    return None

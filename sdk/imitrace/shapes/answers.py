@@ -9,7 +9,7 @@ from imitrace.exceptions import WireError
 from imitrace.faults import Faults
 from imitrace.messages import Action, Message, message_actions
 from imitrace.shapes.chat_shapes import parts_messages
-from imitrace.shapes.content_parts import call_part, content_parts
+from imitrace.shapes.content_parts import call_arguments, call_part, content_parts
 from imitrace.shapes.plain import any_text, json_text, mapping, payload_text, plain, short
 
 UNKNOWN_ANSWER = "unknown_answer"
@@ -81,7 +81,7 @@ def _read(answer: Any) -> Answer:
     if isinstance(answer, str):
         return Answer((Action("message", message=answer),))
     if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str):
-        return Answer((tool_call(*answer),))
+        return Answer((Action("tool_call", answer[0], call_arguments(answer[1])),))
     if isinstance(answer, list | tuple) and answer:
         return _read_list(answer)
     found = mapping(_unwrapped(answer))
@@ -119,6 +119,8 @@ def _is_item(found: Mapping[str, Any]) -> bool:  # of OpenAI's responses, of tho
 
 def _unwrapped(answer: Any) -> Any:
     """Return what a wrapper holds: LangGraph's command its update, a raw HTTP answer what it parses to."""
+    if type(answer) is dict or hasattr(type(answer), "__pydantic_fields__"):
+        return answer
     if hasattr(answer, "update") and hasattr(answer, "goto"):
         return answer.update
     parse = getattr(answer, "parse", None)

@@ -34,7 +34,7 @@ _ITEM_FRAME = {"id", "type", "call_id", "status"}
 _ITEMS = {"reasoning", "item_reference", "compaction", "program", "mcp_list_tools", "mcp_approval_request"}
 
 
-_ROLES = {role: f'"{role}"' for role in ("system", "user", "assistant")}
+_TAILS = {role: f',"type":"text"}}],"role":"{role}"}}' for role in ("system", "user", "assistant")}
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,9 @@ def _wire(message: Message, faults: Faults) -> str:
 
 def plain_text(key: tuple[str, ...]) -> str:
     """Write what ``json_text(from_openai(...))`` would, without building it."""
-    if len(key) == 3:
+    if len(key) == 2 and key[1] and (tail := _TAILS.get(key[0])):
+        text = f'{{"parts":[{{"content":{encode_basestring(key[1])}{tail}'
+    elif len(key) == 3:
         _, call_id, content = key
         text = (
             f'{{"parts":[{{"id":{encode_basestring(call_id)},"response":{encode_basestring(content)},'
@@ -232,7 +234,7 @@ def plain_text(key: tuple[str, ...]) -> str:
     else:
         role, content = key
         part = f'{{"content":{encode_basestring(content)},"type":"text"}}' if content else ""
-        text = f'{{"parts":[{part}],"role":{_ROLES.get(role) or encode_basestring(canonical_role(role))}}}'
+        text = f'{{"parts":[{part}],"role":{encode_basestring(canonical_role(role))}}}'
     return text if text.isascii() else escaped(text)
 
 

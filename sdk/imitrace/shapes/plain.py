@@ -33,7 +33,7 @@ def plain(value: Any) -> Any:  # clients' objects in, dicts out
 
 def mapping(value: Any) -> Mapping[str, Any] | None:  # a dict, a client's object, or anything else
     """Return a dict as it is and a client's object by its fields, which may be objects; None for what is neither."""
-    if isinstance(value, dict | Mapping):  # dict first: it is the common one, and Mapping is slow to ask for
+    if type(value) is dict or isinstance(value, Mapping):  # dict first: Mapping is slow to ask for
         return value
     if value is None or isinstance(value, str | int | float | list | tuple | type):
         return None

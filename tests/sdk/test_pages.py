@@ -33,7 +33,7 @@ FIRST = (
     "the clone's action can't be returned: no answer of the function was seen yet, so its shape is unknown; "
     "or give reply="
 )
-FIXTURE = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "imitrace.pytest_plugin", "test_desk.py"]
+FIXTURE = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_desk.py"]
 ALSO_RUN: dict[str, list[list[str]]] = {"own_loop": [["batch.py"], FIXTURE]}
 
 Json = dict[str, Any]

@@ -21,6 +21,6 @@ def test_nothing_is_left_of_the_test_before(imitrace_capture):
 
 def test_users_tests_have_the_fixture(tmp_path: Path) -> None:
     (tmp_path / "test_users.py").write_text(USERS_TEST, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "imitrace.pytest_plugin", "."]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
     assert "2 passed" in run.stdout, run.stdout

@@ -100,6 +100,8 @@ def _part_problems(sent: Sent) -> list[str]:
         which = f"part {number} of {len(sent.parts)}: " if len(sent.parts) > 1 else ""
         found = [part.problem] if part.problem else []
         if part.root:
+            lack = part.root[1].get(semconv.STEP_INCOMPLETE)
+            found += [str(lack)] if lack is not None else []
             found += _count_problems(part.announced, part.steps)
         if part.unnumbered:
             found.append(f"{len(part.unnumbered)} step spans without a step index from 0")

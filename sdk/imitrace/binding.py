@@ -5,10 +5,11 @@ of a generator ends when the generator does, also when it is left early; it is c
 not while its caller works on what it yielded.
 """
 
+import asyncio
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from types import AsyncGeneratorType, GeneratorType, TracebackType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 P = ParamSpec("P")
@@ -64,6 +65,8 @@ def wrap(
         scope: makes the scope of one call from its arguments by name; it must not raise.
         enabled: asked at each call; where it says no, the function is called as it is.
     """
+    if isinstance(function, staticmethod | classmethod):
+        return cast("Callable[P, R]", type(function)(wrap(function.__func__, scope, enabled)))
     bind = argument_reader(function)
 
     def opened(args: Sequence[object], kwargs: Mapping[str, object]) -> Scope:
@@ -145,15 +148,20 @@ def _wrap_async_generator(
 
 def finish(scope: Scope, result: Any) -> Any:  # whatever a function returned
     """Close the scope of a call that returned, or leave that to the generator, coroutine or stream it returned."""
-    if isinstance(result, GeneratorType):
+    kind = type(result)  # not isinstance(): some objects lie about their class, or raise when they are asked
+    if kind is GeneratorType:
         scope.suspend()
         return _driver(lambda args, kwargs: (_resumed(scope), result))()
-    if isinstance(result, AsyncGeneratorType):
+    if kind is AsyncGeneratorType:
         scope.suspend()
         return _async_driver(lambda args, kwargs: (_resumed(scope), result))()
-    if inspect.iscoroutine(result):
+    if kind is CoroutineType:
         scope.suspend()
         return _awaited(scope, result)
+    if hasattr(kind, "add_done_callback") and hasattr(kind, "exception"):
+        scope.suspend()
+        result.add_done_callback(functools.partial(_finish_future, scope))
+        return result
     stream = scope.stream(result)
     if stream is not None:
         scope.suspend()
@@ -166,6 +174,13 @@ def finish(scope: Scope, result: Any) -> Any:  # whatever a function returned
 def _resumed(scope: Scope) -> Scope:
     scope.resume()
     return scope
+
+
+def _finish_future(scope: Scope, future: Any) -> None:
+    error = asyncio.CancelledError() if future.cancelled() else future.exception()
+    if error is None:
+        scope.settle(future.result())
+    scope.__exit__(None if error is None else type(error), error, None)
 
 
 async def _awaited(scope: Scope, pending: Awaitable[Any]) -> Any:
@@ -292,8 +307,12 @@ def argument_reader(function: Callable[..., Any]) -> Callable[[Sequence[object],
     """Return what turns a call's arguments into a dictionary by name, without ``self``.
 
     It is empty for a call that does not fit the signature: the function itself raises that error, in the right words.
+    Arguments that a signature has no name for are named by their position.
     """
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins have none
+        return lambda args, kwargs: {**{str(at): value for at, value in enumerate(args)}, **kwargs}
     parameters = list(signature.parameters.values())
     first = parameters[0].name if parameters else None
     drop = first if first in ("self", "cls") else None
@@ -324,6 +343,8 @@ def _bind(
     for name, parameter in signature.parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             bound.update(bound.pop(name, {}))
+        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL and next(iter(signature.parameters)) == name:
+            bound = {**{str(at): value for at, value in enumerate(bound.pop(name, ()))}, **bound}
     if drop is not None:
         bound.pop(drop, None)
     return bound

@@ -24,6 +24,12 @@ ENVIRONMENT = {
 """Every environment variable that imitrace reads, and what it means."""
 
 
+_SWITCHES = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+
 def setting(name: str, argument: str | None = None, default: str | None = None) -> str | None:
     """Return the argument, else the environment variable ``name``, else the default.
 
@@ -38,8 +44,17 @@ def setting(name: str, argument: str | None = None, default: str | None = None) 
 
 
 def switched_on(name: str, argument: bool | None = None) -> bool:
-    """Return the argument, else whether the environment variable ``name`` is set to other than ``0`` or ``false``."""
-    return (setting(name) or "0").lower() not in ("0", "false", "no", "off") if argument is None else argument
+    """Return the argument, else what the environment variable ``name`` says, else False.
+
+    Raises:
+        ConfigError: the variable is neither ``1`` nor ``0``, in words or figures.
+    """
+    if argument is not None:
+        return argument
+    said = (setting(name) or "0").strip().lower()
+    if said not in _SWITCHES:
+        raise ConfigError(f"{name} is {said!r}, allowed: 1 or 0")
+    return _SWITCHES[said]
 
 
 def opentelemetry_settings() -> dict[str, str]:

@@ -4,15 +4,15 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from imitrace.binding import Instead
 from imitrace.faults import Faults
-from imitrace.history import Known, OfferedTools
+from imitrace.memory import Memory
 from imitrace.provider import active, before_flush
 from imitrace.semconv import (
     AGENT_NAME,
@@ -25,6 +25,7 @@ from imitrace.semconv import (
     POLICY_ROLE,
     POLICY_VERSION,
     SPAN_TRAJECTORY,
+    STEP_INCOMPLETE,
     TRAJECTORY_ID,
     TRAJECTORY_OUTCOME,
     TRAJECTORY_STEP_COUNT,
@@ -34,45 +35,14 @@ from imitrace.semconv import (
 from imitrace.shapes.plain import json_text, wire_text
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
     from imitrace.pipeline import Pipeline
-    from imitrace.propagation import Origin
+    from imitrace.propagation import Headers, Origin
     from imitrace.spans import AttributeValue, OpenSpan
 
 _UNTRACED = Faults()
 _current: ContextVar["Trajectory | None"] = ContextVar("imitrace_trajectory", default=None)
-
-
-@dataclass(frozen=True)
-class OpenCall:
-    """A tool call of the last decision that no tool run has answered yet."""
-
-    name: str
-    arguments: str
-    call_id: str
-
-
-class Memory:
-    """What a trajectory has sent, so that each step sends only what is new; guarded by the trajectory's lock."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.messages: list[str] = []
-        self.known: Known = {}
-        self.tools: OfferedTools | None = None
-        self.service_id: str | None = None
-        """Under which name the model's service keeps ``messages`` and ``answer``."""
-        self.answer: list[str] = []
-        self.tools_hash: str | None = None
-        self.open_calls: list[OpenCall] = []
-
-    def common_prefix(self, messages: list[str]) -> int:
-        """Return how many messages the previous step began with as well."""
-        count = 0
-        for before, now in zip(self.messages, messages, strict=False):
-            if before != now:
-                break
-            count += 1
-        return count
 
 
 class Trajectory:
@@ -88,10 +58,10 @@ class Trajectory:
         id: str | None = None,  # noqa: A002 - `id=` is what the caller writes
         tags: Mapping[str, str] | None = None,
         agent: str | None = None,
-        joins: Mapping[str, str] | None = None,
+        joins: "Headers | None" = None,
     ) -> None:
         self.id = id
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.memory = Memory()
         self.pipeline: Pipeline | None = None
         self.tags: dict[str, str] = {}
@@ -108,9 +78,19 @@ class Trajectory:
         self._ended = False
         self._quiet = False
         self._forked = False
+        self._entered = 0
+        self._crossed = False
+        self._left_out: SpanContext | None = None
+        self._committing = False
+        self._deferred: deque[Callable[[], None]] = deque()
 
     def __enter__(self) -> "Trajectory":
-        self._outer = _current.get()
+        if self._ended:  # opened again: it goes on as another part
+            self.__init__(self._task, self.id, self._given_tags, self._agent, self._joins)  # type: ignore[misc]
+        self._entered += 1
+        if self._entered > 1:
+            return self
+        self._outer = current()
         pipeline = active()
         if self._given_tags:
             with (_UNTRACED if pipeline is None else pipeline.faults).guard("tags"):
@@ -124,6 +104,9 @@ class Trajectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._entered -= 1
+        if self._entered:
+            return
         self.suspend()
         self.end(error)
 
@@ -142,9 +125,26 @@ class Trajectory:
     def suspend(self) -> None:
         """Make it no longer the current one: when it ends, and while a generator inside waits."""
         token, self._token = self._token, None
-        if token is not None:
-            with contextlib.suppress(ValueError):  # a generator that is finished off in another context
-                _current.reset(token)
+        if token is None:
+            return
+        self._crossed = self._crossed or _current.get() is not self
+        try:
+            _current.reset(token)
+        except ValueError:  # it ends in another context than it began in
+            self._crossed = True
+
+    def commit(self, work: Callable[[], None]) -> None:
+        """Do what must not be interleaved; what a finaliser or a signal handler adds meanwhile is done after it."""
+        with self.lock:
+            self._deferred.append(work)
+            if self._committing:
+                return
+            self._committing = True
+            try:
+                while self._deferred:
+                    self._deferred.popleft()()
+            finally:
+                self._committing = False
 
     def outcome(self, value: str) -> None:
         """Say how the task ended: ``success``, ``failure`` or ``abandoned``; anything else is counted and ignored."""
@@ -184,10 +184,13 @@ class Trajectory:
         return self._span
 
     def origin(self) -> "Origin | None":
-        """Return what another process needs to go on with this trajectory; None when it is not recorded."""
+        """Return what another process needs to go on with this trajectory, or to leave it out; None when it is off."""
+        from imitrace.propagation import Origin
+
+        if self._left_out is not None:
+            return Origin(str(self.id), self._left_out, 0)
         if self.pipeline is None or self.id is None:
             return None
-        from imitrace.propagation import Origin
 
         with self.lock:
             return Origin(self.id, self.span().context, self.memory.steps)
@@ -215,8 +218,10 @@ class Trajectory:
             from imitrace.propagation import Origin
 
             origin = Origin(str(self.id), self._span.context, self.memory.steps)
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.memory = Memory()
+        self._deferred.clear()
+        self._committing = False
         self._origin, self._span, self._outcome = origin, None, None
 
     def end_part(self) -> None:
@@ -230,19 +235,26 @@ class Trajectory:
         return self._outer if self._outer is not None and self._outer.pipeline is not None else None
 
     def _open(self, pipeline: "Pipeline") -> None:
+        clean = pipeline.redactor.text if pipeline.redactor else wire_text
         outer = self._recorded_outer()
+        if self.id is not None:
+            self.id = wire_text(self.id)
         if self._joins is not None:
             from imitrace.propagation import read_origin
 
             self._origin = read_origin(self._joins)
-        elif outer is not None and outer.id == self.id:
+        elif outer is not None and outer.id is not None and outer.id == (self.id and clean(self.id)):
             self._origin = outer.origin()
-        given = self._origin.trajectory_id if self._origin else self.id
-        self.id = wire_text(given or pipeline.ids.name("trajectory"))
+        if self._origin is not None:
+            self.id = wire_text(self._origin.trajectory_id)
+        else:
+            self.id = pipeline.ids.name("trajectory") if self.id is None else clean(self.id)
         if not self._is_recorded(pipeline):
+            from imitrace.spans import unsampled
+
+            self._left_out = unsampled(pipeline.ids)
             return
         config = pipeline.config
-        clean = pipeline.redactor.text if pipeline.redactor else wire_text
         inherited = {
             TRAJECTORY_ID: self.id,
             AGENT_NAME: self._agent or config.agent,
@@ -254,7 +266,7 @@ class Trajectory:
         }
         self._inherited = {name: wire_text(value) for name, value in inherited.items() if value is not None}
         if self.tags:
-            self._inherited[TRAJECTORY_TAGS] = json_text({name: clean(tag) for name, tag in self.tags.items()})
+            self._inherited[TRAJECTORY_TAGS] = json_text({clean(name): clean(tag) for name, tag in self.tags.items()})
         self.pipeline = pipeline
         if not self._quiet:
             self.span()
@@ -273,7 +285,12 @@ class Trajectory:
         return sampler.records(str(self.id))
 
     def _record(self, pipeline: "Pipeline", span: "OpenSpan", error: BaseException | None, outcome: str | None) -> None:
-        attributes = {**self._inherited, OPERATION: "invoke_agent", TRAJECTORY_STEP_COUNT: self.memory.steps}
+        memory = self.memory
+        attributes = {**self._inherited, OPERATION: "invoke_agent"}
+        attributes[TRAJECTORY_STEP_COUNT] = memory.steps + memory.unreadable + memory.open_steps
+        if self._crossed:
+            pipeline.faults.count("context_crossed", f"trajectory {self.id} began and ended in different contexts")
+            attributes[STEP_INCOMPLETE] = "it was left in another context than entered: steps may be in others"
         if error is not None:
             outcome = "failure" if isinstance(error, Exception) else "abandoned"
             attributes[ERROR_TYPE] = type(error).__qualname__
@@ -288,13 +305,19 @@ _open: "weakref.WeakSet[Trajectory]" = weakref.WeakSet()
 
 
 def current() -> Trajectory | None:
-    """Return the trajectory that the code runs in, None outside of one."""
-    return _current.get()
+    """Return the trajectory that the code runs in, None outside of one; one that has ended is none."""
+    trajectory = _current.get()
+    while trajectory is not None and trajectory._ended:
+        trajectory = trajectory._outer
+    return trajectory
 
 
 def current_trajectory_id() -> str | None:
-    """Return the id of the trajectory that the code runs in, None outside of one or when tracing is off."""
-    trajectory = _current.get()
+    """Return the id of the trajectory that the code runs in, None outside of one.
+
+    While tracing is off, and in a trajectory that is not sampled, it is the id that was given, if any.
+    """
+    trajectory = current()
     return None if trajectory is None else trajectory.id
 
 
@@ -329,7 +352,7 @@ def _end_forked_parts() -> None:
 def _forked() -> None:
     """Let the trajectories around the code go on in a forked child as parts; the others stay with the parent."""
     _open.clear()
-    trajectory = _current.get()
+    trajectory = current()
     while trajectory is not None:
         trajectory.become_part()
         _open.add(trajectory)

@@ -1,5 +1,6 @@
 """Offer ``imitrace.step``: record a decision with ``with``, or decorate what decides, with a clone before it or not."""
 
+import functools
 import inspect
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from imitrace.history import HistoryReader
 from imitrace.messages import Action
 from imitrace.provider import active
 from imitrace.shapes.replies import reply_like
-from imitrace.steps import Step
+from imitrace.steps import NOTHING_SEEN, Step
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -92,7 +93,7 @@ class ClonedStep(Step):
             return Verdict(None, False, "what the agent saw could not be read")
         return self._decider.handle.ask(
             [message.raw for message in self._messages],
-            [] if self._tools is None else self._tools.definitions,
+            [] if self._decided.tools is None else self._decided.tools.definitions,
             {} if trajectory is None else trajectory.tags,
         )
 
@@ -188,7 +189,7 @@ def step(  # noqa: PLR0913 - what the agent saw, and how a clone takes part, eac
     Raises:
         ConfigError: the clone's reference or the mode is not one of those allowed.
     """
-    if callable(messages) and clone is None:
+    if _is_function(messages) and clone is None:
         return _decorate(messages, _Seen(tools, system, answer), None)
     if messages is not _NOT_GIVEN:
         if clone is not None:
@@ -208,13 +209,19 @@ def step(  # noqa: PLR0913 - what the agent saw, and how a clone takes part, eac
 
 
 def _decorate(function: Callable[P, R], default: _Seen, decider: Decider | None) -> Callable[P, R]:
-    def scope(arguments: Arguments) -> Step:
-        offered = _first(arguments, TOOLS, list | tuple, default.tools)
-        seen = _Seen(offered, _first(arguments, SYSTEM, str | list, default.system), default.answer)
+    defaults = _defaults(function)
+
+    def scope(given: Arguments) -> Step:
+        arguments = {**defaults, **given}
+        seen_in = _messages(arguments)
+        if isinstance(seen_in, dict):  # one object with everything that the model's client is given
+            arguments = {**{name: seen_in[name] for name in (*TOOLS, *SYSTEM) if name in seen_in}, **arguments}
+        offered = _first(arguments, TOOLS, (list, tuple, dict), default.tools)
+        seen = _Seen(offered, _first(arguments, SYSTEM, (str, list), default.system), default.answer)
         if decider is None:
-            return Step(_messages(arguments), *seen)
+            return Step(seen_in, *seen)
         elsewhere = any(arguments.get(name) for name in ELSEWHERE)
-        return ClonedStep(_messages(arguments), seen, decider, elsewhere)
+        return ClonedStep(seen_in, seen, decider, elsewhere)
 
     if decider is None:
         return wrap(function, scope, active)
@@ -222,15 +229,38 @@ def _decorate(function: Callable[P, R], default: _Seen, decider: Decider | None)
     return wrap(function, scope, lambda: True)
 
 
+def _is_function(messages: Any) -> bool:
+    """Tell a function to decorate from what an agent saw, which may be callable too."""
+    kind = type(messages)
+    if issubclass(kind, staticmethod | classmethod | functools.partial) or inspect.isroutine(messages):
+        return True
+    return callable(messages) and not issubclass(kind, Mapping | Sequence) and not hasattr(messages, "messages")
+
+
+def _defaults(function: Any) -> Arguments:
+    """Return the defaults of arguments that say what the agent saw."""
+    inner = function.__func__ if isinstance(function, staticmethod | classmethod) else function
+    try:
+        parameters = inspect.signature(inner).parameters
+    except (TypeError, ValueError):  # some builtins have none
+        return {}
+    named = ((name, parameters[name].default) for name in (*TOOLS, *SYSTEM) if name in parameters)
+    return {name: default for name, default in named if default is not inspect.Parameter.empty}
+
+
 def _messages(arguments: Mapping[str, Any]) -> Any:
     for name in MESSAGES:
         if name in arguments:
             return arguments[name]
-    return next(iter(arguments.values()), [])
+    return next((value for name, value in arguments.items() if name not in (*TOOLS, *SYSTEM)), NOTHING_SEEN)
 
 
-def _first(arguments: Mapping[str, Any], names: Sequence[str], kinds: Any, default: Any) -> Any:
-    return next((arguments[name] for name in names if isinstance(arguments.get(name), kinds)), default)
+def _first(arguments: Mapping[str, Any], names: Sequence[str], kinds: tuple[type, ...], default: Any) -> Any:
+    """Return the first argument of these names and classes; by its type, since some objects lie about their class."""
+    for name in names:
+        if name in arguments and issubclass(type(arguments[name]), kinds):
+            return arguments[name]
+    return default
 
 
 def _faults() -> Faults:

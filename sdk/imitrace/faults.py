@@ -12,7 +12,7 @@ class Faults:
     """Counts by reason; the first of each reason is logged as a warning, the rest are only counted."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts: Counter[str] = Counter()
         self._guards: dict[str, Guard] = {}
 
@@ -38,7 +38,7 @@ class Faults:
 
     def reset(self) -> None:
         """Start from nothing with a fresh lock: what a forked child does."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts = Counter()
 
 

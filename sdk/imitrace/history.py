@@ -4,7 +4,7 @@ import contextlib
 import copy
 import json
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,6 +119,19 @@ class HistoryReader:
                 return before
         definitions = tool_definitions(tools, self.faults)
         return OfferedTools(tools, _copied(tools), definitions, json_text(definitions), content_hash(definitions))
+
+
+def listed_tools(given: Any) -> Sequence[Any]:
+    """Return the tools as a list; a dictionary's are its values.
+
+    Raises:
+        WireError: it is neither, for instance a generator, which would be used up by looking at it.
+    """
+    if isinstance(given, Mapping):
+        return list(given.values())
+    if isinstance(given, Sequence | Set) and not isinstance(given, str | bytes):
+        return list(given)
+    raise WireError(f"tools are a {type(given).__name__}, expected a list")
 
 
 def _copied(tools: tuple[Any, ...]) -> tuple[Any, ...] | None:

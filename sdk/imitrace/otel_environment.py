@@ -4,6 +4,7 @@ Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/ and
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -22,8 +23,8 @@ def connection(
 ) -> Connection:
     """Return where a signal goes.
 
-    Headers and protocol of the environment belong to the environment's own collector: they are not used where an
-    endpoint was named to us, so that another vendor's key is never sent to it.
+    What the environment says belongs to the environment's own collector: nothing of it is used where an endpoint was
+    named to us, so that another vendor's key or certificate is never shown to it.
 
     Args:
         signal: ``traces`` or ``logs``.
@@ -37,10 +38,11 @@ def connection(
     """
 
     def said(name: str) -> str | None:
+        if endpoint is not None:
+            return None
         return environment.get(f"{_PREFIX}{signal.upper()}_{name}") or environment.get(f"{_PREFIX}{name}")
 
-    theirs = (said("PROTOCOL") or "http").partition("/")[0] if endpoint is None else "http"
-    protocol = protocol or theirs
+    protocol = protocol or (said("PROTOCOL") or "http").lower().partition("/")[0]
     if protocol not in PROTOCOLS:
         raise ConfigError(f"protocol is {protocol!r}, allowed: {', '.join(PROTOCOLS)}; set it or IMITRACE_PROTOCOL")
     address = endpoint or _address(signal, environment, protocol) or _DEFAULT_ENDPOINTS[protocol]
@@ -49,15 +51,15 @@ def connection(
             f"endpoint is {address!r}, allowed: an address that starts with http:// or https://; "
             "set it or IMITRACE_ENDPOINT"
         )
-    headers = _headers(said("HEADERS")) if endpoint is None else {}
+    headers = _headers(said("HEADERS"))
     if token:
         headers["authorization"] = f"Bearer {token}"
     return Connection(
         address=address.rstrip("/"),
         protocol=protocol,
         headers=headers,
-        timeout=number(environment, (f"{_PREFIX}{signal.upper()}_TIMEOUT", f"{_PREFIX}TIMEOUT"), float, 10.0),
-        compression=said("COMPRESSION") or "gzip",
+        timeout=number({"": said("TIMEOUT") or ""}, ("",), float, 10.0),
+        compression=(said("COMPRESSION") or "gzip").lower(),
         certificate=said("CERTIFICATE"),
         client_certificate=said("CLIENT_CERTIFICATE"),
         client_key=said("CLIENT_KEY"),
@@ -71,7 +73,7 @@ def number(environment: Mapping[str, str], names: tuple[str, ...], kind: Callabl
             value = kind(environment[name])
         except (KeyError, ValueError):
             continue
-        if value > 0:
+        if 0 < value < math.inf:
             return value
     return default
 
@@ -79,8 +81,8 @@ def number(environment: Mapping[str, str], names: tuple[str, ...], kind: Callabl
 def _address(signal: Signal, environment: Mapping[str, str], protocol: str) -> str | None:
     own, path = environment.get(f"{_PREFIX}{signal.upper()}_ENDPOINT"), f"/v1/{signal}"
     address = own or environment.get(f"{_PREFIX}ENDPOINT")
-    if address is None:
-        return None
+    if address is None:  # what only traces were given an address for goes where the traces go
+        return None if signal == "traces" else _address("traces", environment, protocol)
     if protocol == "grpc" and "://" not in address:
         plain = (environment.get(f"{_PREFIX}INSECURE") or "").lower() == "true"
         return f"{'http' if plain else 'https'}://{address}"

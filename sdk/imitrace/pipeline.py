@@ -44,6 +44,7 @@ from imitrace.spans import SCOPE, AttributeValue, Ids, OpenSpan, OwnRecorder, Pr
 
 _MAX_ATTRIBUTES = 1000
 _MAX_WORDS = 1000
+_SHORT = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,13 +119,17 @@ class Pipeline:
         self.faults = faults or Faults()
         self.redactor = config.redactor
         self.closed = False
+        self.successor: Pipeline | None = None
+        """What took this one's place while trajectories were open: it records what they still have to say."""
         self._steps = 0
         self._lost_told = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._spans = Outbox(spans, _span_size, config.outbox)
         self._scores = Outbox(scores, _score_size, config.outbox)
         self._recorder = self._make_recorder(config)
         self.config = replace(config, agent=config.service())
+        if self._recorder.limit < _SHORT:
+            self.faults.count("short_attributes", f"the provider cuts values at {self._recorder.limit} characters")
         logging = LoggerProvider(
             self._recorder.resource, shutdown_on_exit=False, log_record_limits=_unbounded_log_limits()
         )
@@ -160,11 +165,17 @@ class Pipeline:
 
     def count_steps(self, count: int) -> None:
         """Count emitted steps."""
+        if self.closed and self.successor is not None:
+            self.successor.count_steps(count)
+            return
         with self._lock:
             self._steps += count
 
     def emit_event(self, name: str, attributes: Mapping[str, AttributeValue], parent: SpanContext | None) -> None:
         """Emit a log record that is an event, within ``parent``'s trace."""
+        if self.closed and self.successor is not None:
+            self.successor.emit_event(name, attributes, parent)
+            return
         now = self.clock()
         around = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
         self._logger.emit(
@@ -213,7 +224,7 @@ class Pipeline:
         """Start from nothing in a forked child: the parent sends what was queued before."""
         self._steps = 0
         self._lost_told = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.faults.reset()
         if self.redactor is not None:
             self.redactor.reset()
@@ -223,11 +234,17 @@ class Pipeline:
     def _make_recorder(self, config: TracingConfig) -> OwnRecorder | ProviderRecorder:
         if config.tracer_provider is not None:
             return ProviderRecorder(config.tracer_provider, self._put_unless_closed, self._count_unrecorded)
-        return OwnRecorder(config.resource(self.ids.name("instance")), self._spans.put, self.ids)
+        return OwnRecorder(config.resource(self.ids.name("instance")), self._put, self.ids)
+
+    def _put(self, span: ReadableSpan) -> None:
+        if self.closed and self.successor is not None:
+            self.successor._put(span)
+        elif not self._spans.put(span):
+            self.faults.count("queue_full", "records come faster than they can be sent, or tracing was shut down")
 
     def _put_unless_closed(self, span: ReadableSpan) -> None:
         if not self.closed:  # a provider keeps its processors for ever, ours outlives its pipeline
-            self._spans.put(span)
+            self._put(span)
 
     def _count_unrecorded(self) -> None:
         self.faults.count("not_sampled", "the application's tracer provider samples this trace out")

@@ -25,13 +25,14 @@ def finish_at_exit() -> None:
     A SIGTERM that the application handles itself is left to it.
     """
     atexit.register(finish)
+    _finish_child(None)  # this may be a child of multiprocessing itself, which ends without atexit
     multiprocessing.util.register_after_fork(finish_at_exit, _finish_child)
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _finish_and_die)
 
 
 def _finish_child(_: object) -> None:
-    """Let a multiprocessing child, which ends without ``atexit``, finish too."""
+    """Let a child of multiprocessing, which forgets its parent's finalizers, finish too."""
     multiprocessing.util.Finalize(None, finish, exitpriority=0)
 
 

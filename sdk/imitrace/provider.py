@@ -83,6 +83,8 @@ def install(
         settings: the options of ``configure`` that made it, where another process could be given them too.
     """
     global _installed, _address, _settings
+    if _installed is not None and _installed.closed:
+        _installed.successor = pipeline
     previous, _installed, _address, _settings = _installed, pipeline, address, dict(settings or {})
     return previous
 

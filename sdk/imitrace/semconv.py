@@ -57,7 +57,7 @@ STEP_SHADOW: Final = "agent.trajectory.step.shadow"
 STEP_CHUNKS: Final = "agent.trajectory.step.chunks"
 """Int: how many chunk spans carry payloads that were too large for the step's own span."""
 STEP_INCOMPLETE: Final = "agent.trajectory.step.incomplete"
-"""Why the sender itself could not send the step whole."""
+"""Why the sender itself could not send the step, or the trajectory, whole."""
 STEP_DIGEST: Final = "agent.trajectory.step.digest"
 """Length and hash of the step's payload attributes: the proof that none was cut (see ``canonical.step_digest``)."""
 

@@ -56,6 +56,11 @@ class Ids:
         return self._bits(64) or 1
 
 
+def unsampled(ids: Ids) -> SpanContext:
+    """Return the identity of a span that is not recorded, for other processes to leave their part out too."""
+    return SpanContext(ids.trace(), ids.span(), False, TraceFlags(TraceFlags.DEFAULT))
+
+
 class OpenSpan(Protocol):
     """A span that has begun."""
 

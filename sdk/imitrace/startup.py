@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imitrace.config import opentelemetry_settings, setting, switched_on, workspace_home
 from imitrace.exceptions import ConfigError
@@ -19,8 +19,9 @@ if TYPE_CHECKING:  # OpenTelemetry's SDK is loaded when tracing is configured
     from imitrace.redaction.redactor import Redactor, Rule
 
 
-_LOSSLESS_DELAY = 0.2
-"""Seconds until a record is on disk: what a process that is killed may lose."""
+_MAX_DELAY = 60.0
+_LOSSLESS: dict[str, Any] = {"delay": 0.2, "max_records": 32_768, "batch_records": 1024}
+"""Records are on disk after two tenths of a second, what a process that is killed may lose; bursts wait in memory."""
 
 
 def configure(  # noqa: PLR0913 - typed by hand at the top of every agent, so each option is a plain keyword
@@ -76,8 +77,11 @@ def configure(  # noqa: PLR0913 - typed by hand at the top of every agent, so ea
     if switched_on("IMITRACE_DISABLED") or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         shutdown()
         return
-    from imitrace.otel_environment import connection
-    from imitrace.pipeline import TracingConfig
+    try:
+        from imitrace.otel_environment import connection
+        from imitrace.pipeline import TracingConfig
+    except ValueError as error:  # OpenTelemetry reads some of its variables when it is imported
+        raise ConfigError(f"OpenTelemetry refuses its environment: {error}") from error
 
     config = TracingConfig(
         agent=setting("IMITRACE_AGENT", agent),
@@ -144,11 +148,11 @@ def _outbox(environment: Mapping[str, str], lossless: bool) -> "OutboxConfig":
     from imitrace.delivery.outbox import OutboxConfig
     from imitrace.otel_environment import number
 
-    default = OutboxConfig(delay=_LOSSLESS_DELAY) if lossless else OutboxConfig()
+    default = OutboxConfig(**_LOSSLESS) if lossless else OutboxConfig()
     return OutboxConfig(
         max_records=number(environment, ("OTEL_BSP_MAX_QUEUE_SIZE",), int, default.max_records),
         batch_records=number(environment, ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE",), int, default.batch_records),
-        delay=number(environment, ("OTEL_BSP_SCHEDULE_DELAY",), float, default.delay * 1000) / 1000,
+        delay=min(number(environment, ("OTEL_BSP_SCHEDULE_DELAY",), float, default.delay * 1000) / 1000, _MAX_DELAY),
     )
 
 

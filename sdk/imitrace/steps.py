@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from imitrace.binding import Instead
-from imitrace.canonical import step_digest
-from imitrace.context import Memory, OpenCall, Trajectory, current
+from imitrace.context import Trajectory, current
+from imitrace.decisions import Decided, Taken, wire_steps
 from imitrace.exceptions import WireError
-from imitrace.history import HistoryReader, Known, OfferedTools, WireMessage
+from imitrace.faults import Faults
+from imitrace.history import HistoryReader, WireMessage, listed_tools
+from imitrace.memory import Memory, OpenCall
 from imitrace.messages import Action
 from imitrace.provider import active
 from imitrace.semconv import (
@@ -24,27 +26,14 @@ from imitrace.semconv import (
     POLICY_ROLES,
     POLICY_VERSION,
     SPAN_STEP,
-    STEP_ACTION_KIND,
     STEP_CONFIDENCE,
     STEP_DECISION,
-    STEP_DIGEST,
-    STEP_INCOMPLETE,
-    STEP_INDEX,
-    STEP_MESSAGE,
-    STEP_MESSAGES,
-    STEP_MESSAGES_OFFSET,
     STEP_PROPENSITY,
     STEP_ROUTE_REASON,
     STEP_SHADOW,
-    STEP_TOOLS_HASH,
-    TOOL_CALL_ARGUMENTS,
-    TOOL_CALL_ID,
-    TOOL_CALL_RESULT,
-    TOOL_DEFINITIONS,
-    TOOL_NAME,
     TRAJECTORY_ID,
 )
-from imitrace.shapes.answers import Kept, read_answer
+from imitrace.shapes.answers import read_answer
 from imitrace.shapes.plain import json_text, payload_text, wire_text
 from imitrace.shapes.streams import Joiner
 from imitrace.traced_stream import traced_stream
@@ -52,23 +41,33 @@ from imitrace.traced_stream import traced_stream
 if TYPE_CHECKING:
     from imitrace.clones import Verdict
     from imitrace.pipeline import Pipeline
-    from imitrace.redaction.redactor import Redactor
     from imitrace.spans import AttributeValue
 
 UNKNOWN_POLICY = "unknown_policy"
 """``error.type`` of a step that was told a policy role we don't know: it must not pass for the configured one's."""
+NOTHING_SEEN: Any = object()
+"""What a decorated function saw that takes no argument which could say so."""
 LEFT_EARLY = "stream_left_early"
 """``error.type`` of a step whose streamed answer was not read to its end: what came is not what was decided."""
 
 
-class _Taken(NamedTuple):
-    """An action that was taken."""
+class _Losing:
+    """A guard that remembers that what it swallowed costs the decision."""
 
-    action: Action
-    call_id: str | None
-    """The action's, or one of our own for a call without."""
-    arguments: str
-    """Of a call, as canonical JSON."""
+    def __init__(self, step: "Step", faults: Faults, reason: str) -> None:
+        self._step = step
+        self._guard = faults.guard(reason)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        swallowed = self._guard.__exit__(kind, error, trace)
+        if swallowed:
+            self._step._lost = True
+        return swallowed
 
 
 class Step:
@@ -94,37 +93,42 @@ class Step:
         self._trajectory: Trajectory | None = None
         self._implicit: Trajectory | None = None
         self._messages: list[WireMessage] | None = None
-        self._known: Known = {}
-        self._tools: OfferedTools | None = None
-        self._actions: list[_Taken] = []
-        self._observations: dict[int, str] = {}
+        self._decided = Decided()
         self._marks: dict[str, AttributeValue] = {}
-        self._usage: dict[str, AttributeValue] = {}
         self._model: str | None = None
-        self._kept: Kept | None = None
         self._joiner: Joiner | None = None
         self._decision = ""
         self._started_at = 0
+        self._memory: Memory | None = None
+        self._lost = False
 
     def __enter__(self) -> "Step":
+        if self._decision:  # opened again: another decision
+            Step.__init__(self, self._given, self._given_tools, self._system, self._answer)
         trajectory = current()
         if trajectory is None and active() is not None:
             trajectory = self._implicit = Trajectory().__enter__()
         if trajectory is not None and trajectory.pipeline is not None:
             self._trajectory = trajectory
             pipeline = self._pipeline = trajectory.pipeline
-            with pipeline.faults.guard("step"):
-                self._started_at = pipeline.clock()
-                self._decision = pipeline.ids.name("decision")
+            self._memory = trajectory.memory
+            self._memory.open_steps += 1
+            self._started_at = pipeline.clock()
+            self._decision = pipeline.ids.name("decision")
+            with _Losing(self, pipeline.faults, "step"):
                 self._read(HistoryReader(pipeline.faults, pipeline.redactor), trajectory)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pipeline is not None and self._trajectory is not None:
-            with self._pipeline.faults.guard("step"):
-                self._close(self._pipeline, self._trajectory, error)
+        memory, self._memory = self._memory, None
+        if memory is not None and self._pipeline is not None and self._trajectory is not None:
+            memory.open_steps -= 1
+            if memory is self._trajectory.memory:  # else this is a forked child, and the decision its parent's
+                with _Losing(self, self._pipeline.faults, "step"):
+                    self._close(self._pipeline, self._trajectory, error)
+                memory.unreadable += self._lost
         if self._implicit is not None:
             self._implicit.__exit__(kind, error, trace)
 
@@ -146,12 +150,12 @@ class Step:
         """
         if self._pipeline is None:
             return
-        with self._pipeline.faults.guard("step.act"):
+        with _Losing(self, self._pipeline.faults, "step.act"):
             read = read_answer(answer, self._pipeline.faults)
             self._model = read.model or self._model
-            self._kept = read.kept
+            self._decided.kept = read.kept
             usage = {INPUT_TOKENS: read.input_tokens, OUTPUT_TOKENS: read.output_tokens}
-            self._usage.update({name: value for name, value in usage.items() if value is not None})
+            self._decided.usage.update({name: value for name, value in usage.items() if value is not None})
             if read.error_type is not None:
                 self._marks[ERROR_TYPE] = read.error_type
             for action in read.actions:
@@ -171,10 +175,10 @@ class Step:
         if self._pipeline is None:
             return
         with self._pipeline.faults.guard("step.observe"):
-            known = [n for n, taken in enumerate(self._actions) if call_id is None or taken.call_id == call_id]
+            known = [n for n, taken in enumerate(self._decided.taken) if call_id is None or taken.call_id == call_id]
             if not known:
                 raise WireError(f"observation for call {call_id!r} came before an action of that id; call act() first")
-            self._observations[known[-1]] = payload_text(result)
+            self._decided.observations[known[-1]] = payload_text(result)
 
     def policy(  # noqa: PLR0913 - six independent facts about who acted, each a plain keyword
         self,
@@ -202,7 +206,9 @@ class Step:
             if role is not None and role not in POLICY_ROLES:
                 self._marks[ERROR_TYPE] = UNKNOWN_POLICY
                 raise WireError(f"policy role is {role!r}, allowed: {', '.join(POLICY_ROLES)}")
-            texts = {POLICY_ROLE: role, POLICY_NAME: name, POLICY_VERSION: version, STEP_ROUTE_REASON: reason}
+            redactor = self._pipeline.redactor
+            why = reason if reason is None or redactor is None else redactor.text(reason)
+            texts = {POLICY_ROLE: role, POLICY_NAME: name, POLICY_VERSION: version, STEP_ROUTE_REASON: why}
             numbers = {STEP_CONFIDENCE: confidence, STEP_PROPENSITY: propensity}
             self._marks.update({key: wire_text(value) for key, value in texts.items() if value is not None})
             self._marks.update({key: float(value) for key, value in numbers.items() if value is not None})
@@ -235,21 +241,23 @@ class Step:
         if result is not None or joiner is None:
             self.act(self._read_result(result))
         elif self._pipeline is not None:
-            with self._pipeline.faults.guard("step.act"):
+            with _Losing(self, self._pipeline.faults, "step.act"):
                 self.act(joiner.answer())
+                if joiner.announces_end and not joiner.finished:
+                    self._marks[ERROR_TYPE] = LEFT_EARLY
 
     def take(self, item: object) -> None:
         """Take a chunk of a streamed answer."""
         if self._pipeline is None:
             return
-        with self._pipeline.faults.guard("step.stream"):
+        with _Losing(self, self._pipeline.faults, "step.stream"):
             if self._joiner is None:
                 self._joiner = Joiner()
             self._joiner.add(item)
 
     def stream(self, result: object) -> object | None:
         """Return a streamed answer wrapped so that the step ends when it does, None for any other answer."""
-        return None if self._pipeline is None else traced_stream(result, self)
+        return None if self._pipeline is None or self._answer is not None else traced_stream(result, self)
 
     def _read_result(self, result: object) -> object:
         if self._answer is None or self._pipeline is None:
@@ -261,26 +269,34 @@ class Step:
     def _read(self, reader: HistoryReader, trajectory: Trajectory | None) -> None:
         """Read what the agent sees."""
         known = {} if trajectory is None else trajectory.memory.known
-        if self._given_tools:
+        if self._given_tools is not None:
             before = None if trajectory is None else trajectory.memory.tools
+            self._decided.lack = "the tools offered could not be read"
             with reader.faults.guard("step.tools"):
-                self._tools = reader.read_tools(self._given_tools, before)
-        self._messages, self._known = reader.read(self._given, self._system, known)
+                tools = listed_tools(self._given_tools)
+                self._decided.tools = reader.read_tools(tools, before) if tools else None
+                self._decided.lack = None
+        if self._given is NOTHING_SEEN:
+            self._decided.lack = "the function that decided takes no messages, so what it saw is unknown"
+            reader.faults.count("no_messages", f"{self._decided.lack}; use the with form, or pass them")
+            self._given = []
+        self._decided.messages, self._decided.known = reader.read(self._given, self._system, known)
+        self._messages = self._decided.messages
 
     def _add(self, action: Action) -> None:
         if action.kind not in ACTION_KINDS:
             raise WireError(f"action kind is {action.kind!r}, allowed: {', '.join(ACTION_KINDS)}")
         if self._trajectory is None:
             return
-        taken, opened = _Taken(action, None, ""), []
+        taken, opened = Taken(action, None, ""), []
         if action.kind == "tool_call":
-            call_id = action.call_id or f"call_{self._decision}_{len(self._actions)}"
-            taken = _Taken(action, call_id, json_text(action.arguments))
+            call_id = action.call_id or f"call_{self._decision}_{len(self._decided.taken)}"
+            taken = Taken(action, call_id, json_text(action.arguments))
             opened = [OpenCall(str(action.name), taken.arguments, call_id)]
         with self._trajectory.lock:
             memory = self._trajectory.memory
-            memory.open_calls = memory.open_calls + opened if self._actions else opened
-            self._actions.append(taken)
+            memory.open_calls = memory.open_calls + opened if self._decided.taken else opened
+            self._decided.taken.append(taken)
 
     def _close(self, pipeline: "Pipeline", trajectory: Trajectory, error: BaseException | None) -> None:
         if self._joiner is not None and error is None:
@@ -288,15 +304,10 @@ class Step:
             self.settle(None)
             if not finished:
                 self._marks[ERROR_TYPE] = LEFT_EARLY
-        if self._messages is None:
+        if self._messages is None or (self._lost and not self._decided.taken):
             return
-        if not self._actions:
-            why = "without act()" if error is None else f"by {type(error).__name__}"
-            pipeline.faults.count("step_without_action", f"a step was left {why}, so it is no decision")
-            if error is not None:
-                says = {TRAJECTORY_ID: str(trajectory.id), ERROR_TYPE: type(error).__qualname__}
-                says |= {EXCEPTION_TYPE: type(error).__qualname__, EXCEPTION_MESSAGE: pipeline.words(error)}
-                pipeline.emit_event(EVENT_EXCEPTION, says, trajectory.span().context)
+        if not self._decided.taken:
+            _tell_no_decision(pipeline, trajectory, error)
             return
         shared = trajectory.attributes()
         if self._marks.get(POLICY_ROLE, shared.get(POLICY_ROLE)) != shared.get(POLICY_ROLE):
@@ -309,74 +320,21 @@ class Step:
         shared.update(self._marks)
         shared[STEP_DECISION] = self._decision
         ended_at = pipeline.clock()
-        with trajectory.lock:
+
+        def emit() -> None:
             parent = trajectory.span().context
-            for attributes in self._commit(trajectory, shared, pipeline):
+            for attributes in wire_steps(self._decided, shared, trajectory.memory, pipeline):
                 pipeline.record(pipeline.start(SPAN_STEP, parent, self._started_at), attributes, ended_at, error)
-        pipeline.count_steps(len(self._actions))
+            pipeline.count_steps(len(self._decided.taken))
 
-    def _commit(
-        self, trajectory: Trajectory, shared: "dict[str, AttributeValue]", pipeline: "Pipeline"
-    ) -> "list[dict[str, AttributeValue]]":
-        """Return each action's attributes and remember what they send; nothing is remembered when that fails."""
-        redactor, memory = pipeline.redactor, trajectory.memory
-        texts, lack = self._state(memory)
-        if lack is not None:
-            shared[STEP_INCOMPLETE] = lack
-        steps: list[dict[str, AttributeValue]] = []
-        offset = memory.common_prefix(texts)
-        for position, taken in enumerate(self._actions):
-            new = texts[offset:] if position == 0 else []
-            step = {
-                **shared,
-                STEP_INDEX: memory.steps + position,
-                STEP_MESSAGES_OFFSET: len(texts) - len(new),
-                STEP_MESSAGES: f"[{','.join(new)}]",
-            }
-            if self._tools is not None:
-                step[STEP_TOOLS_HASH] = self._tools.hash
-                if position == 0 and self._tools.hash != memory.tools_hash:
-                    step[TOOL_DEFINITIONS] = self._tools.sent
-            step.update(_action_attributes(taken, redactor))
-            if position == 0:
-                step.update(self._usage)
-            if position in self._observations:
-                result = self._observations[position]
-                step[TOOL_CALL_RESULT] = result if redactor is None else redactor.text(result)
-            step[STEP_DIGEST] = step_digest(step)
-            steps.append(step)
-        memory.steps += len(steps)
-        memory.messages, memory.known = texts, self._known
-        memory.service_id = None if self._kept is None or lack else self._kept.id
-        if self._kept is not None:
-            reader = HistoryReader(pipeline.faults, redactor)
-            memory.answer = [reader.made(json_text(message)).sent for message in self._kept.said]
-        if self._tools is not None:
-            memory.tools, memory.tools_hash = self._tools, self._tools.hash
-        return steps
-
-    def _state(self, memory: Memory) -> tuple[list[str], str | None]:
-        """Return all messages of the state, also those that only the model's service holds, or why it lacks those."""
-        texts = [message.sent for message in self._messages or []]
-        before = None if self._kept is None else self._kept.after
-        if before is None:
-            return texts, None
-        if before == memory.service_id:
-            return [*memory.messages, *memory.answer, *texts], None
-        return texts, "what came before is kept by the model's service, and no step of this trajectory led to it"
+        trajectory.commit(emit)
 
 
-def _action_attributes(taken: _Taken, redactor: "Redactor | None") -> "dict[str, AttributeValue]":
-    action = taken.action
-
-    def clean(text: object) -> str:
-        return wire_text(text) if redactor is None else redactor.text(wire_text(text))
-
-    if action.kind == "message":
-        return {STEP_ACTION_KIND: "message", STEP_MESSAGE: clean(action.message or "")}
-    return {
-        STEP_ACTION_KIND: "tool_call",
-        TOOL_NAME: wire_text(action.name),
-        TOOL_CALL_ID: clean(taken.call_id),
-        TOOL_CALL_ARGUMENTS: taken.arguments if redactor is None else json_text(redactor.value(action.arguments)),
-    }
+def _tell_no_decision(pipeline: "Pipeline", trajectory: Trajectory, error: BaseException | None) -> None:
+    why = "without act()" if error is None else f"by {type(error).__name__}"
+    pipeline.faults.count("step_without_action", f"a step was left {why}, so it is no decision")
+    if error is not None:
+        kind = type(error).__qualname__
+        says = {TRAJECTORY_ID: str(trajectory.id), ERROR_TYPE: kind, EXCEPTION_TYPE: kind}
+        says[EXCEPTION_MESSAGE] = pipeline.words(error)
+        pipeline.emit_event(EVENT_EXCEPTION, says, trajectory.span().context)

@@ -23,7 +23,7 @@ from imitrace.semconv import (
 )
 from imitrace.shapes.answers import arguments_text
 from imitrace.shapes.content_parts import result_part
-from imitrace.shapes.plain import mapping, payload_text, wire_text
+from imitrace.shapes.plain import json_text, mapping, payload_text, plain, wire_text
 
 if TYPE_CHECKING:
     from imitrace.pipeline import Pipeline
@@ -34,8 +34,8 @@ R = TypeVar("R")
 
 _PAYLOADS = {TOOL_CALL_ARGUMENTS, TOOL_CALL_RESULT, TOOL_CALL_ID}
 
-MAX_ITEMS = 10_000
-"""What a generator may yield and still have it recorded as the tool's result."""
+MAX_YIELDED = 16 * 2**20
+"""Characters that a generator may yield and still have them recorded as the tool's result."""
 
 
 class ToolRun:
@@ -51,12 +51,15 @@ class ToolRun:
         self._attributes: dict[str, AttributeValue] = {}
         self._pipeline: Pipeline | None = None
         self._trajectory: Trajectory | None = None
-        self._items: list[Any] | None = None
+        self._yielded: list[str] | None = None
+        self._yielded_text = True
+        self._yielded_size = 0
         self._started_at = 0
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function under this name: each call is a run of its own."""
-        name = self._name or function.__name__
+        named = getattr(function, "__func__", function)  # a static method's or a class method's own
+        name = self._name or str(getattr(named, "__name__", None) or type(named).__name__)
         return wrap(function, lambda arguments: ToolRun(name, arguments=arguments), _is_traced)
 
     def __enter__(self) -> "ToolRun":
@@ -93,7 +96,10 @@ class ToolRun:
         if self._pipeline is None:
             return
         with self._pipeline.faults.guard("tool.result"):
-            self._attributes[TOOL_CALL_RESULT] = payload_text(_shown(value))
+            self._keep(payload_text(_shown(value)))
+
+    def _keep(self, text: str) -> None:
+        self._attributes[TOOL_CALL_RESULT] = text
 
     def suspend(self) -> None:
         """Do nothing: a tool run is never current."""
@@ -105,20 +111,26 @@ class ToolRun:
 
     def settle(self, result: object) -> None:
         """Take what a function decorated as a tool returned, or all that it yielded."""
-        items = self._items
+        items = self._yielded
         if items is None or result is not None:
             self.result(result)
-        elif len(items) <= MAX_ITEMS:
-            self.result("".join(items) if all(isinstance(item, str) for item in items) else items)
+        elif self._yielded_size <= MAX_YIELDED:
+            self._keep("".join(items) if self._yielded_text else f"[{','.join(items)}]")
 
     def take(self, item: object) -> None:
         """Take what a generator decorated as a tool yielded."""
-        self._items = [] if self._items is None else self._items
-        if len(self._items) > MAX_ITEMS:
+        if self._pipeline is None or self._yielded_size > MAX_YIELDED:
             return
-        self._items.append(item)
-        if len(self._items) > MAX_ITEMS and self._pipeline is not None:
-            self._pipeline.faults.count("tool_stream", f"tool {self._name!r} yields over {MAX_ITEMS} items: not kept")
+        with self._pipeline.faults.guard("tool.result"):
+            items = self._yielded if self._yielded is not None else []
+            if self._yielded_text and not isinstance(item, str):
+                items, self._yielded_text = [json_text(text) for text in items], False
+            items.append(wire_text(item) if self._yielded_text else json_text(plain(item)))
+            self._yielded = items
+            self._yielded_size += len(items[-1])
+            if self._yielded_size > MAX_YIELDED:
+                self._yielded = []
+                self._pipeline.faults.count("tool_stream", f"tool {self._name!r} yields over {MAX_YIELDED} characters")
 
     def stream(self, result: object) -> None:
         """Take nothing that a tool returns for a stream, but a generator."""
@@ -190,6 +202,6 @@ def tool(
             arguments.
         arguments: what the tool was called with, as an object or as JSON text.
     """
-    if callable(name):
+    if name is not None and not isinstance(name, str):
         return ToolRun(None)(name)
     return ToolRun(name, call_id, arguments)

@@ -12,6 +12,8 @@ from imitrace.shapes.pieces import field, listed
 _WHOLE = frozenset({str, dict, list, tuple, type(None)})
 _SNAPSHOTS = ("current_message_snapshot", "current_completion_snapshot")
 """Where clients' stream helpers keep what came so far, for those that read it by other ways than iteration."""
+_MANAGER = "StreamManager"
+"""How clients name what gives a stream when it is entered; other context managers are answers, such as responses."""
 _READ_ON = ("until_done", "get_final_")
 """How the methods of clients' stream helpers begin that read to the end: they do it through us."""
 
@@ -23,7 +25,7 @@ def traced_stream(result: Any, scope: Scope) -> Any:  # whatever a function retu
         return None
     if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
         return TracedStream(result, scope)
-    if (hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")) and not hasattr(kind, "model_dump"):
+    if kind.__name__.endswith(_MANAGER):
         return TracedStreamManager(result, scope)
     return None
 

@@ -23,6 +23,7 @@ from imitrace.semconv import (
 from imitrace.shapes.plain import wire_text
 
 if TYPE_CHECKING:
+    from imitrace.propagation import Headers
     from imitrace.spans import AttributeValue
 
 P = ParamSpec("P")
@@ -35,7 +36,7 @@ def trajectory(
     id: str | None = None,  # noqa: A002 - `id=` is what the caller writes
     tags: Mapping[str, str] | None = None,
     agent: str | None = None,
-    joins: Mapping[str, str] | None = None,
+    joins: "Headers | None" = None,
 ) -> Trajectory:
     """Return a trajectory to open with ``with`` or ``async with``.
 
@@ -57,9 +58,9 @@ def trajectory(
 def inject(headers: MutableMapping[str, str] | None = None) -> MutableMapping[str, str]:
     """Put the current trajectory into headers for another service or process, as W3C traceparent and baggage.
 
-    Nothing is put in outside of a trajectory, or in one that is not recorded. The other side opens
-    ``imitrace.trajectory(joins=headers)``; for a child process give ``env={**os.environ, **imitrace.inject()}`` and
-    ``joins=os.environ``.
+    Nothing is put in outside of a trajectory. One that is not sampled is said to be so, and left out there too. The
+    other side opens ``imitrace.trajectory(joins=headers)``; for a child process give
+    ``env={**os.environ, **imitrace.inject()}`` and ``joins=os.environ``.
 
     Args:
         headers: what to put it into; a new dictionary when not given.
@@ -69,8 +70,9 @@ def inject(headers: MutableMapping[str, str] | None = None) -> MutableMapping[st
     """
     headers = {} if headers is None else headers
     inside = current()
-    if inside is not None and inside.pipeline is not None:
-        with inside.pipeline.faults.guard("inject"):
+    pipeline = active()
+    if inside is not None and pipeline is not None:
+        with pipeline.faults.guard("inject"):
             from imitrace.propagation import write_origin
 
             origin = inside.origin()
@@ -110,9 +112,10 @@ def agent(
     def scope(arguments: Mapping[str, Any]) -> Trajectory:
         named = task
         if callable(task):
+            named = None
             with _faults().guard("task"):
                 named = task(**arguments)
-        return Trajectory(named if isinstance(named, str) else None, tags=tags, agent=name)
+        return Trajectory(None if named is None else str(named), tags=tags, agent=name)
 
     def decorate(decorated: Callable[P, R]) -> Callable[P, R]:
         return wrap(decorated, scope, active)
@@ -169,14 +172,15 @@ def score(  # noqa: PLR0913 - the fields of a score, each a plain keyword
     if pipeline is None or (inside is not None and around is None and trajectory_id is None):
         return
     with pipeline.faults.guard("score"):
-        target = trajectory_id or (None if around is None else around.id)
+        clean = wire_text if pipeline.redactor is None else pipeline.redactor.text
+        own = None if around is None else around.id
+        target = own if trajectory_id is None or trajectory_id == own else clean(str(trajectory_id))
         if target is None or (value is None and label is None):
             raise WireError(f"score {name!r} needs a value or a label, and a trajectory around it or trajectory_id=")
         if value is not None and not math.isfinite(value):
             raise WireError(f"score {name!r} is {value}, allowed: a finite number")
         if not pipeline.config.sampler.records(target):
             return
-        clean = wire_text if pipeline.redactor is None else pipeline.redactor.text
         texts = {
             SCORE_NAME: name,
             TRAJECTORY_ID: target,

@@ -38,6 +38,13 @@ class Carried:
     def __init__(self, function: Callable[..., Any], trajectory: Trajectory | None) -> None:
         self._function = function
         self._trajectory = trajectory
+        self._headers: dict[str, str] | None = None
+
+    def addressed(self) -> "Carried":
+        """Note now where in the trajectory it was handed over; a pool would ask later, when it sends it."""
+        with entered(self._trajectory):
+            self._headers = dict(inject())
+        return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function."""
@@ -45,8 +52,8 @@ class Carried:
             return self._function(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        with entered(self._trajectory):
-            return Joining, (self._function, dict(inject()), configured_by())
+        headers = self._headers if self._headers is not None else self.addressed()._headers
+        return Joining, (self._function, headers, configured_by())
 
 
 class Joining:
@@ -59,8 +66,7 @@ class Joining:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function, in a process that is configured as the first one was."""
-        if self._settings and active() is None:
-            importlib.import_module("imitrace").configure(**self._settings)
+        _configure(self._settings)
         with entered(None):
             if not self._headers:
                 return self._function(*args, **kwargs)
@@ -68,11 +74,35 @@ class Joining:
                 return self._function(*args, **kwargs)
 
 
+class Passenger:
+    """What travels in a process object, and enters the trajectory when it is unpacked in a new interpreter."""
+
+    def __init__(self, trajectory: Trajectory | None) -> None:
+        with entered(trajectory):
+            self._headers = dict(inject())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrive, (self._headers, configured_by())
+
+
+def _arrive(headers: dict[str, str], settings: dict[str, Any]) -> None:
+    """Stay in the trajectory until the process ends: it was started for this alone."""
+    _configure(settings)
+    if headers and active() is not None:
+        joined_by_worker(headers).__enter__()
+
+
+def _configure(settings: dict[str, Any]) -> None:
+    if settings and active() is None:
+        importlib.import_module("imitrace").configure(**settings)
+
+
 @functools.cache
 def carry_into_workers() -> None:
     """Wrap the standard library's ways to start work, once in a process."""
     for kind, name in _TAKE_A_FUNCTION_FIRST:
-        setattr(kind, name, _carrying(getattr(kind, name)))
+        to_processes = kind is not concurrent.futures.thread.ThreadPoolExecutor
+        setattr(kind, name, _carrying(getattr(kind, name), to_processes))
     start_thread = threading.Thread.start
     start_process = multiprocessing.process.BaseProcess.start
 
@@ -85,20 +115,27 @@ def carry_into_workers() -> None:
 
     @functools.wraps(start_process)
     def start_child(self: Any) -> None:
-        target = getattr(self, "_target", None)
-        if target is not None and current() is not None and active() is not None:
-            self._target = Carried(target, current())
+        if active() is not None:
+            self._imitrace_passenger = Passenger(current())
         start_process(self)
 
     threading.Thread.start = start  # type: ignore[method-assign]
     multiprocessing.process.BaseProcess.start = start_child  # type: ignore[method-assign]
 
 
-def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:
+def _carrying(method: Callable[..., Any], to_processes: bool) -> Callable[..., Any]:
     @functools.wraps(method)
-    def handed_over(self: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def handed_over(self: Any, *args: Any, **kwargs: Any) -> Any:
         if active() is not None:
-            function = Carried(function, current())
-        return method(self, function, *args, **kwargs)
+            if args:
+                args = (_carried(args[0], to_processes), *args[1:])
+            elif "func" in kwargs:
+                kwargs["func"] = _carried(kwargs["func"], to_processes)
+        return method(self, *args, **kwargs)
 
     return handed_over
+
+
+def _carried(function: Callable[..., Any], to_processes: bool) -> Carried:
+    carried = Carried(function, current())
+    return carried.addressed() if to_processes else carried

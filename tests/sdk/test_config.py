@@ -2,8 +2,21 @@ from pathlib import Path
 
 import pytest
 
-from imitrace.config import read_config, setting, workspace_home
+from imitrace.config import read_config, setting, switched_on, workspace_home
 from imitrace.exceptions import ConfigError
+
+
+@pytest.mark.parametrize(("said", "expected"), [("1", True), ("TRUE", True), ("0", False), ("off", False)])
+def test_a_switch_is_read(monkeypatch: pytest.MonkeyPatch, said: str, expected: bool) -> None:
+    monkeypatch.setenv("IMITRACE_LOSSLESS", said)
+    assert switched_on("IMITRACE_LOSSLESS") is expected
+    assert switched_on("IMITRACE_LOSSLESS", not expected) is not expected
+
+
+def test_a_switch_that_says_neither_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMITRACE_LOSSLESS", "maybe")
+    with pytest.raises(ConfigError, match="IMITRACE_LOSSLESS is 'maybe', allowed: 1 or 0"):
+        switched_on("IMITRACE_LOSSLESS")
 
 
 def test_argument_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:

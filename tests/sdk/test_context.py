@@ -1,7 +1,9 @@
 import asyncio
 import contextvars
+import gc
 import json
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -112,3 +114,79 @@ def test_ids_and_times_are_counted_in_tests(seen: Captured) -> None:
     assert json.loads(seen.spans[0].to_json())["context"]["span_id"] == "0x0000000000000001"
     assert seen.spans[0].attributes is not None
     assert seen.spans[0].attributes[semconv.TRAJECTORY_ID] == "trajectory-1"
+
+
+def say(text: str) -> None:
+    with imitrace.step(text) as step:
+        step.message(text)
+
+
+def test_a_step_that_ends_while_another_is_recorded_is_recorded_after_it(seen: Captured) -> None:
+    with imitrace.trajectory() as trajectory:
+        order: list[str] = []
+
+        def work() -> None:
+            order.append("first")
+            say("second")  # as a finaliser or a signal handler does in the middle of anything
+            order.append("first's end")
+
+        trajectory.commit(work)
+        say("third")
+    assert order == ["first", "first's end"]
+    sent = spans(seen, semconv.SPAN_STEP)
+    assert [(step[semconv.STEP_INDEX], step[semconv.STEP_MESSAGE]) for step in sent] == [(0, "second"), (1, "third")]
+
+
+def test_steps_that_the_garbage_collector_ends_never_wait_for_each_other(seen: Captured) -> None:
+    def speak() -> Iterator[str]:
+        yield "a"
+        yield "b"
+
+    with imitrace.trajectory():
+        for number in range(300):
+            chunks = imitrace.step(lambda messages: speak())(str(number))
+            cycle: list[Any] = [next(chunks)]
+            cycle += [cycle, chunks]
+            del chunks, cycle
+            say(str(number))
+        gc.collect()
+    assert len(spans(seen, semconv.SPAN_STEP)) == 600
+
+
+def test_a_trajectory_that_has_ended_is_no_longer_current(seen: Captured) -> None:
+    contexts = []
+    with imitrace.trajectory(id="t1"):
+        contexts.append(contextvars.copy_context())
+    contexts[0].run(say, "later")
+    assert contexts[0].run(imitrace.current_trajectory_id) is None
+    found = {step[semconv.TRAJECTORY_ID] for step in spans(seen, semconv.SPAN_STEP)}
+    assert found == {"trajectory-1"}
+
+
+def test_a_trajectory_opened_again_after_its_end_goes_on_as_another_part(seen: Captured) -> None:
+    trajectory = imitrace.trajectory(id="t1")
+    for text in ("one", "two"):
+        with trajectory:
+            say(text)
+    assert [span[semconv.TRAJECTORY_STEP_COUNT] for span in spans(seen, semconv.SPAN_TRAJECTORY)] == [1, 1]
+
+
+def test_a_trajectory_entered_twice_ends_once(seen: Captured) -> None:
+    trajectory = imitrace.trajectory(id="t1")
+    with trajectory, trajectory:
+        say("one")
+    assert [span[semconv.TRAJECTORY_STEP_COUNT] for span in spans(seen, semconv.SPAN_TRAJECTORY)] == [1]
+
+
+def test_a_trajectory_that_generators_mix_up_is_marked(seen: Captured) -> None:
+    def conversation(name: str) -> Iterator[None]:
+        with imitrace.trajectory(id=name):
+            yield
+            say(name)
+            yield
+
+    for _ in zip(conversation("a"), conversation("b"), strict=True):
+        pass
+    gc.collect()
+    assert any(semconv.STEP_INCOMPLETE in span for span in spans(seen, semconv.SPAN_TRAJECTORY))
+    assert seen.stats.faults["context_crossed"] >= 1

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,3 +234,100 @@ def test_a_clone_is_not_asked_about_a_history_that_it_cannot_see(seen: Captured,
 
     assert [decide(ON, None), decide(ON, "r1")] == ["switch", "the function"]
     assert "kept by the model's service" in steps(seen)[-1][semconv.STEP_ROUTE_REASON]
+
+
+def test_a_function_that_takes_nothing_says_that_its_state_is_unknown(seen: Captured) -> None:
+    class Holder:
+        @imitrace.step
+        def ask(self) -> str:
+            return "ok"
+
+    Holder().ask()
+    assert "takes no messages" in steps(seen)[0][semconv.STEP_INCOMPLETE]
+    assert seen.stats.faults == {"no_messages": 1}
+
+
+def test_defaults_of_tools_and_system_prompt_count(seen: Captured) -> None:
+    @imitrace.step
+    def decide(messages: list[Any], tools: Any = ({"name": "look"},), system: str = "be kind") -> str:
+        return "ok"
+
+    decide(HELLO)
+    (step,) = steps(seen)
+    assert json.loads(step[semconv.TOOL_DEFINITIONS])[0]["name"] == "look"
+    assert json.loads(step[semconv.STEP_MESSAGES])[0]["role"] == "system"
+
+
+def test_one_object_may_hold_everything_that_was_seen(seen: Captured) -> None:
+    @imitrace.step
+    def decide(params: dict[str, Any]) -> str:
+        return "ok"
+
+    decide({"messages": HELLO, "tools": [{"name": "look"}]})
+    assert semconv.TOOL_DEFINITIONS in steps(seen)[0]
+
+
+def test_functions_of_any_arguments_and_kinds_of_methods(seen: Captured) -> None:
+    class Desk:
+        @imitrace.step
+        @staticmethod
+        def first(messages: list[Any]) -> str:
+            return "first"
+
+        @imitrace.step
+        @classmethod
+        def second(cls, messages: list[Any]) -> str:
+            return "second"
+
+    @imitrace.step
+    def third(*args: Any, **kwargs: Any) -> str:
+        return "third"
+
+    assert [Desk().first(HELLO), Desk.second(HELLO), third(HELLO, tools=[{"name": "look"}])] == [
+        "first",
+        "second",
+        "third",
+    ]
+    texts = [json.loads(step[semconv.STEP_MESSAGES])[0]["parts"][0]["content"] for step in steps(seen)]
+    assert texts == ["Hello, who are you?"] * 3
+
+
+def test_what_an_agent_saw_may_be_callable(seen: Captured) -> None:
+    class State:
+        def __init__(self) -> None:
+            self.messages = HELLO
+
+        def __call__(self) -> None:
+            return None
+
+    state: Any = State()
+    with imitrace.step(state) as step:
+        step.message("ok")
+    assert len(json.loads(steps(seen)[0][semconv.STEP_MESSAGES])) == 1
+
+
+def test_a_context_manager_that_is_no_stream_is_handed_on_as_it_is(seen: Captured) -> None:
+    class HttpResponse:
+        def __enter__(self) -> "HttpResponse":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def __bool__(self) -> bool:
+            return False
+
+    found = imitrace.step(answer=lambda _: ("look", {}))(lambda messages: HttpResponse())(HELLO)
+    assert type(found) is HttpResponse
+    assert seen.actions == [imitrace.Action("tool_call", "look", {})]
+
+
+def test_a_future_ends_the_step_when_it_is_done(seen: Captured) -> None:
+    with ThreadPoolExecutor(1) as pool:
+
+        @imitrace.step
+        def decide(messages: list[Any]) -> Future[str]:
+            return pool.submit(lambda: "ok")
+
+        assert decide(HELLO).result() == "ok"
+    assert steps(seen)[0][semconv.STEP_MESSAGE] == "ok"

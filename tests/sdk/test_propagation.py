@@ -1,6 +1,8 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -83,9 +85,8 @@ def test_a_part_says_where_it_belongs(seen: Captured) -> None:
 
 def test_a_trajectory_that_is_not_recorded_here_is_not_recorded_there() -> None:
     with capture(TracingConfig(sampler=Sampler(0.0))), imitrace.trajectory(id="t1"):
-        assert imitrace.inject() == {}
-    unsampled = {"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-00", "baggage": "agent.trajectory.id=t1"}
-    with capture() as seen, imitrace.trajectory(joins=unsampled):
+        headers = imitrace.inject()
+    with capture() as seen, imitrace.trajectory(joins=headers):
         say("two")
     assert seen.spans == []
 
@@ -138,10 +139,26 @@ def test_a_trajectory_spans_two_services_in_the_order_in_which_they_acted(tmp_pa
     assert [step["step_index"] for step in found["steps"]] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("form", [list, lambda pairs: [(name.encode(), value.encode()) for name, value in pairs]])
+def test_headers_come_as_web_frameworks_give_them(seen: Captured, form: Callable[..., Any]) -> None:
+    with imitrace.trajectory(id="t1"):
+        headers = form(imitrace.inject().items())
+    with imitrace.trajectory(joins=headers) as part:
+        pass
+    assert part.id == "t1"
+
+
+def test_the_headers_of_another_language_are_enough(seen: Captured) -> None:
+    headers = {"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01", "baggage": "agent.trajectory.id=t1"}
+    with imitrace.trajectory(joins=headers) as part:
+        pass
+    assert part.id == "t1"
+
+
 def test_a_traceparent_that_an_instrumented_client_overwrote_does_no_harm(seen: Captured) -> None:
     with imitrace.trajectory(id="t1"):
         headers = imitrace.inject()
-    headers["traceparent"] = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+    headers.update({"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01", "baggage": "their=own"})
     with imitrace.trajectory(joins=headers):
         pass
     root, part = seen.spans

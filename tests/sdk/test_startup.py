@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,7 @@ def test_an_argument_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
         ({"protocol": "udp"}, "protocol is 'udp', allowed: http, grpc"),
         ({"policy_role": "robot"}, "policy_role is 'robot', allowed: expert, clone, human, synthetic"),
         ({"endpoint": "collector:4318"}, "endpoint is 'collector:4318', allowed: an address that starts with http://"),
+        ({"home": "x", "lossless": True, "protocol": "udp"}, "protocol is 'udp', allowed: http, grpc"),
         ({"sample": 2}, "sample is 2.0, allowed: a number from 0"),
         ({"redact": ["email"]}, "IMITRACE_REDACT_SECRET"),
         ({"redact": ["names"], "redact_secret": SECRET}, "'names'"),
@@ -116,6 +119,33 @@ def test_a_second_call_replaces_the_first_and_loses_nothing(collector: Collector
     assert imitrace.flush()
     found = CollectorClient(collector.http).get("/v1/trajectories")["trajectories"]
     assert sorted(row["agent"] for row in found) == ["first", "second"]
+
+
+def test_a_trajectory_that_is_open_when_tracing_is_configured_anew_arrives_whole(collector: CollectorServer) -> None:
+    imitrace.configure(agent="first", endpoint=collector.http)
+    with imitrace.trajectory(id="t1"):
+        imitrace.configure(agent="second", endpoint=collector.http)
+        with imitrace.step("hi") as step:
+            step.message("ok")
+    assert imitrace.flush()
+    found = CollectorClient(collector.http).get("/v1/trajectories/t1")["trajectory"]
+    assert (found["complete"], found["step_count"]) == (True, 1)
+
+
+@pytest.mark.parametrize("value", ["inf", "1e30", "nan"])
+def test_an_endless_delay_in_the_environment_is_no_delay(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", value)
+    imitrace.configure(agent="desk")
+    assert pipeline().config.outbox.delay <= 60
+
+
+def test_a_variable_that_opentelemetry_refuses_is_named() -> None:
+    program = (
+        "import imitrace\ntry:\n    imitrace.configure()\nexcept imitrace.ImitraceError as error:\n    print(error)"
+    )
+    environment = {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "-3"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be a non-negative integer" in run.stdout
 
 
 def test_what_is_redacted_never_reaches_the_collector_and_stays_the_same_person(collector: CollectorServer) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import imitrace
 from imitrace import semconv
 from imitrace.canonical import content_hash, step_digest
-from imitrace.messages import from_openai, tool_definition
+from imitrace.messages import Action, from_openai, tool_definition
 from imitrace.testing import Captured, capture
 
 HELLO = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}]
@@ -246,3 +246,61 @@ def test_a_state_that_only_the_models_service_knows_is_marked_incomplete(seen: C
             with imitrace.step("go on") as step:
                 step.act(response(own, before, "ok"))
     assert [semconv.STEP_INCOMPLETE in step for step in steps(seen)] == [True, True]
+
+
+def announced(seen: Captured) -> list[Any]:
+    return [
+        (span.attributes or {})[semconv.TRAJECTORY_STEP_COUNT]
+        for span in seen.spans
+        if span.name == semconv.SPAN_TRAJECTORY
+    ]
+
+
+def test_a_decision_that_could_not_be_recorded_is_missed(seen: Captured) -> None:
+    with imitrace.trajectory():
+        with imitrace.step("hi") as step:
+            step.act(Action("tool_call", "look", {1: "a", "b": 2}))  # type: ignore[dict-item]  # keys of mixed types
+        with imitrace.step("hi") as step:
+            step.message("ok")
+    assert (seen.stats.steps, announced(seen)) == (1, [2])
+
+
+def test_tools_that_are_no_list_are_left_alone_and_the_step_says_so(seen: Captured) -> None:
+    tools: Any = iter([LOOK])
+    with imitrace.step("hi", tools) as step:
+        step.message("ok")
+    assert next(tools) == LOOK
+    assert "tools" in steps(seen)[0][semconv.STEP_INCOMPLETE]
+
+
+def test_a_step_opened_again_is_another_decision(seen: Captured) -> None:
+    again = imitrace.step("hi")
+    with imitrace.trajectory():
+        for text in ("one", "two"):
+            with again as step:
+                step.message(text)
+    assert [step[semconv.STEP_MESSAGE] for step in steps(seen)] == ["one", "two"]
+
+
+def test_a_step_that_is_open_when_its_trajectory_ends_is_missed_until_it_comes(seen: Captured) -> None:
+    with imitrace.trajectory():
+        imitrace.step("hi").__enter__()
+    assert announced(seen) == [1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"choices": [{"message": {"content": "cut"}, "finish_reason": "length"}]}, "answer_cut"),
+        ({"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}, "answer_blocked"),
+        ({"role": "assistant", "content": [{"type": "text", "text": "c"}], "stop_reason": "max_tokens"}, "answer_cut"),
+        ({"role": "assistant", "content": [], "stop_reason": "pause_turn"}, "answer_pending"),
+        ({**response("r", None, "cut"), "status": "incomplete"}, "answer_cut"),
+        ({**response("r", None, ""), "status": "in_progress"}, "answer_pending"),
+        ({"choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}]}, None),
+    ],
+)
+def test_an_answer_that_is_not_the_whole_decision_is_marked(seen: Captured, answer: Any, error: str | None) -> None:
+    with imitrace.step("hi") as step:
+        step.act(answer)
+    assert steps(seen)[0].get(semconv.ERROR_TYPE) == error

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import imitrace
 from imitrace import semconv
 from imitrace.canonical import step_digest
 from imitrace.testing import Captured
-from imitrace.tools import MAX_ITEMS
 
 
 def runs(seen: Captured) -> list[dict[str, Any]]:
@@ -155,10 +155,27 @@ def test_what_a_generator_yields_is_its_result(seen: Captured) -> None:
         yield from (1, 2)
 
     @imitrace.tool
-    def endless() -> Iterator[int]:
-        yield from range(MAX_ITEMS + 5)
+    def endless() -> Iterator[str]:
+        yield from ["x" * 2**20] * 20
 
     with imitrace.trajectory():
-        assert [list(words()), list(rows()), len(list(endless()))] == [["a", "b"], [1, 2], MAX_ITEMS + 5]
+        assert [list(words()), list(rows()), len(list(endless()))] == [["a", "b"], [1, 2], 20]
     assert [run.get(semconv.TOOL_CALL_RESULT) for run in runs(seen)] == ["ab", "[1,2]", None]
     assert seen.stats.faults == {"tool_stream": 1}
+
+
+def test_arguments_of_a_clients_own_class_match_the_call_they_answer(seen: Captured) -> None:
+    class Query(BaseModel):
+        q: str
+
+    @imitrace.tool
+    def search(query: Query) -> str:
+        return query.q
+
+    with imitrace.trajectory():
+        decide(imitrace.Action("tool_call", "search", {"query": {"q": "x"}}, call_id="c1"))
+        search(Query(q="x"))
+    assert (runs(seen)[0][semconv.TOOL_CALL_ID], runs(seen)[0][semconv.TOOL_CALL_ARGUMENTS]) == (
+        "c1",
+        '{"query":{"q":"x"}}',
+    )

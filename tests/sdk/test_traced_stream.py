@@ -84,7 +84,7 @@ class LaterHelper(LaterStream):
         return f"nothing of {len([found async for found in self])} left"
 
 
-class Manager:
+class MessageStreamManager:
     """What clients' stream helpers return: a manager of a stream that is read by other ways than iteration."""
 
     def __init__(self, snapshot: Any) -> None:
@@ -211,7 +211,7 @@ def test_a_streamed_call_is_put_together(seen: Captured) -> None:
 
 def test_a_stream_helpers_snapshot_is_the_answer_when_it_was_read_in_another_way(seen: Captured) -> None:
     message = {"role": "assistant", "content": [{"type": "text", "text": "Hello"}]}
-    with imitrace.step(lambda messages: Manager(message))(HELLO) as stream:
+    with imitrace.step(lambda messages: MessageStreamManager(message))(HELLO) as stream:
         assert stream.response == "headers"
     assert sent(seen)[0][semconv.STEP_MESSAGE] == "Hello"
 
@@ -248,7 +248,7 @@ def test_so_is_an_async_one(seen: Captured) -> None:
 def test_a_stream_helpers_snapshot_that_is_not_whole_is_marked(seen: Captured) -> None:
     text = SimpleNamespace(type="text", text="Hel")
     message = SimpleNamespace(type="message", role="assistant", content=[text], stop_reason=None)
-    with imitrace.step(lambda messages: Manager(message))(HELLO):
+    with imitrace.step(lambda messages: MessageStreamManager(message))(HELLO):
         pass
     (step,) = sent(seen)
     assert (step[semconv.STEP_MESSAGE], step[semconv.ERROR_TYPE]) == ("Hel", LEFT_EARLY)

@@ -34,6 +34,16 @@ def test_an_agent_may_be_async_and_named(seen: Captured) -> None:
     assert (span[semconv.AGENT_NAME], span[semconv.TRAJECTORY_TASK]) == ("desk", "refund")
 
 
+def test_the_task_of_a_run_may_come_from_its_arguments(seen: Captured) -> None:
+    @imitrace.agent(task=lambda number, **_: number)
+    def run(number: int, text: str) -> None:
+        return None
+
+    run(7, "hi")
+    run(number=8, text="hi")
+    assert [span[semconv.TRAJECTORY_TASK] for span in trajectories(seen)] == ["7", "8"]
+
+
 @pytest.mark.parametrize("value", ["won", "", None, ["success"]])
 def test_a_wrong_outcome_is_counted_and_ignored(seen: Captured, value: Any) -> None:
     with imitrace.trajectory():

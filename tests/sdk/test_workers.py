@@ -115,8 +115,8 @@ def collector(tmp_path: Path) -> Iterator[CollectorServer]:
         yield server
 
 
-@pytest.mark.parametrize("way", ["process", "pool", "executor"])
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("way", ["process", "subclass", "pool", "executor"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_trajectory_goes_on_in_child_processes(collector: CollectorServer, way: str, method: str) -> None:
     subprocess.run([sys.executable, PROGRAM, collector.http, method, way], check=True, timeout=120)
     shown = CollectorClient(collector.http).get("/v1/trajectories/t1")
@@ -146,3 +146,9 @@ def test_our_own_threads_hold_no_trajectory(seen: Captured) -> None:
         thread.join()
     assert found == [None]
     assert json.dumps(attributes(seen)[0]).count(semconv.TRAJECTORY_ID) == 1
+
+
+def test_a_pools_keyword_form_still_works(seen: Captured) -> None:
+    with imitrace.trajectory(id="t1"), ThreadPool(1) as pool:
+        assert pool.apply_async(func=name).get() == "t1"
+        assert list(pool.imap(func=name, iterable=[1])) == ["t1"]

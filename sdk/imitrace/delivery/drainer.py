@@ -33,7 +33,7 @@ class Drainer:
         self._spool = Spool(self._config, self._faults)
         self._senders = self._make_senders()
         self._open = set(self._senders)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._taken: Counter[Signal] = Counter()
         self._exported: Counter[Signal] = Counter()

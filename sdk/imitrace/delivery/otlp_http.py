@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _LATER = frozenset((429, 502, 503, 504))
-_MENDABLE = frozenset((401, 403, 404, 407))
+_MENDABLE = frozenset((301, 302, 307, 308, 401, 403, 404, 407, 500))
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 _GZIP_LEVEL = 5
 _PIECE = 2**16

@@ -129,7 +129,7 @@ class Outbox(Generic[T]):
 
     def reset(self) -> None:
         """Start empty with a fresh lock and no thread: what a forked child does, its parent keeps the records."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
         self._finished = threading.Condition(self._lock)
         self._queue: deque[tuple[T, int]] = deque()
@@ -142,8 +142,8 @@ class Outbox(Generic[T]):
         self._worker: threading.Thread | None = None
         self._delivery.reset()
 
-    def put(self, record: T) -> None:
-        """Queue a record, or drop and count it; never wait for the collector."""
+    def put(self, record: T) -> bool:
+        """Queue a record, or drop and count it, and return whether it was queued; never wait for the collector."""
         size = self._size(record)
         with self._lock:
             self._emitted += 1
@@ -151,7 +151,7 @@ class Outbox(Generic[T]):
             full = self._queued - self._done >= self._max_records or held_bytes > self._max_bytes
             if full or self._closed or (self._worker is None and not self._start_worker()):
                 self._dropped += 1
-                return
+                return False
             self._queue.append((record, size))
             self._queued += 1
             self._held_bytes = held_bytes
@@ -159,6 +159,7 @@ class Outbox(Generic[T]):
             if self._asleep and (len(self._queue) == 1 or self._is_due()):
                 self._asleep = False
                 self._wake.notify()
+            return True
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was put before is delivered, also from the disk.

@@ -39,6 +39,7 @@ class Sender:
         self._faults = faults
         self._transport = open_transport(connection, signal)
         self._closing = threading.Event()
+        self._quiet_until = 0.0
 
     def send(self, body: bytes, records: int, patience: float | None = None) -> Answer:
         """Send a request and return the last answer, ``later`` when patience ended or the sender was closed.
@@ -62,6 +63,8 @@ class Sender:
 
     def _try_until(self, body: bytes, until: float) -> Answer:
         failures = 0
+        if self._closing.wait(min(until, self._quiet_until) - time.monotonic()):  # as a batch before was told to
+            return Answer("later", "closed")
         while True:
             left = max(0.001, until - time.monotonic())
             answer = self._transport.post(body, min(self._connection.timeout, left))
@@ -73,7 +76,10 @@ class Sender:
             if failures == 0 and math.isinf(until) and not answer.mendable:
                 self._count_away(answer)  # said at once, since it may stay so for days
             delay = max(_MIN_DELAY, self._delay(failures) if answer.delay is None else answer.delay)
-            if time.monotonic() + delay >= until or self._closing.wait(delay):
+            self._quiet_until = time.monotonic() + delay
+            if self._quiet_until >= until:
+                return answer
+            if self._closing.wait(delay):
                 return answer
             failures += 1
 

@@ -91,7 +91,7 @@ class Redactor:
         self._pseudonyms = Pseudonyms(_checked(secret))
         built_in = all(rule.pattern is None and rule.find is None for rule in self._rules)
         self._shortest = SHORTEST_HIT if built_in else 1
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts: Counter[str] = Counter()
 
     def text(self, text: str) -> str:
@@ -117,7 +117,7 @@ class Redactor:
 
     def reset(self) -> None:
         """Start from nothing with a fresh lock: what a forked child does."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts = Counter()
 
     def _value(self, value: Any, label: str) -> Any:

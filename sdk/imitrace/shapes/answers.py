@@ -12,6 +12,15 @@ from imitrace.shapes.chat_shapes import parts_messages
 from imitrace.shapes.content_parts import call_arguments, call_part, content_parts
 from imitrace.shapes.plain import any_text, json_text, mapping, payload_text, plain, short
 
+ANSWER_CUT, ANSWER_BLOCKED, ANSWER_PENDING = "answer_cut", "answer_blocked", "answer_pending"
+"""``error.type`` of a step whose answer is not what the model decided: its length was limited, a filter or the service
+stood between, or the rest comes later."""
+_UNFINISHED = {
+    **dict.fromkeys(("length", "max_tokens", "incomplete", "model_context_window_exceeded"), ANSWER_CUT),
+    **dict.fromkeys(("content_filter", "safety", "recitation", "blocklist", "prohibited_content"), ANSWER_BLOCKED),
+    **dict.fromkeys(("pause_turn", "in_progress", "queued", "cancelled"), ANSWER_PENDING),
+}
+_FINISH = ("finish_reason", "finishReason")
 UNKNOWN_ANSWER = "unknown_answer"
 """``error.type`` of a step whose answer had no known shape and was kept as text."""
 
@@ -69,6 +78,7 @@ def tool_call(name: str, arguments: Any, call_id: str | None = None) -> Action: 
 
 def arguments_text(arguments: Any) -> str:  # JSON text or an object
     """Return a call's arguments as canonical JSON; text that is no JSON object stays as it is."""
+    arguments = plain(arguments)
     try:
         return json_text(tool_call("", arguments).arguments)
     except WireError:
@@ -90,7 +100,20 @@ def _read(answer: Any) -> Answer:
             f"model answer is a {type(answer).__name__}, expected a completion, a message, text or an Action"
         )
     messages, source = _said(found)
-    return replace(_usage(source), actions=_last_turn(messages), kept=_kept(found, messages))
+    return replace(
+        _usage(source), actions=_last_turn(messages), kept=_kept(found, messages), error_type=_unfinished(found, source)
+    )
+
+
+def _unfinished(answer: Mapping[str, Any], source: Mapping[str, Any]) -> str | None:
+    """Return why an answer is not what the model decided: it was cut, blocked, or goes on later."""
+    said = [answer.get("stop_reason"), answer.get("status")]
+    for listed in ("choices", "candidates"):
+        first = mapping(answer[listed][0]) if isinstance(answer.get(listed), list) and answer[listed] else None
+        said += [(first or {}).get(name) for name in _FINISH]
+    metadata = mapping(source.get("response_metadata")) or {}
+    said += [metadata.get(name) for name in (*_FINISH, "stop_reason", "status", "done_reason")]
+    return next((_UNFINISHED[str(word).lower()] for word in said if str(word).lower() in _UNFINISHED), None)
 
 
 def _kept(answer: Mapping[str, Any], messages: Sequence[Message]) -> Kept | None:

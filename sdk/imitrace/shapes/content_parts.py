@@ -82,7 +82,7 @@ def call_arguments(value: Any) -> dict[str, Any]:  # arguments come as a JSON st
     found = mapping(value)
     if found is None:
         raise WireError(f"tool call arguments are {short(value)}, expected a JSON object")
-    return dict(found)
+    return dict(plain(found))
 
 
 def result_part(call_id: Any, content: Any) -> Part:  # a tool's answer in any client's form

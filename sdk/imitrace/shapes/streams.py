@@ -41,6 +41,11 @@ class Joiner:
         """Return whether the stream said that the answer is whole; text and plain decisions never say so."""
         return self._stream is not None and self._stream.finished
 
+    @property
+    def announces_end(self) -> bool:
+        """Return whether streams of this kind say when the answer is whole."""
+        return self._stream is not None and self._stream.announces_end
+
     def answer(self) -> Any:  # in the streaming client's own form
         """Return the answer so far; None when nothing came."""
         return None if self._stream is None else self._stream.answer()
@@ -50,6 +55,7 @@ class _Stream:
     """Chunks of no known kind: text is joined, decisions are listed, of anything else the last counts."""
 
     finished = False
+    announces_end = False
     undecided = False
 
     def __init__(self) -> None:
@@ -75,6 +81,8 @@ class _Stream:
 
 class _Completion(_Stream):
     """OpenAI's chat completion chunks; of several choices the first."""
+
+    announces_end = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,6 +129,8 @@ class _Completion(_Stream):
 class _Response(_Stream):
     """Events of OpenAI's responses: the whole where it came, else the items that are done, else their pieces."""
 
+    announces_end = True
+
     def __init__(self) -> None:
         super().__init__()
         self._top: dict[str, Any] = {}
@@ -162,6 +172,8 @@ class _Response(_Stream):
 
 class _Blocks(_Stream):
     """Anthropic's events; those that its stream helper adds say nothing new."""
+
+    announces_end = True
 
     def __init__(self) -> None:
         super().__init__()

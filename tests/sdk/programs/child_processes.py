@@ -1,6 +1,6 @@
 """An agent whose steps are taken in child processes: ENDPOINT METHOD WAY."""
 
-import multiprocessing
+import multiprocessing.context
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -15,6 +15,32 @@ def say(text: str) -> None:
 
 def child(number: int) -> None:
     say(f"child {number}")
+
+
+class Child:
+    """A process that has a ``run`` of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def run(self) -> None:
+        child(self.number)
+
+
+class ForkChild(Child, multiprocessing.context.ForkProcess):
+    pass
+
+
+class SpawnChild(Child, multiprocessing.context.SpawnProcess):
+    pass
+
+
+class ForkserverChild(Child, multiprocessing.context.ForkServerProcess):
+    pass
+
+
+CHILDREN: dict[str, Any] = {"fork": ForkChild, "spawn": SpawnChild, "forkserver": ForkserverChild}
 
 
 def main(endpoint: str, method: str, way: str) -> None:
@@ -33,6 +59,11 @@ def main(endpoint: str, method: str, way: str) -> None:
                 process = context.Process(target=child, args=(number,))
                 process.start()
                 process.join()
+        elif way == "subclass":
+            for number in range(2):
+                own = CHILDREN[method](number)
+                own.start()
+                own.join()
         elif way == "pool":
             with context.Pool(1) as pool:
                 pool.map(child, range(2))

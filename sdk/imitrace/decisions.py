@@ -1,15 +1,13 @@
-"""Write decisions as steps of the wire: only what is new since the step before, and the proof that it is whole."""
+"""Write decisions as steps of the wire, with only what is new since the step before."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from imitrace.canonical import step_digest
 from imitrace.history import HistoryReader, Known, OfferedTools, WireMessage
 from imitrace.memory import Memory
 from imitrace.messages import Action
 from imitrace.semconv import (
     STEP_ACTION_KIND,
-    STEP_DIGEST,
     STEP_INCOMPLETE,
     STEP_INDEX,
     STEP_MESSAGE,
@@ -92,7 +90,6 @@ def wire_steps(
         if position in decided.observations:
             result = decided.observations[position]
             step[TOOL_CALL_RESULT] = result if redactor is None else redactor.text(result)
-        step[STEP_DIGEST] = step_digest(step)
         steps.append(step)
     memory.steps += len(steps)
     _remember(decided, texts, None if lack else decided.kept, memory, pipeline)

@@ -79,7 +79,7 @@ class HistoryReader:
                 together = []
             found = known.get(key)
             if found is None:
-                found = self._plain(key)
+                found = _same(plain_text(key)) if self.redactor is None else self._redacted(key, self.redactor)
             fresh[key] = found
             history.append(found)
         if together:
@@ -95,14 +95,12 @@ class HistoryReader:
             self.faults.count("unknown_message", error)
             return [{"role": "user", "content": any_text(given)}]
 
-    def _plain(self, key: tuple[str, ...]) -> WireMessage:
+    def _redacted(self, key: tuple[str, ...], redactor: "Redactor") -> WireMessage:
         """Return a message of plain text; what is in it needs no way through JSON to be redacted."""
         raw = plain_text(key)
-        if self.redactor is None:
-            return WireMessage(raw, raw)
         if len(key) > _TOOL_RESULT:
             return self.made(raw)
-        return WireMessage(raw, plain_text((key[0], *map(self.redactor.text, key[1:]))))
+        return WireMessage(raw, plain_text((key[0], *map(redactor.text, key[1:]))))
 
     def made(self, raw: str) -> WireMessage:
         """Return a message from its canonical JSON."""
@@ -119,6 +117,13 @@ class HistoryReader:
                 return before
         definitions = tool_definitions(tools, self.faults)
         return OfferedTools(tools, _copied(tools), definitions, json_text(definitions), content_hash(definitions))
+
+
+def _same(text: str) -> WireMessage:
+    made: WireMessage = tuple.__new__(
+        WireMessage, (text, text)
+    )  # the named tuple's own constructor takes twice as long
+    return made
 
 
 def listed_tools(given: Any) -> Sequence[Any]:

@@ -1,12 +1,11 @@
 """Remember what a trajectory has sent, so that each step sends only what is new."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from imitrace.history import Known, OfferedTools
 
 
-@dataclass(frozen=True)
-class OpenCall:
+class OpenCall(NamedTuple):
     """A tool call of the last decision that no tool run has answered yet."""
 
     name: str

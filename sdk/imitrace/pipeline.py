@@ -24,6 +24,7 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resou
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
+from imitrace.canonical import step_digest
 from imitrace.chunks import cut
 from imitrace.delivery.outbox import Delivery, Outbox, OutboxConfig, Stats, payload_bytes
 from imitrace.exceptions import ConfigError
@@ -37,10 +38,13 @@ from imitrace.semconv import (
     LOSS_RECORDS,
     POLICY_ROLES,
     SPAN_CHUNK,
+    SPAN_STEP,
+    SPAN_TOOL,
+    STEP_DIGEST,
     TRAJECTORY_ID,
 )
 from imitrace.shapes.plain import wire_text
-from imitrace.spans import SCOPE, AttributeValue, Ids, OpenSpan, OwnRecorder, ProviderRecorder
+from imitrace.spans import SCOPE, AttributeValue, Ids, OpenSpan, OwnRecorder, ProviderRecorder, RecordedSpan
 
 _MAX_ATTRIBUTES = 1000
 _MAX_WORDS = 1000
@@ -124,7 +128,7 @@ class Pipeline:
         self._steps = 0
         self._lost_told = 0
         self._lock = threading.RLock()
-        self._spans = Outbox(spans, _span_size, config.outbox)
+        self._spans = Outbox(spans, _span_size, config.outbox, _seal)
         self._scores = Outbox(scores, _score_size, config.outbox)
         self._recorder = self._make_recorder(config)
         self.config = replace(config, agent=config.service())
@@ -150,6 +154,8 @@ class Pipeline:
     ) -> None:
         """End a span whose payloads may be large: what is too large for an attribute follows in chunks."""
         kept, chunks = cut(attributes, self._recorder.limit)
+        if kept is not attributes or self.config.tracer_provider is not None:
+            kept[STEP_DIGEST] = step_digest(attributes)  # of the whole; else it is done where the agent does not wait
         span.end(kept, ended_at, "" if error is None else self.words(error))
         for chunk in chunks:
             piece = self._recorder.start(SPAN_CHUNK, span.context, ended_at)
@@ -289,6 +295,14 @@ def _unbounded_log_limits() -> LogRecordLimits:
         max_attribute_length=LogRecordLimits.UNSET,
         max_log_record_attribute_length=LogRecordLimits.UNSET,
     )
+
+
+def _seal(span: ReadableSpan) -> None:
+    """Put the proof of completeness on a step's or a tool run's span."""
+    if isinstance(span, RecordedSpan) and span.name in (SPAN_STEP, SPAN_TOOL):
+        attributes = span.open_attributes
+        if STEP_DIGEST not in attributes:
+            attributes[STEP_DIGEST] = step_digest(attributes)
 
 
 def _span_size(span: ReadableSpan) -> int:

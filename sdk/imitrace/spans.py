@@ -88,6 +88,12 @@ class Recorder(Protocol):
         """Begin a span under ``parent``, or under the application's current span when that is None."""
 
 
+class RecordedSpan(ReadableSpan):
+    """A span in the queue, to whose attributes something can still be added."""
+
+    open_attributes: dict[str, AttributeValue]
+
+
 class OwnSpan:
     """A span of our own: no limits, no sampling, no processors but ours."""
 
@@ -105,19 +111,20 @@ class OwnSpan:
     def end(self, attributes: Mapping[str, AttributeValue], ended_at: int, failure: str = "") -> None:
         """Put it into the queue."""
         recorder = self._recorder
-        recorder.put(
-            ReadableSpan(
-                self._name,
-                self.context,
-                self._parent,
-                recorder.resource,
-                attributes,
-                status=Status(StatusCode.ERROR, failure) if failure else _UNSET,
-                start_time=self._started_at,
-                end_time=ended_at,
-                instrumentation_scope=recorder.scope,
-            )
+        kept = dict(attributes)
+        span = RecordedSpan(
+            self._name,
+            self.context,
+            self._parent,
+            recorder.resource,
+            kept,
+            status=Status(StatusCode.ERROR, failure) if failure else _UNSET,
+            start_time=self._started_at,
+            end_time=ended_at,
+            instrumentation_scope=recorder.scope,
         )
+        span.open_attributes = kept
+        recorder.put(span)
 
 
 class OwnRecorder:

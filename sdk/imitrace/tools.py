@@ -5,7 +5,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from imitrace.binding import Instead, wrap
-from imitrace.canonical import step_digest
 from imitrace.context import Trajectory, current
 from imitrace.provider import active
 from imitrace.semconv import (
@@ -14,7 +13,6 @@ from imitrace.semconv import (
     ERROR_TYPE,
     OPERATION,
     SPAN_TOOL,
-    STEP_DIGEST,
     TOOL_CALL_ARGUMENTS,
     TOOL_CALL_ID,
     TOOL_CALL_RESULT,
@@ -165,7 +163,6 @@ class ToolRun:
         if pipeline.redactor is not None:
             for name in _PAYLOADS & attributes.keys():
                 attributes[name] = pipeline.redactor.text(str(attributes[name]))
-        attributes[STEP_DIGEST] = step_digest(attributes)
         span = pipeline.start(SPAN_TOOL, trajectory.span().context, self._started_at)
         pipeline.record(span, attributes, pipeline.clock(), error)
 

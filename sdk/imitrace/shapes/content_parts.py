@@ -66,6 +66,9 @@ def call_part(call: Any) -> Part:  # a call in any client's form
     }
 
 
+_SIMPLE = frozenset({str, int, float, bool, type(None)})
+
+
 def call_arguments(value: Any) -> dict[str, Any]:  # arguments come as a JSON string or an object
     """Return a call's arguments as an object; none at all are an empty one.
 
@@ -82,7 +85,8 @@ def call_arguments(value: Any) -> dict[str, Any]:  # arguments come as a JSON st
     found = mapping(value)
     if found is None:
         raise WireError(f"tool call arguments are {short(value)}, expected a JSON object")
-    return dict(plain(found))
+    simple = all(type(item) in _SIMPLE for item in found.values())
+    return dict(found if simple else plain(found))
 
 
 def result_part(call_id: Any, content: Any) -> Part:  # a tool's answer in any client's form

@@ -32,6 +32,8 @@ from imitrace.faults import Faults
 from imitrace.redaction.redactor import Redactor
 from imitrace.sampling import Sampler
 from imitrace.semconv import (
+    CHUNK_TEXT,
+    DIGEST_PAYLOADS,
     EVENT_LOSS,
     LOSS_DROPPED,
     LOSS_FAILED,
@@ -49,6 +51,8 @@ from imitrace.spans import SCOPE, AttributeValue, Ids, OpenSpan, OwnRecorder, Pr
 _MAX_ATTRIBUTES = 1000
 _MAX_WORDS = 1000
 _SHORT = 256
+_SMALL = 512
+_LARGE = (*DIGEST_PAYLOADS, CHUNK_TEXT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +310,14 @@ def _seal(span: ReadableSpan) -> None:
 
 
 def _span_size(span: ReadableSpan) -> int:
-    return payload_bytes(span.attributes)
+    """Return about how many bytes a span takes; what is not payload is small and much the same in all."""
+    size = _SMALL
+    attributes = span.attributes or {}
+    for name in _LARGE:
+        text = attributes.get(name)
+        if type(text) is str:
+            size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return size
 
 
 def _score_size(score: ReadableLogRecord) -> int:

@@ -3,7 +3,7 @@
 import os
 import random
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from opentelemetry.context import Context
@@ -68,11 +68,11 @@ class OpenSpan(Protocol):
     def context(self) -> SpanContext:
         """Return its identity."""
 
-    def end(self, attributes: Mapping[str, AttributeValue], ended_at: int, failure: str = "") -> None:
+    def end(self, attributes: dict[str, AttributeValue], ended_at: int, failure: str = "") -> None:
         """Record it with all its attributes, and with the error that it ended by.
 
         Args:
-            attributes: texts and numbers.
+            attributes: texts and numbers; the dictionary is the span's from now on.
             ended_at: nanoseconds since 1970.
             failure: the error in words; empty for none.
         """
@@ -108,22 +108,21 @@ class OwnSpan:
         self._parent = parent
         self._started_at = started_at
 
-    def end(self, attributes: Mapping[str, AttributeValue], ended_at: int, failure: str = "") -> None:
+    def end(self, attributes: dict[str, AttributeValue], ended_at: int, failure: str = "") -> None:
         """Put it into the queue."""
         recorder = self._recorder
-        kept = dict(attributes)
         span = RecordedSpan(
             self._name,
             self.context,
             self._parent,
             recorder.resource,
-            kept,
+            attributes,
             status=Status(StatusCode.ERROR, failure) if failure else _UNSET,
             start_time=self._started_at,
             end_time=ended_at,
             instrumentation_scope=recorder.scope,
         )
-        span.open_attributes = kept
+        span.open_attributes = attributes
         recorder.put(span)
 
 
@@ -159,7 +158,7 @@ class ProviderSpan:
         """Return its identity."""
         return self._span.get_span_context()
 
-    def end(self, attributes: Mapping[str, AttributeValue], ended_at: int, failure: str = "") -> None:
+    def end(self, attributes: dict[str, AttributeValue], ended_at: int, failure: str = "") -> None:
         """End it; one that the provider's sampler refused is counted."""
         if not self._span.is_recording():
             self._unrecorded()

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -43,3 +44,9 @@ def test_digest_notices_a_payload_that_was_cut(name: str) -> None:
 
 def test_digest_ignores_attributes_that_are_no_payload() -> None:
     assert step_digest({STEP_MESSAGES: "[]"}) == step_digest({STEP_MESSAGES: "[]", STEP_INDEX: 3})
+
+
+@pytest.mark.parametrize("length", [0, 1, 2046, 2047, 2048, 2049, 4094, 10_000, 2**17, 2**17 + 1])
+def test_a_hash_is_the_same_whatever_way_it_is_taken(length: int) -> None:
+    text = "é" + "x" * length
+    assert text_hash(text) == hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

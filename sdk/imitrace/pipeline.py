@@ -38,10 +38,12 @@ from imitrace.semconv import (
     LOSS_DROPPED,
     LOSS_FAILED,
     LOSS_RECORDS,
+    OPERATION,
     POLICY_ROLES,
     SPAN_CHUNK,
     SPAN_STEP,
     SPAN_TOOL,
+    SPAN_TRAJECTORY,
     STEP_DIGEST,
     TRAJECTORY_ID,
 )
@@ -158,7 +160,8 @@ class Pipeline:
     ) -> None:
         """End a span whose payloads may be large: what is too large for an attribute follows in chunks."""
         kept, chunks = cut(attributes, self._recorder.limit)
-        if kept is not attributes or self.config.tracer_provider is not None:
+        eager = kept is not attributes or self.config.tracer_provider is not None
+        if eager and attributes.get(OPERATION) != SPAN_TRAJECTORY:
             kept[STEP_DIGEST] = step_digest(attributes)  # of the whole; else it is done where the agent does not wait
         span.end(kept, ended_at, "" if error is None else self.words(error))
         for chunk in chunks:

@@ -63,7 +63,8 @@ def _score_line(score: Json) -> str:
 def _step_lines(step: Json, seen: Sequence[str], messages: Json) -> Iterator[str]:
     policy = " ".join(filter(None, (step["policy_role"], step["policy_name"], step["policy_version"])))
     broken = "" if step["complete"] else f"  INCOMPLETE: {step['incomplete_reason']}"
-    yield f"step {step['step_index']}  {policy}{broken}"
+    doubtful = f"  doubtful: {step['error_type']}" if step["error_type"] else ""
+    yield f"step {step['step_index']}  {policy}{doubtful}{broken}"
     for position, message_id in enumerate(step["state"]):
         if position >= len(seen) or seen[position] != message_id:
             message = messages[message_id]

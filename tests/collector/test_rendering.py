@@ -26,6 +26,7 @@ def test_a_step_shows_what_was_new_and_what_is_wrong() -> None:
         "policy_role": "clone",
         "policy_name": "desk-bc",
         "policy_version": "3",
+        "error_type": "answer_cut",
         "complete": False,
         "incomplete_reason": "no digest",
         "state": ["m"],
@@ -36,7 +37,7 @@ def test_a_step_shows_what_was_new_and_what_is_wrong() -> None:
     message = {"role": "user", "parts": ["odd\ud83d", {"type": "tool_call", "name": "f", "arguments": {"a": 1}}]}
     score = {"name": "s", "step_index": 0, "value": None, "label": "bad", "evaluator": None}
     shown = render_detail({"trajectory": TRAJECTORY, "steps": [step], "scores": [score], "messages": {"m": message}})
-    assert "step 0  clone desk-bc 3  INCOMPLETE: no digest" in shown
+    assert "step 0  clone desk-bc 3  doubtful: answer_cut  INCOMPLETE: no digest" in shown
     assert '  user: odd\\ud83d f {"a": 1}' in shown
     assert "score s of step 0: bad  (evaluator unknown)" in shown
     assert max(map(len, shown.splitlines())) <= 120

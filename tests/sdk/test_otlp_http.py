@@ -67,7 +67,7 @@ class Listener:
             if self._tls is not None:
                 peer = self._tls.wrap_socket(peer, server_side=True)
                 self._peers.append(peer)
-            while not self._reads or (request := read_request(peer)):
+            while not self.over.is_set() and (not self._reads or (request := read_request(peer))):
                 if self._reads and request:
                     self.requests.append(request)
                 self.answering.set()

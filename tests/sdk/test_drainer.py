@@ -53,7 +53,7 @@ class Agent:
     def __init__(self, address: str, spool: SpoolConfig | None, **bounds: int) -> None:
         self.faults = Faults()
         traces, logs = deliveries(Connection(address=address), spool, faults=self.faults, retry=RETRY)
-        config = OutboxConfig(delay=60, **{"max_records": 10**6, **bounds})
+        config = OutboxConfig(delay=60, **{"max_records": 10**6, "batch_records": 256, **bounds})
         self.spans = Outbox(traces, lambda span: payload_bytes(span.attributes), config)
         self.scores = Outbox(logs, lambda score: payload_bytes(score.log_record.attributes), config)
 

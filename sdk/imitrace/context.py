@@ -11,9 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from imitrace.binding import Instead
-from imitrace.faults import Faults
 from imitrace.memory import Memory
-from imitrace.provider import active, before_flush
+from imitrace.provider import active, before_flush, faults
 from imitrace.semconv import (
     AGENT_NAME,
     AGENT_VERSION,
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from imitrace.propagation import Headers, Origin
     from imitrace.spans import AttributeValue, OpenSpan
 
-_UNTRACED = Faults()
 _current: ContextVar["Trajectory | None"] = ContextVar("imitrace_trajectory", default=None)
 
 
@@ -93,7 +91,7 @@ class Trajectory:
         self._outer = current()
         pipeline = active()
         if self._given_tags:
-            with (_UNTRACED if pipeline is None else pipeline.faults).guard("tags"):
+            with faults().guard("tags"):
                 self.tags = {str(name): str(value) for name, value in self._given_tags.items()}
         if pipeline is not None:
             with pipeline.faults.guard("trajectory"):
@@ -286,7 +284,7 @@ class Trajectory:
 
     def _record(self, pipeline: "Pipeline", span: "OpenSpan", error: BaseException | None, outcome: str | None) -> None:
         memory = self.memory
-        attributes = {**self._inherited, OPERATION: "invoke_agent"}
+        attributes = {**self._inherited, OPERATION: SPAN_TRAJECTORY}
         attributes[TRAJECTORY_STEP_COUNT] = memory.steps + memory.unreadable + memory.open_steps
         if self._crossed:
             pipeline.faults.count("context_crossed", f"trajectory {self.id} began and ended in different contexts")

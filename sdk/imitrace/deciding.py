@@ -11,10 +11,9 @@ from imitrace.binding import Arguments, Instead, wrap
 from imitrace.clones import CloneHandle, Verdict
 from imitrace.context import current
 from imitrace.exceptions import ConfigError, WireError
-from imitrace.faults import Faults
 from imitrace.history import HistoryReader
 from imitrace.messages import Action
-from imitrace.provider import active
+from imitrace.provider import active, faults
 from imitrace.shapes.replies import reply_like
 from imitrace.steps import NOTHING_SEEN, Step
 
@@ -29,7 +28,6 @@ ELSEWHERE = ("previous_response_id", "conversation_id")
 """Arguments by which a function says that the model's service keeps what came before."""
 MODES = ("serve", "shadow")
 
-_UNTRACED = Faults()
 _NOT_GIVEN: Any = object()
 
 
@@ -60,8 +58,13 @@ class ClonedStep(Step):
             except Exception as error:  # a maker of the user's own, or a shape we can't write
                 verdict = decider.unsaid(verdict, error)
             else:
-                self.policy(role="clone", name=verdict.clone, version=verdict.version, confidence=verdict.confidence)
-                self.policy(reason=verdict.reason)
+                self.policy(
+                    role="clone",
+                    name=verdict.clone,
+                    version=verdict.version,
+                    confidence=verdict.confidence,
+                    reason=verdict.reason,
+                )
                 self.act(action)
                 return Instead(value)
         self.policy(reason=verdict.reason)
@@ -87,8 +90,8 @@ class ClonedStep(Step):
             return Verdict(None, False, "what came before is kept by the model's service, where no clone can see it")
         trajectory = current()
         if self._messages is None:
-            with _UNTRACED.guard("step"):
-                self._read(HistoryReader(_UNTRACED), None)
+            with faults().guard("step"):
+                self._read(HistoryReader(faults()), None)
         if self._messages is None:
             return Verdict(None, False, "what the agent saw could not be read")
         return self._decider.handle.ask(
@@ -112,7 +115,7 @@ class Decider:
     def serves(self) -> bool:
         """Return whether the clone may act here; streamed answers stay the function's."""
         if self._serve and self.streams:
-            _faults().count("clone_stream", "a function that streams its answer is never replaced by its clone")
+            faults().count("clone_stream", "a function that streams its answer is never replaced by its clone")
         return self._serve and not self.streams
 
     def reply(self, verdict: Verdict, action: Action) -> object:
@@ -261,8 +264,3 @@ def _first(arguments: Mapping[str, Any], names: Sequence[str], kinds: tuple[type
         if name in arguments and issubclass(type(arguments[name]), kinds):
             return arguments[name]
     return default
-
-
-def _faults() -> Faults:
-    pipeline = active()
-    return _UNTRACED if pipeline is None else pipeline.faults

@@ -18,16 +18,13 @@ from imitrace.clones import CloneHandle, Verdict
 from imitrace.context import current
 from imitrace.deciding import step
 from imitrace.exceptions import ConfigError
-from imitrace.faults import Faults
 from imitrace.messages import Action, to_openai
-from imitrace.provider import active
+from imitrace.provider import faults
 from imitrace.shapes.chat_shapes import wire_messages
 from imitrace.shapes.tool_shapes import tool_definitions
 
 _MARK = "call_clone_"
 """How the ids of a clone's calls begin, by which ``is_sure`` knows them in messages of any form."""
-
-_UNTRACED = Faults()
 
 
 class CloneNode:
@@ -55,7 +52,7 @@ class CloneNode:
             raise ConfigError(f"above is {above!r}, allowed: a number from 0 to under 1")
         self.clone = clone if isinstance(clone, CloneHandle) else CloneHandle(clone)
         self._tools = list(tools)
-        self._definitions = tool_definitions(self._tools, _UNTRACED)
+        self._definitions = tool_definitions(self._tools, faults())
         self._above = above
         self._key = key
 
@@ -68,8 +65,13 @@ class CloneNode:
         action = replace(verdict.action, call_id=f"{_MARK}{uuid.uuid4().hex[:24]}")
         answer = _answer(messages, action, f"{verdict.clone}:{verdict.version}")
         with step(messages, self._tools) as recorded:
-            recorded.policy(role="clone", name=verdict.clone, version=verdict.version)
-            recorded.policy(confidence=verdict.confidence, reason=verdict.reason)
+            recorded.policy(
+                role="clone",
+                name=verdict.clone,
+                version=verdict.version,
+                confidence=verdict.confidence,
+                reason=verdict.reason,
+            )
             recorded.act(action)
         return {self._key: [answer]}
 
@@ -84,11 +86,10 @@ class CloneNode:
         return messages if isinstance(messages, Sequence) else []
 
     def _ask(self, messages: Sequence[Any]) -> Verdict:
-        pipeline, trajectory = active(), current()
-        faults = _UNTRACED if pipeline is None else pipeline.faults
-        with faults.guard("clone.node"):
+        trajectory = current()
+        with faults().guard("clone.node"):
             tags = {} if trajectory is None else trajectory.tags
-            return self.clone.ask(wire_messages(messages, faults), self._definitions, tags)
+            return self.clone.ask(wire_messages(messages, faults()), self._definitions, tags)
         return Verdict(None, False, "what the agent saw could not be read")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from imitrace.delivery.outbox import Stats
-from imitrace.faults import LOGGER
+from imitrace.faults import LOGGER, Faults
 
 if TYPE_CHECKING:  # OpenTelemetry's SDK is loaded when tracing is configured
     from imitrace.pipeline import Pipeline
@@ -16,6 +16,7 @@ _installed: "Pipeline | None" = None
 _address = ""
 _settings: dict[str, Any] = {}
 _hooks: list[Callable[[], None]] = []
+_untraced = Faults()
 
 
 def flush(timeout: float = 10.0) -> bool:
@@ -70,6 +71,12 @@ def before_flush(hook: Callable[[], None]) -> None:
 def active() -> "Pipeline | None":
     """Return the pipeline that records now, None when tracing is off."""
     return None if _installed is None or _installed.closed else _installed
+
+
+def faults() -> Faults:
+    """Return where to count what goes wrong: with the pipeline that records, else apart from any."""
+    pipeline = active()
+    return _untraced if pipeline is None else pipeline.faults
 
 
 def install(

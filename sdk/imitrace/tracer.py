@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from imitrace.binding import wrap
 from imitrace.context import Trajectory, current
 from imitrace.exceptions import WireError
-from imitrace.faults import Faults
-from imitrace.provider import active
+from imitrace.provider import active, faults
 from imitrace.semconv import (
     EVENT_SCORE,
     SCORE_EVALUATOR,
@@ -113,7 +112,7 @@ def agent(
         named = task
         if callable(task):
             named = None
-            with _faults().guard("task"):
+            with faults().guard("task"):
                 named = task(**arguments)
         return Trajectory(None if named is None else str(named), tags=tags, agent=name)
 
@@ -121,11 +120,6 @@ def agent(
         return wrap(decorated, scope, active)
 
     return decorate if function is None else decorate(function)
-
-
-def _faults() -> Faults:
-    pipeline = active()
-    return Faults() if pipeline is None else pipeline.faults
 
 
 def outcome(value: str) -> None:

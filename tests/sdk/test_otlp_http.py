@@ -35,6 +35,11 @@ def read_request(peer: socket.socket) -> Request | None:
         return (start.strip(), headers, stream.read(int(headers.get("content-length", 0)))) if start else None
 
 
+def hang_up(opened: socket.socket) -> None:
+    with suppress(OSError):
+        opened.shutdown(socket.SHUT_RDWR)
+
+
 class Listener:
     """A server of raw sockets: reads a request where it is told to, then behaves as it is told."""
 
@@ -46,34 +51,40 @@ class Listener:
         self._server = socket.create_server(("127.0.0.1", 0))
         self._peers: list[socket.socket] = []
         self.address = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
 
     def close(self) -> None:
         self.over.set()
+        hang_up(self._server)
+        self._threads[0].join(10)
+        for peer in self._peers:
+            hang_up(peer)
+        for thread in self._threads[1:]:
+            thread.join(10)
         for opened in (self._server, *self._peers):
-            with suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
             opened.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 peer, _ = self._server.accept()
+                if self._tls is not None:
+                    peer = self._tls.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
                 self._peers.append(peer)
-                threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+                self._threads.append(threading.Thread(target=self._serve, args=(peer,), daemon=True))
+                self._threads[-1].start()
 
     def _serve(self, peer: socket.socket) -> None:
         with suppress(OSError, ValueError):
-            if self._tls is not None:
-                peer = self._tls.wrap_socket(peer, server_side=True)
-                self._peers.append(peer)
+            if isinstance(peer, ssl.SSLSocket):
+                peer.do_handshake()
             while not self.over.is_set() and (not self._reads or (request := read_request(peer))):
                 if self._reads and request:
                     self.requests.append(request)
                 self.answering.set()
                 self._behave(peer)
-        with suppress(OSError):
-            peer.shutdown(socket.SHUT_RDWR)
+        hang_up(peer)
 
 
 @contextmanager

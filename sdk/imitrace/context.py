@@ -233,20 +233,18 @@ class Trajectory:
         return self._outer if self._outer is not None and self._outer.pipeline is not None else None
 
     def _open(self, pipeline: "Pipeline") -> None:
-        clean = pipeline.redactor.text if pipeline.redactor else wire_text
         outer = self._recorded_outer()
-        if self.id is not None:
-            self.id = wire_text(self.id)
+        given = None if self.id is None else pipeline.clean(self.id)
         if self._joins is not None:
             from imitrace.propagation import read_origin
 
             self._origin = read_origin(self._joins)
-        elif outer is not None and outer.id is not None and outer.id == (self.id and clean(self.id)):
+        elif outer is not None and outer.id == given:
             self._origin = outer.origin()
         if self._origin is not None:
             self.id = wire_text(self._origin.trajectory_id)
         else:
-            self.id = pipeline.ids.name("trajectory") if self.id is None else clean(self.id)
+            self.id = pipeline.ids.name("trajectory") if given is None else given
         if not self._is_recorded(pipeline):
             from imitrace.spans import unsampled
 
@@ -260,11 +258,13 @@ class Trajectory:
             POLICY_ROLE: config.policy_role,
             POLICY_NAME: config.policy_name,
             POLICY_VERSION: config.policy_version,
-            TRAJECTORY_TASK: None if self._task is None else clean(str(self._task)),
+            TRAJECTORY_TASK: None if self._task is None else pipeline.clean(self._task),
         }
         self._inherited = {name: wire_text(value) for name, value in inherited.items() if value is not None}
         if self.tags:
-            self._inherited[TRAJECTORY_TAGS] = json_text({clean(name): clean(tag) for name, tag in self.tags.items()})
+            self._inherited[TRAJECTORY_TAGS] = json_text(
+                {pipeline.clean(name): pipeline.clean(tag) for name, tag in self.tags.items()}
+            )
         self.pipeline = pipeline
         if not self._quiet:
             self.span()

@@ -89,13 +89,13 @@ class ClonedStep(Step):
         if self._elsewhere:
             return Verdict(None, False, "what came before is kept by the model's service, where no clone can see it")
         trajectory = current()
-        if self._messages is None:
+        if self._decided.messages is None:
             with faults().guard("step"):
                 self._read(HistoryReader(faults()), None)
-        if self._messages is None:
+        if self._decided.messages is None:
             return Verdict(None, False, "what the agent saw could not be read")
         return self._decider.handle.ask(
-            [message.raw for message in self._messages],
+            [message.raw for message in self._decided.messages],
             [] if self._decided.tools is None else self._decided.tools.definitions,
             {} if trajectory is None else trajectory.tags,
         )

@@ -25,7 +25,6 @@ from imitrace.shapes.plain import json_text, wire_text
 
 if TYPE_CHECKING:
     from imitrace.pipeline import Pipeline
-    from imitrace.redaction.redactor import Redactor
     from imitrace.spans import AttributeValue
 
 
@@ -43,7 +42,8 @@ class Taken(NamedTuple):
 class Decided:
     """What one decision saw and did."""
 
-    messages: list[WireMessage] = field(default_factory=list)
+    messages: list[WireMessage] | None = None
+    """None until they were read."""
     known: Known = field(default_factory=dict)
     tools: OfferedTools | None = None
     taken: list[Taken] = field(default_factory=list)
@@ -66,7 +66,7 @@ def wire_steps(
         memory: what its trajectory has sent before.
         pipeline: whose redactor cleans what is sent.
     """
-    redactor, tools = pipeline.redactor, decided.tools
+    tools = decided.tools
     texts, lack = _state(decided, memory)
     if lack is not None:
         shared[STEP_INCOMPLETE] = lack
@@ -84,12 +84,11 @@ def wire_steps(
             step[STEP_TOOLS_HASH] = tools.hash
             if position == 0 and tools.hash != memory.tools_hash:
                 step[TOOL_DEFINITIONS] = tools.sent
-        step.update(_action_attributes(taken, redactor))
+        step.update(_action_attributes(taken, pipeline))
         if position == 0:
             step.update(decided.usage)
         if position in decided.observations:
-            result = decided.observations[position]
-            step[TOOL_CALL_RESULT] = result if redactor is None else redactor.text(result)
+            step[TOOL_CALL_RESULT] = pipeline.clean(decided.observations[position])
         steps.append(step)
     memory.steps += len(steps)
     _remember(decided, texts, None if lack else decided.kept, memory, pipeline)
@@ -98,7 +97,7 @@ def wire_steps(
 
 def _state(decided: Decided, memory: Memory) -> tuple[list[str], str | None]:
     """Return all messages of the state, also those that only the model's service holds, or why some are not there."""
-    texts = [message.sent for message in decided.messages]
+    texts = [message.sent for message in decided.messages or []]
     before = None if decided.kept is None else decided.kept.after
     if before is None:
         return texts, decided.lack
@@ -117,17 +116,14 @@ def _remember(decided: Decided, texts: list[str], kept: Kept | None, memory: Mem
         memory.tools, memory.tools_hash = decided.tools, decided.tools.hash
 
 
-def _action_attributes(taken: Taken, redactor: "Redactor | None") -> "dict[str, AttributeValue]":
-    action = taken.action
-
-    def clean(text: object) -> str:
-        return wire_text(text) if redactor is None else redactor.text(wire_text(text))
+def _action_attributes(taken: Taken, pipeline: "Pipeline") -> "dict[str, AttributeValue]":
+    action, redactor = taken.action, pipeline.redactor
 
     if action.kind == "message":
-        return {STEP_ACTION_KIND: "message", STEP_MESSAGE: clean(action.message or "")}
+        return {STEP_ACTION_KIND: "message", STEP_MESSAGE: pipeline.clean(action.message or "")}
     return {
         STEP_ACTION_KIND: "tool_call",
         TOOL_NAME: wire_text(action.name),
-        TOOL_CALL_ID: clean(taken.call_id),
+        TOOL_CALL_ID: pipeline.clean(taken.call_id),
         TOOL_CALL_ARGUMENTS: taken.arguments if redactor is None else json_text(redactor.value(action.arguments)),
     }

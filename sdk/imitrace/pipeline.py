@@ -26,7 +26,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_conte
 
 from imitrace.canonical import step_digest
 from imitrace.chunks import cut
-from imitrace.delivery.outbox import Delivery, Outbox, OutboxConfig, Stats, payload_bytes
+from imitrace.delivery.outbox import Delivery, Outbox, OutboxConfig, Stats, payload_bytes, text_bytes
 from imitrace.exceptions import ConfigError
 from imitrace.faults import Faults
 from imitrace.redaction.redactor import Redactor
@@ -168,30 +168,29 @@ class Pipeline:
             piece = self._recorder.start(SPAN_CHUNK, span.context, ended_at)
             piece.end({TRAJECTORY_ID: attributes[TRAJECTORY_ID], **chunk}, ended_at)
 
+    def clean(self, value: object) -> str:
+        """Return a text as it may be sent: what protobuf can carry, and redacted."""
+        text = wire_text(value)
+        return text if self.redactor is None else self.redactor.text(text)
+
     def words(self, error: BaseException) -> str:
         """Return an error's type and text, redacted."""
         text = ""
         with contextlib.suppress(Exception):  # an exception whose text can't be had has a type all the same
-            text = wire_text(str(error))
-        text = text if self.redactor is None else self.redactor.text(text)
-        return f"{type(error).__qualname__}: {text}"[:_MAX_WORDS]
+            text = str(error)
+        return f"{type(error).__qualname__}: {self.clean(text)}"[:_MAX_WORDS]
 
     def count_steps(self, count: int) -> None:
         """Count emitted steps."""
-        if self.closed and self.successor is not None:
-            self.successor.count_steps(count)
-            return
-        with self._lock:
-            self._steps += count
+        records = self._heir()
+        with records._lock:
+            records._steps += count
 
     def emit_event(self, name: str, attributes: Mapping[str, AttributeValue], parent: SpanContext | None) -> None:
         """Emit a log record that is an event, within ``parent``'s trace."""
-        if self.closed and self.successor is not None:
-            self.successor.emit_event(name, attributes, parent)
-            return
         now = self.clock()
         around = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
-        self._logger.emit(
+        self._heir()._logger.emit(
             LogRecord(
                 timestamp=now,
                 observed_timestamp=now,
@@ -250,10 +249,13 @@ class Pipeline:
         return OwnRecorder(config.resource(self.ids.name("instance")), self._put, self.ids)
 
     def _put(self, span: ReadableSpan) -> None:
-        if self.closed and self.successor is not None:
-            self.successor._put(span)
-        elif not self._spans.put(span):
-            self.faults.count("queue_full", "records come faster than they can be sent, or tracing was shut down")
+        records = self._heir()
+        if not records._spans.put(span):
+            records.faults.count("queue_full", "records come faster than they can be sent, or tracing was shut down")
+
+    def _heir(self) -> "Pipeline":
+        """Return what records now: this, or what took its place."""
+        return self if self.successor is None or not self.closed else self.successor._heir()
 
     def _put_unless_closed(self, span: ReadableSpan) -> None:
         if not self.closed:  # a provider keeps its processors for ever, ours outlives its pipeline
@@ -319,7 +321,7 @@ def _span_size(span: ReadableSpan) -> int:
     for name in _LARGE:
         text = attributes.get(name)
         if type(text) is str:
-            size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+            size += text_bytes(text)
     return size
 
 

@@ -9,7 +9,7 @@ from imitrace.context import Trajectory, current
 from imitrace.decisions import Decided, Taken, wire_steps
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
-from imitrace.history import HistoryReader, WireMessage, listed_tools
+from imitrace.history import HistoryReader, listed_tools
 from imitrace.memory import Memory, OpenCall
 from imitrace.messages import Action
 from imitrace.provider import active
@@ -92,7 +92,6 @@ class Step:
         self._pipeline: Pipeline | None = None
         self._trajectory: Trajectory | None = None
         self._implicit: Trajectory | None = None
-        self._messages: list[WireMessage] | None = None
         self._decided = Decided()
         self._marks: dict[str, AttributeValue] = {}
         self._model: str | None = None
@@ -206,8 +205,7 @@ class Step:
             if role is not None and role not in POLICY_ROLES:
                 self._marks[ERROR_TYPE] = UNKNOWN_POLICY
                 raise WireError(f"policy role is {role!r}, allowed: {', '.join(POLICY_ROLES)}")
-            redactor = self._pipeline.redactor
-            why = reason if reason is None or redactor is None else redactor.text(reason)
+            why = None if reason is None else self._pipeline.clean(reason)
             texts = {POLICY_ROLE: role, POLICY_NAME: name, POLICY_VERSION: version, STEP_ROUTE_REASON: why}
             numbers = {STEP_CONFIDENCE: confidence, STEP_PROPENSITY: propensity}
             self._marks.update({key: wire_text(value) for key, value in texts.items() if value is not None})
@@ -237,14 +235,11 @@ class Step:
 
     def settle(self, result: object) -> None:
         """Take what a function decorated as a step returned, or the end of what it streamed."""
-        joiner, self._joiner = self._joiner, None
-        if result is not None or joiner is None:
-            self.act(self._read_result(result))
-        elif self._pipeline is not None:
-            with _Losing(self, self._pipeline.faults, "step.act"):
-                self.act(joiner.answer())
-                if joiner.announces_end and not joiner.finished:
-                    self._marks[ERROR_TYPE] = LEFT_EARLY
+        if result is None and self._joiner is not None:
+            self._act_joined(whole=not self._joiner.announces_end)
+            return
+        self._joiner = None
+        self.act(self._read_result(result))
 
     def take(self, item: object) -> None:
         """Take a chunk of a streamed answer."""
@@ -258,6 +253,16 @@ class Step:
     def stream(self, result: object) -> object | None:
         """Return a streamed answer wrapped so that the step ends when it does, None for any other answer."""
         return None if self._pipeline is None or self._answer is not None else traced_stream(result, self)
+
+    def _act_joined(self, *, whole: bool) -> None:
+        """Take the chunks that came as the answer; where it is not known to be whole their stream must have said so."""
+        joiner, self._joiner = self._joiner, None
+        if joiner is None or self._pipeline is None:
+            return
+        with _Losing(self, self._pipeline.faults, "step.act"):
+            self.act(joiner.answer())
+            if not (whole or joiner.finished):
+                self._marks[ERROR_TYPE] = LEFT_EARLY
 
     def _read_result(self, result: object) -> object:
         if self._answer is None or self._pipeline is None:
@@ -281,7 +286,6 @@ class Step:
             reader.faults.count("no_messages", f"{self._decided.lack}; use the with form, or pass them")
             self._given = []
         self._decided.messages, self._decided.known = reader.read(self._given, self._system, known)
-        self._messages = self._decided.messages
 
     def _add(self, action: Action) -> None:
         if action.kind not in ACTION_KINDS:
@@ -299,12 +303,9 @@ class Step:
             self._decided.taken.append(taken)
 
     def _close(self, pipeline: "Pipeline", trajectory: Trajectory, error: BaseException | None) -> None:
-        if self._joiner is not None and error is None:
-            finished = self._joiner.finished
-            self.settle(None)
-            if not finished:
-                self._marks[ERROR_TYPE] = LEFT_EARLY
-        if self._messages is None or (self._lost and not self._decided.taken):
+        if error is None:
+            self._act_joined(whole=False)
+        if self._decided.messages is None or (self._lost and not self._decided.taken):
             return
         if not self._decided.taken:
             _tell_no_decision(pipeline, trajectory, error)

@@ -166,9 +166,8 @@ def score(  # noqa: PLR0913 - the fields of a score, each a plain keyword
     if pipeline is None or (inside is not None and around is None and trajectory_id is None):
         return
     with pipeline.faults.guard("score"):
-        clean = wire_text if pipeline.redactor is None else pipeline.redactor.text
         own = None if around is None else around.id
-        target = own if trajectory_id is None or trajectory_id == own else clean(str(trajectory_id))
+        target = own if trajectory_id is None or trajectory_id == own else pipeline.clean(trajectory_id)
         if target is None or (value is None and label is None):
             raise WireError(f"score {name!r} needs a value or a label, and a trajectory around it or trajectory_id=")
         if value is not None and not math.isfinite(value):
@@ -178,8 +177,8 @@ def score(  # noqa: PLR0913 - the fields of a score, each a plain keyword
         texts = {
             SCORE_NAME: name,
             TRAJECTORY_ID: target,
-            SCORE_LABEL: None if label is None else clean(str(label)),
-            SCORE_EXPLANATION: None if explanation is None else clean(str(explanation)),
+            SCORE_LABEL: None if label is None else pipeline.clean(label),
+            SCORE_EXPLANATION: None if explanation is None else pipeline.clean(explanation),
             SCORE_EVALUATOR: evaluator,
             SCORE_EVALUATOR_VERSION: evaluator_version,
         }

@@ -104,14 +104,19 @@ class Stats:
         return self.failed + self.dropped
 
 
+def text_bytes(text: str) -> int:
+    """Return the bytes that a text takes on the wire."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
 def payload_bytes(attributes: Mapping[str, object] | None) -> int:
     """Return the bytes that the text among a record's attributes takes on the wire."""
     size = 0
     for value in attributes.values() if attributes else ():
-        if type(value) is str:  # in one loop, since every record passes here while the agent waits
-            size += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+        if isinstance(value, str):
+            size += text_bytes(value)
         elif isinstance(value, list | tuple):
-            size += sum(len(item.encode("utf-8", "replace")) for item in value if isinstance(item, str))
+            size += sum(text_bytes(item) for item in value if isinstance(item, str))
     return size
 
 

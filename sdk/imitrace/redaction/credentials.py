@@ -31,7 +31,8 @@ TOKENS = {
 """What must stand in the text before its pattern is tried, and the pattern."""
 
 MADE = {anchor: re.compile(rf"(?<![A-Za-z0-9_])(?:{pattern})", re.ASCII) for anchor, pattern in TOKENS.items()}
-PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----\s{0,4}+((?:[^-]|-(?!----))++)")
+# A possessive group, `(?:...)++`, was seen to match too much once in a while (CPython 3.11.7): none in these patterns.
+PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----\s{0,4}+([^-]++(?:-(?!----)[^-]*+)*)")
 BEARER = re.compile(
     r"(?:bearer|authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:basic|token))\s{1,4}([\w.~+/=-]{12,}+)", re.I
 )

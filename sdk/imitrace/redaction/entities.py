@@ -8,7 +8,7 @@ from imitrace.redaction.readings import Reading, Span
 
 LOCAL_LENGTH = 64
 LETTER = r"A-Za-z0-9\u00c0-\u024f\u0370-\u052f"
-LOCAL = re.compile(rf"(?:%[0-9A-Fa-f]{{2}})*+([{LETTER}_.+!#$&'*/=?^`{{|}}~%-]*[{LETTER}_+-])\Z")
+LOCAL = re.compile(rf"(?:%[0-9A-Fa-f]{{2}})*(?!%[0-9A-Fa-f]{{2}})([{LETTER}_.+!#$&'*/=?^`{{|}}~%-]*[{LETTER}_+-])\Z")
 LOCAL_START = re.compile(r".*[/=&?|{}`'!#$*^~%]", re.DOTALL)
 DOMAIN = re.compile(
     rf"(?:[{LETTER}](?:[{LETTER}-]{{0,61}}[{LETTER}])?\.){{1,8}}"
@@ -17,7 +17,7 @@ DOMAIN = re.compile(
 IRISH = re.compile(r"(?<![A-Za-z])[DLNOdlno]'\Z")
 NO_DOMAIN = re.compile(r"[23]x\.(?:png|jpe?g|webp|gif|svg)$")
 NEXT_SENTENCE = re.compile(r"(?<=[a-z]{2})\.[A-Z][a-z]+$")
-CARD_RUN = re.compile(r"[1-9](?:[ .\-\u00a0\u202f\u2011]{0,2}\d){12,}+", re.ASCII)
+CARD_RUN = re.compile(r"[1-9](?:[ .\-\u00a0\u202f\u2011]{0,2}\d){12,}", re.ASCII)
 IBAN_START = re.compile(r"[A-Za-z]{2}\d\d[ -]\Z")
 DIGITS = re.compile(r"[0-9]+")
 CARD_LENGTHS = range(13, 20)

@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from imitrace.redaction.redactor import RULES, Redactor, Rule
+from imitrace.redaction.redactor import Redactor
+from imitrace.redaction.rules import RULES, Rule
 from redaction_samples import Sample, samples
 
 FIXED = b"a fixed secret, for the benchmark"

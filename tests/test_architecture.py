@@ -11,14 +11,14 @@ ROOMS = {"imitrace": "sdk", "imitrace_collector": "collector", "imitrace_trainer
 
 FLOOR_PLAN = """
 imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/plain shapes/content_parts messages
-                    conformance config faults redaction/__init__ redaction/calling_codes redaction/pseudonyms
-                    redaction/readings redaction/phones redaction/credentials redaction/entities redaction/redactor
-                    delivery/__init__ delivery/outbox delivery/transports delivery/otlp_http delivery/otlp_grpc
-                    delivery/sender delivery/spool delivery/drainer delivery/exporters chunks spans sampling pipeline
-                    provider otel_environment shapes/chat_shapes shapes/tool_shapes shapes/answers shapes/pieces
-                    shapes/streams shapes/replies binding history memory propagation context decisions traced_stream
-                    clones steps deciding tools tracer workers process_end startup __init__ testing pytest_plugin
-                    langgraph cli __main__
+                    conformance config faults redaction/__init__ redaction/rules redaction/calling_codes
+                    redaction/pseudonyms redaction/readings redaction/phones redaction/credentials redaction/entities
+                    redaction/redactor delivery/__init__ delivery/outbox delivery/transports delivery/otlp_http
+                    delivery/otlp_grpc delivery/sender delivery/spool delivery/drainer delivery/exporters chunks spans
+                    sampling pipeline provider otel_environment shapes/chat_shapes shapes/tool_shapes shapes/answers
+                    shapes/pieces shapes/streams shapes/replies binding history memory propagation context decisions
+                    traced_stream clones steps deciding tools tracer workers process_end startup __init__ testing
+                    pytest_plugin langgraph cli __main__
 imitrace_collector: config rows otlp normalize parts trajectories scores store ingest batcher reads snapshot client
                     chat_jsonl importer rendering app grpc_server server __init__ cli
 imitrace_trainer:   progress intervals cohort frames curate datasets reading encoding policy schemas arguments

@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 import imitrace
 from imitrace.pipeline import Pipeline, TracingConfig
 from imitrace.provider import install
-from imitrace.redaction.redactor import RULES, make_redactor
+from imitrace.redaction.redactor import make_redactor
+from imitrace.redaction.rules import RULES
 from overhead.plain_spans import NoExporter, Step, batching_provider, each, empty_spanned, noop_tracer, spanned
 from overhead.states import ANSWER, Message, growing_states, model, new_states, offered_tools, sliding_states
 from overhead.timing import Cost, Json, Way, in_turns, ratios, spread, tell

@@ -7,7 +7,7 @@ from imitrace.delivery.outbox import Stats
 from imitrace.exceptions import ImitraceError
 from imitrace.messages import Action
 from imitrace.provider import flush, shutdown, stats
-from imitrace.redaction.redactor import Rule
+from imitrace.redaction.rules import Rule
 from imitrace.startup import configure
 from imitrace.steps import Step
 from imitrace.tools import ToolRun, tool

@@ -73,9 +73,9 @@ def wrap(
         return scope(bind(args, kwargs))
 
     if inspect.isasyncgenfunction(function):
-        wrapped: Any = _wrap_async_generator(function, opened, enabled)
+        wrapped: Any = _async_driver(_starter(function, opened, enabled))
     elif inspect.isgeneratorfunction(function):
-        wrapped = _wrap_generator(function, opened, enabled)
+        wrapped = _driver(_starter(function, opened, enabled))
     elif inspect.iscoroutinefunction(function):
         wrapped = _wrap_coroutine(function, opened, enabled)
     else:
@@ -124,26 +124,18 @@ def _wrap_coroutine(function: Callable[..., Any], opened: Opener, enabled: Calla
     return run
 
 
-def _wrap_generator(function: Callable[..., Any], opened: Opener, enabled: Callable[[], object]) -> Callable[..., Any]:
-    def start(args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[Scope, Generator[Any, Any, Any]]:
-        scope = opened(args, kwargs) if enabled() else _IDLE
-        scope.__enter__()
-        scope.instead()
-        return scope, function(*args, **kwargs)
-
-    return _driver(start)
-
-
-def _wrap_async_generator(
+def _starter(
     function: Callable[..., Any], opened: Opener, enabled: Callable[[], object]
-) -> Callable[..., Any]:
-    def start(args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[Scope, AsyncGenerator[Any, Any]]:
+) -> Callable[[Sequence[object], Mapping[str, object]], tuple[Scope, Any]]:
+    """Return what opens the scope of a generator of either kind, and makes the generator."""
+
+    def start(args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[Scope, Any]:
         scope = opened(args, kwargs) if enabled() else _IDLE
         scope.__enter__()
         scope.instead()
         return scope, function(*args, **kwargs)
 
-    return _async_driver(start)
+    return start
 
 
 def finish(scope: Scope, result: Any) -> Any:  # whatever a function returned

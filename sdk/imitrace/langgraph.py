@@ -18,7 +18,7 @@ from imitrace.clones import CloneHandle, Verdict
 from imitrace.context import current
 from imitrace.deciding import step
 from imitrace.exceptions import ConfigError
-from imitrace.messages import Action, to_openai
+from imitrace.messages import Action, action_message, to_openai
 from imitrace.provider import faults
 from imitrace.shapes.chat_shapes import wire_messages
 from imitrace.shapes.tool_shapes import tool_definitions
@@ -96,8 +96,7 @@ class CloneNode:
 def _answer(messages: Sequence[Any], action: Action, model: str) -> Any:
     """Return a call as the state's own messages are: LangChain's, or plain dicts in OpenAI's form."""
     if messages and all(isinstance(message, Mapping) for message in messages):
-        part = {"type": "tool_call", "id": action.call_id, "name": action.name, "arguments": action.arguments}
-        return to_openai({"role": "assistant", "parts": [part]})
+        return to_openai(action_message(action))
     make = importlib.import_module("langchain_core.messages").AIMessage
     call = {"name": action.name, "args": action.arguments, "id": action.call_id}
     return make(content="", tool_calls=[call], response_metadata={"model_name": model})

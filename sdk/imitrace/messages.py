@@ -109,6 +109,14 @@ def message_actions(message: Message) -> tuple[Action, ...]:
     return calls or (Action("message", message=message_text(message)),)
 
 
+def action_message(action: Action) -> Message:
+    """Return the assistant's message that an action amounts to, in parts form."""
+    if action.kind == "message":
+        return {"role": "assistant", "parts": [{"type": "text", "content": action.message or ""}]}
+    call = {"type": "tool_call", "id": action.call_id, "name": action.name, "arguments": action.arguments}
+    return {"role": "assistant", "parts": [call]}
+
+
 def decisions(messages: Sequence[Message]) -> Iterator[AgentDecision]:
     """Yield each assistant message of a conversation in parts form as a decision."""
     for position, message in enumerate(messages):

@@ -58,7 +58,7 @@ def connection(
         address=address.rstrip("/"),
         protocol=protocol,
         headers=headers,
-        timeout=number({"": said("TIMEOUT") or ""}, ("",), float, 10.0),
+        timeout=number(said("TIMEOUT"), float, 10.0),
         compression=(said("COMPRESSION") or "gzip").lower(),
         certificate=said("CERTIFICATE"),
         client_certificate=said("CLIENT_CERTIFICATE"),
@@ -66,16 +66,13 @@ def connection(
     )
 
 
-def number(environment: Mapping[str, str], names: tuple[str, ...], kind: Callable[[str], T], default: T) -> T:
-    """Return the first of the variables that is a number above 0, else the default."""
-    for name in names:
-        try:
-            value = kind(environment[name])
-        except (KeyError, ValueError):
-            continue
-        if 0 < value < math.inf:
-            return value
-    return default
+def number(text: str | None, kind: Callable[[str], T], default: T) -> T:
+    """Return the number above 0 that a variable says, else the default."""
+    try:
+        value = kind(text or "")
+    except ValueError:
+        return default
+    return value if 0 < value < math.inf else default
 
 
 def _address(signal: Signal, environment: Mapping[str, str], protocol: str) -> str | None:

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
@@ -29,7 +30,6 @@ from imitrace.chunks import cut
 from imitrace.delivery.outbox import Delivery, Outbox, OutboxConfig, Stats, payload_bytes, text_bytes
 from imitrace.exceptions import ConfigError
 from imitrace.faults import Faults
-from imitrace.redaction.redactor import Redactor
 from imitrace.sampling import Sampler
 from imitrace.semconv import (
     CHUNK_TEXT,
@@ -49,6 +49,9 @@ from imitrace.semconv import (
 )
 from imitrace.shapes.plain import wire_text
 from imitrace.spans import SCOPE, AttributeValue, Ids, OpenSpan, OwnRecorder, ProviderRecorder, RecordedSpan
+
+if TYPE_CHECKING:  # its finders are loaded when something is to be redacted
+    from imitrace.redaction.redactor import Redactor
 
 _MAX_ATTRIBUTES = 1000
 _MAX_WORDS = 1000
@@ -73,7 +76,7 @@ class TracingConfig:
     """Version of that model or clone."""
     sampler: Sampler = field(default_factory=Sampler)
     """Which trajectories are recorded."""
-    redactor: Redactor | None = None
+    redactor: "Redactor | None" = None
     """What is replaced in every payload before it is queued; None leaves payloads as they are."""
     tracer_provider: TracerProvider | None = None
     """The application's provider, when its own exporters are to see our spans too."""

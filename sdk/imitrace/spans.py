@@ -78,16 +78,6 @@ class OpenSpan(Protocol):
         """
 
 
-class Recorder(Protocol):
-    """What begins spans."""
-
-    limit: int
-    """Characters that an attribute's value may have before it is cut into chunks."""
-
-    def start(self, name: str, parent: SpanContext | None, started_at: int) -> OpenSpan:
-        """Begin a span under ``parent``, or under the application's current span when that is None."""
-
-
 class RecordedSpan(ReadableSpan):
     """A span in the queue, to whose attributes something can still be added."""
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # OpenTelemetry's SDK is loaded when tracing is configured
     from imitrace.delivery.outbox import OutboxConfig
     from imitrace.delivery.transports import Connection
     from imitrace.pipeline import TracingConfig
-    from imitrace.redaction.redactor import Redactor, Rule
+    from imitrace.redaction.redactor import Redactor
+    from imitrace.redaction.rules import Rule
 
 
 _MAX_DELAY = 60.0
@@ -83,6 +84,7 @@ def configure(  # noqa: PLR0913 - typed by hand at the top of every agent, so ea
     except ValueError as error:  # OpenTelemetry reads some of its variables when it is imported
         raise ConfigError(f"OpenTelemetry refuses its environment: {error}") from error
 
+    lossless = switched_on("IMITRACE_LOSSLESS", lossless)
     config = TracingConfig(
         agent=setting("IMITRACE_AGENT", agent),
         agent_version=agent_version,
@@ -92,7 +94,7 @@ def configure(  # noqa: PLR0913 - typed by hand at the top of every agent, so ea
         sampler=_sampler(sample, environment),
         redactor=_redactor(redact, redact_secret),
         tracer_provider=tracer_provider,
-        outbox=_outbox(environment, switched_on("IMITRACE_LOSSLESS", lossless)),
+        outbox=_outbox(environment, lossless),
     )
     where = (
         setting("IMITRACE_ENDPOINT", endpoint),
@@ -100,7 +102,7 @@ def configure(  # noqa: PLR0913 - typed by hand at the top of every agent, so ea
         setting("IMITRACE_TOKEN", token),
     )
     connections = connection("traces", environment, *where), connection("logs", environment, *where)
-    spool_home = workspace_home(home) if switched_on("IMITRACE_LOSSLESS", lossless) else None
+    spool_home = workspace_home(home) if lossless else None
     shutdown()
     _start(config, connections, spool_home, given if all(map(_is_plain, given.values())) else {})
 
@@ -137,11 +139,13 @@ def _sampler(sample: float | None, environment: Mapping[str, str]) -> Sampler:
 
 
 def _redactor(redact: "Sequence[str | Rule] | None", secret: str | None) -> "Redactor | None":
-    from imitrace.redaction.redactor import make_redactor
-
     named = setting("IMITRACE_REDACT") or ""
     rules = [name.strip() for name in named.split(",") if name.strip()] if redact is None else list(redact)
-    return make_redactor(rules, setting("IMITRACE_REDACT_SECRET", secret)) if rules else None
+    if not rules:
+        return None
+    from imitrace.redaction.redactor import make_redactor
+
+    return make_redactor(rules, setting("IMITRACE_REDACT_SECRET", secret))
 
 
 def _outbox(environment: Mapping[str, str], lossless: bool) -> "OutboxConfig":
@@ -149,10 +153,11 @@ def _outbox(environment: Mapping[str, str], lossless: bool) -> "OutboxConfig":
     from imitrace.otel_environment import number
 
     default = OutboxConfig(**_LOSSLESS) if lossless else OutboxConfig()
+    milliseconds = number(environment.get("OTEL_BSP_SCHEDULE_DELAY"), float, default.delay * 1000)
     return OutboxConfig(
-        max_records=number(environment, ("OTEL_BSP_MAX_QUEUE_SIZE",), int, default.max_records),
-        batch_records=number(environment, ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE",), int, default.batch_records),
-        delay=min(number(environment, ("OTEL_BSP_SCHEDULE_DELAY",), float, default.delay * 1000) / 1000, _MAX_DELAY),
+        max_records=number(environment.get("OTEL_BSP_MAX_QUEUE_SIZE"), int, default.max_records),
+        batch_records=number(environment.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE"), int, default.batch_records),
+        delay=min(milliseconds / 1000, _MAX_DELAY),
     )
 
 

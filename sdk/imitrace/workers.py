@@ -42,8 +42,7 @@ class Carried:
 
     def addressed(self) -> "Carried":
         """Note now where in the trajectory it was handed over; a pool would ask later, when it sends it."""
-        with entered(self._trajectory):
-            self._headers = dict(inject())
+        self._headers = _headers_in(self._trajectory)
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -78,11 +77,16 @@ class Passenger:
     """What travels in a process object, and enters the trajectory when it is unpacked in a new interpreter."""
 
     def __init__(self, trajectory: Trajectory | None) -> None:
-        with entered(trajectory):
-            self._headers = dict(inject())
+        self._headers = _headers_in(trajectory)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, (self._headers, configured_by())
+
+
+def _headers_in(trajectory: Trajectory | None) -> dict[str, str]:
+    """Return what tells another process where in the trajectory this is; nothing outside of one."""
+    with entered(trajectory):
+        return dict(inject())
 
 
 def _arrive(headers: dict[str, str], settings: dict[str, Any]) -> None:

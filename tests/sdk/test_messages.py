@@ -6,6 +6,7 @@ import pytest
 from imitrace.exceptions import WireError
 from imitrace.messages import (
     Action,
+    action_message,
     decisions,
     from_openai,
     message_actions,
@@ -117,6 +118,21 @@ def test_a_long_value_is_shortened_in_the_error() -> None:
 def test_parallel_calls_are_several_actions_of_one_decision() -> None:
     message = from_openai({"role": "assistant", "content": "thinking", "tool_calls": [CALL, CALL | {"id": "c2"}]})
     assert [action.call_id for action in message_actions(message)] == ["c1", "c2"]
+
+
+@pytest.mark.parametrize(
+    ("action", "part"),
+    [
+        (Action("message", message="hi"), {"type": "text", "content": "hi"}),
+        (Action("message"), {"type": "text", "content": ""}),
+        (
+            Action("tool_call", "look", {"a": 1}, call_id="c4"),
+            {"type": "tool_call", "id": "c4", "name": "look", "arguments": {"a": 1}},
+        ),
+    ],
+)
+def test_an_action_becomes_the_assistants_message(action: Action, part: dict[str, Any]) -> None:
+    assert action_message(action) == {"role": "assistant", "parts": [part]}
 
 
 def test_a_conversation_is_cut_into_decisions() -> None:

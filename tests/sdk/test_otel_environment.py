@@ -73,6 +73,6 @@ def test_a_wrong_value_is_refused(environment: dict[str, str], words: str) -> No
         read(environment)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("7", 7), ("0", 5), ("-1", 5), ("many", 5), ("", 5)])
-def test_a_number_that_is_none_is_the_default(text: str, expected: int) -> None:
-    assert number({"N": text}, ("MISSING", "N"), int, 5) == expected
+@pytest.mark.parametrize(("text", "expected"), [("7", 7), ("0", 5), ("-1", 5), ("many", 5), ("", 5), (None, 5)])
+def test_a_number_that_is_none_is_the_default(text: str | None, expected: int) -> None:
+    assert number(text, int, 5) == expected

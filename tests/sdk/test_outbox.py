@@ -132,7 +132,7 @@ def test_records_dropped_meanwhile_do_not_end_a_flush() -> None:
         assert not flushed.done()
         gate.opened.set()
         assert not flushed.result()
-    assert outbox.losses() == (7, 0, 5)
+    assert outbox.stats() == Stats(records=7, exported=2, dropped=5)
     outbox.close(1)
 
 

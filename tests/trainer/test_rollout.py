@@ -14,7 +14,6 @@ from imitrace_trainer.rollout import (
     MAX_STEPS,
     Episode,
     Turn,
-    answer_message,
     clone_actor,
     expert_actor,
     hybrid_actor,
@@ -216,21 +215,6 @@ def test_an_actor_sees_the_growing_conversation_in_both_forms(world: Any, clerk:
     assert [[message["role"] for message in chat] for _, chat in seen] == [["user"], ["user", "assistant", "tool"]]
     assert all([to_openai(message) for message in messages] == chat for messages, chat in seen)
     assert seen[1][1][2]["tool_call_id"] == seen[1][1][1]["tool_calls"][0]["id"] == "call_0"
-
-
-@pytest.mark.parametrize(
-    ("action", "part"),
-    [
-        (Action("message", message="hi"), {"type": "text", "content": "hi"}),
-        (Action("message"), {"type": "text", "content": ""}),
-        (
-            Action("tool_call", "look", {"a": 1}, call_id="c4"),
-            {"type": "tool_call", "id": "c4", "name": "look", "arguments": {"a": 1}},
-        ),
-    ],
-)
-def test_an_action_becomes_the_assistants_message(action: Action, part: dict[str, Any]) -> None:
-    assert answer_message(action) == {"role": "assistant", "parts": [part]}
 
 
 def test_a_second_play_of_a_task_is_the_same(world: Any, policy: EmbeddedPolicy) -> None:

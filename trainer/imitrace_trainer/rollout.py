@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import imitrace
-from imitrace.messages import Action, Message, from_openai, to_openai, tool_definition
+from imitrace.messages import Action, Message, action_message, from_openai, to_openai, tool_definition
 from imitrace_trainer.environment import Environment, Expert, Task
 from imitrace_trainer.policy import Policy, State
 from imitrace_trainer.route import RoutedClone, cohort_of
@@ -109,7 +109,7 @@ def play(environment: Environment, task: Task, actor: Actor, seed: int = 0) -> E
                 action = replace(turn.action, call_id=f"call_{number}")
                 step.act(action)
             following, done, info = environment.step(action)
-            answer = answer_message(action)
+            answer = action_message(action)
             messages += [answer, *(from_openai(message) for message in following)]
             chat += [to_openai(answer), *following]
             episode.success, episode.unsafe = bool(info.get("success")), bool(info.get("unsafe"))
@@ -119,11 +119,3 @@ def play(environment: Environment, task: Task, actor: Actor, seed: int = 0) -> E
                 break
         imitrace.outcome("success" if episode.success else "failure")
     return episode
-
-
-def answer_message(action: Action) -> Message:
-    """Return the assistant's message that an action amounts to, in parts form."""
-    if action.kind == "message":
-        return {"role": "assistant", "parts": [{"type": "text", "content": action.message or ""}]}
-    call = {"type": "tool_call", "id": action.call_id, "name": action.name, "arguments": action.arguments}
-    return {"role": "assistant", "parts": [call]}

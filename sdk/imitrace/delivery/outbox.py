@@ -237,11 +237,6 @@ class Outbox(Generic[T]):
                 recovered=kept.recovered,
             )
 
-    def losses(self) -> tuple[int, int, int]:
-        """Return how many records were emitted, have failed and were dropped."""
-        stats = self.stats()
-        return stats.records, stats.failed, stats.dropped
-
     def _settled(self) -> Settled:
         return Settled() if self._backlog is None else self._backlog.settled()
 

@@ -4,7 +4,6 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from imitrace.exceptions import ConfigError, ImitraceError
@@ -13,6 +12,7 @@ from imitrace.redaction.entities import find_cards, find_emails, find_ibans
 from imitrace.redaction.phones import find_phones
 from imitrace.redaction.pseudonyms import Pseudonyms
 from imitrace.redaction.readings import Reading, Span, with_escapes, without_escapes
+from imitrace.redaction.rules import RULES, Rule
 
 FINDERS: dict[str, Callable[[Reading], Iterable[Span]]] = {
     "email": find_emails,
@@ -21,49 +21,12 @@ FINDERS: dict[str, Callable[[Reading], Iterable[Span]]] = {
     "iban": find_ibans,
     "key": find_keys,
 }
-RULES = tuple(FINDERS)
-"""Names of the built-in rules."""
+"""What finds each of ``RULES``."""
 
 SECRET_BYTES = 16
-RULE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 HOW_TO_MAKE_ONE = 'IMITRACE_REDACT_SECRET=$(python -c "import secrets; print(secrets.token_hex(32))")'
 SHORTEST_NUMBER = 10**6
 SHORTEST_HIT = 4
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Say what to replace, and by what.
-
-    Args:
-        name: the name it is counted under; one of ``RULES`` alone stands for the built-in finder.
-        pattern: a regular expression; what it matches is replaced.
-        replace: the new text, or a function from the matched text to it; default is ``[name:8 hex digits]``, and
-            a pseudonym of the same form where the finder is built in.
-        find: instead of a pattern, a function from the text to spans ``(start, end)``.
-
-    Raises:
-        ConfigError: there is no way to find anything, or there are two, or the pattern is no regular expression.
-    """
-
-    name: str
-    pattern: str | re.Pattern[str] | None = None
-    replace: str | Callable[[str], str] | None = None
-    find: Callable[[str], Iterable[Span]] | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not RULE_NAME.fullmatch(self.name):
-            raise ConfigError(f"redaction rule {self.name!r} has no name of letters, digits, '-' and '_' (32 at most)")
-        if self.pattern is not None and self.find is not None:
-            raise ConfigError(f"redaction rule {self.name!r} has a pattern and a find, allowed: one of them")
-        if self.pattern is None and self.find is None and self.name not in FINDERS:
-            raise ConfigError(
-                f"redaction rule {self.name!r} is unknown, allowed: {', '.join(RULES)}, or Rule(name, pattern=...)"
-            )
-        try:
-            re.compile(self.pattern or "")
-        except (re.error, TypeError) as error:
-            raise ConfigError(f"redaction rule {self.name!r}: pattern {self.pattern!r} is wrong: {error}") from error
 
 
 class _Hit(NamedTuple):

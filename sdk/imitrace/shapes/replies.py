@@ -9,7 +9,7 @@ from typing import Any
 
 from imitrace.exceptions import WireError
 from imitrace.faults import Faults
-from imitrace.messages import Action
+from imitrace.messages import Action, action_message
 from imitrace.shapes.answers import read_answer
 from imitrace.shapes.plain import mapping, plain
 
@@ -210,11 +210,7 @@ def _langchain(sample: Mapping[str, Any], action: Action, model: str) -> Fields:
 
 
 def _parts(sample: Mapping[str, Any], action: Action, model: str) -> Fields:
-    if action.kind == "message":
-        return {"role": "assistant", "parts": [{"type": "text", "content": action.message}]}
-    identity = action.call_id or _new("call_")
-    call = {"type": "tool_call", "id": identity, "name": action.name, "arguments": action.arguments}
-    return {"role": "assistant", "parts": [call]}
+    return action_message(replace(action, call_id=action.call_id or _new("call_")))
 
 
 Fits = Callable[[Mapping[str, Any]], bool]

@@ -27,6 +27,7 @@ from imitrace.schema import TABLES
 from imitrace_collector import otlp
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.config import CollectorConfig
+from imitrace_collector.derive import Deriver
 from imitrace_collector.reads import NotFoundError, list_trajectories, lost_records, traces_of, trajectory_detail
 from imitrace_collector.rows import Batch
 from imitrace_collector.snapshot import write_snapshot
@@ -63,9 +64,10 @@ _STATUS = (
 class Api:
     """Hold what the routes need; each method answers one."""
 
-    def __init__(self, config: CollectorConfig, store: Store, batcher: Batcher[Batch]) -> None:
+    def __init__(self, config: CollectorConfig, store: Store, deriver: Deriver, batcher: Batcher[Batch]) -> None:
         self._config = config
         self._store = store
+        self._deriver = deriver
         self._batcher = batcher
 
     async def export(self, signal: otlp.Signal, request: Request) -> Response:
@@ -102,6 +104,7 @@ class Api:
         table = request.path_params["table"]
         if table not in TABLES:
             raise NotFoundError(f"table is {table!r}, allowed: {', '.join(TABLES)}")
+        self._deriver.catch_up()
         return StreamingResponse(self._stream(table, request.query_params.get("agent")), media_type=ARROW_STREAM)
 
     def _stream(self, table: str, agent: str | None) -> Iterator[bytes]:
@@ -120,11 +123,13 @@ class Api:
         text = request.query_params.get("limit", "100")
         if not text.isdecimal() or not 0 < int(text) <= MAX_LISTED:
             raise WireError(f"limit is {text!r}, allowed: 1 to {MAX_LISTED}")
+        self._deriver.catch_up()
         found = list_trajectories(self._store, request.query_params.get("agent"), int(text))
         return _answer({"trajectories": found, "lost_records": lost_records(self._store)})
 
     def trajectory(self, request: Request) -> Response:
         """Return one trajectory with its steps, scores and messages."""
+        self._deriver.catch_up()
         return _answer(trajectory_detail(self._store, request.path_params["id"]))
 
     async def lookup(self, request: Request) -> Response:
@@ -139,6 +144,7 @@ class Api:
 
     def snapshot(self, request: Request) -> Response:
         """Write a snapshot and say where it is."""
+        self._deriver.catch_up()
         return _answer(write_snapshot(self._store, self._config.home, datetime.now(UTC)))
 
 
@@ -160,9 +166,9 @@ class TokenGuard:
         await self._app(scope, receive, send)
 
 
-def create_app(config: CollectorConfig, store: Store, batcher: Batcher[Batch]) -> Starlette:
-    """Return the collector's HTTP application; opening and closing the store and the batcher is the caller's."""
-    api = Api(config, store, batcher)
+def create_app(config: CollectorConfig, store: Store, deriver: Deriver, batcher: Batcher[Batch]) -> Starlette:
+    """Return the collector's HTTP application; opening and closing what it is given is the caller's."""
+    api = Api(config, store, deriver, batcher)
     return Starlette(
         routes=[
             Route("/v1/traces", partial(api.export, otlp.TRACES), methods=["POST"]),

@@ -129,7 +129,7 @@ def rebuild(home: Path | None, as_json: bool) -> None:
       imitrace rebuild
     """
     from imitrace_collector.config import STORE_FILE
-    from imitrace_collector.ingest import rebuild as derive_all
+    from imitrace_collector.derive import rebuild as derive_anew
     from imitrace_collector.store import Store
 
     folder = workspace_home(home)
@@ -137,7 +137,8 @@ def rebuild(home: Path | None, as_json: bool) -> None:
     if client is not None:
         raise StoreError(f"a collector runs on {folder} at {client.endpoint}; stop it, then rebuild")
     with Store.open(folder / STORE_FILE, create=False, older=True) as store:
-        count = derive_all(store)
+        with store.session() as session:
+            count = derive_anew(session)
         store.checkpoint()
     click.echo(json.dumps({"trajectories": count}) if as_json else f"{count} trajectories derived anew")
 
@@ -203,9 +204,17 @@ def _collector(folder: Path) -> "CollectorClient | None":
 
 
 def _store(folder: Path) -> "Store":
+    """Open the store to read, after whatever a killed collector left is derived."""
     from imitrace_collector.config import STORE_FILE
+    from imitrace_collector.derive import derive_all
     from imitrace_collector.store import Store
 
+    store = Store.open(folder / STORE_FILE, read_only=True)
+    if not store.underived():
+        return store
+    store.close()
+    with Store.open(folder / STORE_FILE, create=False) as writable, writable.session() as session:
+        derive_all(session)
     return Store.open(folder / STORE_FILE, read_only=True)
 
 

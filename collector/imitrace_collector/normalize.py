@@ -3,7 +3,6 @@
 Everything here is a pure function of one span, so that arrival order can't matter.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -103,12 +102,6 @@ def operation(span: SpanRow, attributes: Attributes) -> str | None:
     return named if named in (semconv.SPAN_TRAJECTORY, semconv.SPAN_TOOL) else None
 
 
-def read_attributes(span: SpanRow) -> Attributes:
-    """Return a span's attributes as values."""
-    attributes: Attributes = json.loads(span.attributes)
-    return attributes
-
-
 def pick(columns: Mapping[str, str], attributes: Attributes, types: Mapping[str, str]) -> Columns:
     """Return the columns that attributes fill, each in its schema's type; what does not fit is null."""
     return {column: as_type(attributes.get(name), types[column]) for column, name in columns.items()}
@@ -130,7 +123,7 @@ def as_type(value: Any, kind: str) -> Any:  # any JSON value to any plain one
 
 def storable(text: str) -> str:
     r"""Return text with lone surrogates written as ``\udXXX``, which in JSON means the same."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def trajectory_columns(attributes: Attributes) -> Columns:
@@ -140,7 +133,7 @@ def trajectory_columns(attributes: Attributes) -> Columns:
 
 def scope_name(span: SpanRow) -> str:
     """Return the name of the instrumentation scope that a span came from."""
-    return str(json.loads(span.scope).get("name", ""))
+    return str(span.scope["name"])
 
 
 def source_of(span: SpanRow) -> str:

@@ -1,11 +1,11 @@
 """Turn OTLP bytes into rows, or into the reason why not; no I/O."""
 
 import base64
+import hashlib
 import json
-import math
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,10 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from imitrace.canonical import canonical_json, content_hash
 from imitrace.exceptions import WireError
-from imitrace.semconv import TRAJECTORY_ID
-from imitrace_collector.rows import Batch, LogRow, SpanRow
+from imitrace.semconv import EVENT_LOSS, EVENT_SCORE, TRAJECTORY_ID
+from imitrace_collector.records import event_name, text_of, trajectory_id
+from imitrace_collector.rows import Batch, Origin, RawLog, RawSpan
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -26,6 +26,8 @@ ENCODINGS = {"gzip": 31, "deflate": 15}
 """Content encodings besides ``identity``, and the window bits by which zlib knows them."""
 
 _MAX_TIME = 2**63 - 1
+_TRAJECTORY_ID, _SCORE, _LOSS = (name.encode() for name in (TRAJECTORY_ID, EVENT_SCORE, EVENT_LOSS))
+"""What must stand in an item's bytes before it is searched for such an attribute or event."""
 _ID_KEYS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
 
 # Protobuf's generated classes are untyped here, hence Any for messages throughout this file.
@@ -132,19 +134,20 @@ def _base64_ids(item: dict[str, Any]) -> dict[str, Any]:  # any JSON object of a
     return item
 
 
-def _span_rows(request: Proto, received_at: int, reasons: Counter[str]) -> Batch:
-    rows = []
+def _span_batch(request: Proto, received_at: int, reasons: Counter[str]) -> Batch:
+    rows: list[RawSpan] = []
+    origins: dict[str, Origin] = {}
     for group in request.resource_spans:
-        resource = _attributes_json(group.resource.attributes)
         for scoped in group.scope_spans:
-            scope = _scope_json(scoped.scope)
+            origin = _origin(group.resource, scoped.scope)
+            origins[origin.origin] = origin
             for span in scoped.spans:
                 reason = _span_problem(span)
                 if reason:
                     reasons[reason] += 1
                 else:
-                    rows.append(_span_row(span, resource, scope, received_at))
-    return Batch(spans=tuple(rows))
+                    rows.append(_raw_span(span, origin, received_at))
+    return Batch(spans=tuple(rows), origins=tuple(origins.values()) if rows else ())
 
 
 def _span_problem(span: Proto) -> str | None:
@@ -153,126 +156,86 @@ def _span_problem(span: Proto) -> str | None:
             return f"{name} has {len(value)} bytes, expected {length}"
         if not any(value):
             return f"{name} is all zero"
-    if max(span.start_time_unix_nano, span.end_time_unix_nano) > _MAX_TIME:
+    if span.end_time_unix_nano > _MAX_TIME or span.start_time_unix_nano > _MAX_TIME:
         return "time is beyond the year 2262"
     return None
 
 
-def _span_row(span: Proto, resource: str, scope: str, received_at: int) -> SpanRow:
-    attributes = _attributes(span.attributes)
-    return SpanRow(
-        trace_id=span.trace_id.hex(),
-        span_id=span.span_id.hex(),
-        parent_span_id=span.parent_span_id.hex() or None,
-        name=span.name,
-        kind=span.kind,
-        started_at=span.start_time_unix_nano,
-        ended_at=span.end_time_unix_nano,
-        status=span.status.code,
-        status_message=span.status.message,
-        attributes=canonical_json(attributes),
-        dropped_attributes=span.dropped_attributes_count,
-        events=canonical_json([_event(event) for event in span.events]),
-        links=canonical_json([_link(link) for link in span.links]),
-        trace_state=span.trace_state,
-        resource=resource,
-        scope=scope,
-        trajectory_id=_trajectory_id(attributes),
-        received_at=received_at,
+def _raw_span(span: Proto, origin: Origin, received_at: int) -> RawSpan:
+    record = span.SerializeToString()
+    return RawSpan(
+        span.trace_id.hex(),
+        span.span_id.hex(),
+        span.parent_span_id.hex() or None,
+        span.name,
+        span.kind,
+        span.start_time_unix_nano,
+        span.end_time_unix_nano,
+        span.status.code,
+        trajectory_id(span.attributes) if _TRAJECTORY_ID in record else None,
+        origin.service,
+        received_at,
+        origin.origin,
+        _SCORE in record,
+        record,
     )
 
 
-def _event(event: Proto) -> dict[str, object]:
-    return {"name": event.name, "time": event.time_unix_nano, "attributes": _attributes(event.attributes)}
-
-
-def _link(link: Proto) -> dict[str, object]:
-    return {
-        "trace_id": link.trace_id.hex(),
-        "span_id": link.span_id.hex(),
-        "attributes": _attributes(link.attributes),
-    }
-
-
-def _log_rows(request: Proto, received_at: int, reasons: Counter[str]) -> Batch:
-    rows = []
+def _log_batch(request: Proto, received_at: int, reasons: Counter[str]) -> Batch:
+    rows: list[RawLog] = []
+    origins: dict[str, Origin] = {}
     for group in request.resource_logs:
-        resource = _attributes_json(group.resource.attributes)
         for scoped in group.scope_logs:
-            scope = _scope_json(scoped.scope)
+            origin = _origin(group.resource, scoped.scope)
+            origins[origin.origin] = origin
             for record in scoped.log_records:
                 if max(record.time_unix_nano, record.observed_time_unix_nano) > _MAX_TIME:
                     reasons["time is beyond the year 2262"] += 1
                 else:
-                    rows.append(_log_row(record, resource, scope, received_at))
-    return Batch(logs=tuple(rows))
+                    rows.append(_raw_log(record, origin, received_at))
+    return Batch(logs=tuple(rows), origins=tuple(origins.values()) if rows else ())
 
 
-def _log_row(record: Proto, resource: str, scope: str, received_at: int) -> LogRow:
-    attributes = _attributes(record.attributes)
-    return LogRow(
-        log_id=content_hash([record.SerializeToString(deterministic=True).hex(), resource, scope]),
-        trace_id=record.trace_id.hex() or None,
-        span_id=record.span_id.hex() or None,
-        event_name=record.event_name or str(attributes.get("event.name", "")),
-        logged_at=record.time_unix_nano or record.observed_time_unix_nano or received_at,
-        severity=record.severity_number,
-        body=canonical_json(_value(record.body)),
-        attributes=canonical_json(attributes),
-        resource=resource,
-        scope=scope,
-        trajectory_id=_trajectory_id(attributes),
-        received_at=received_at,
+def _raw_log(log: Proto, origin: Origin, received_at: int) -> RawLog:
+    record = log.SerializeToString(deterministic=True)
+    return RawLog(
+        _hash(record, origin.origin.encode()),
+        log.trace_id.hex() or None,
+        log.span_id.hex() or None,
+        event_name(log),
+        log.time_unix_nano or log.observed_time_unix_nano or received_at,
+        log.severity_number,
+        trajectory_id(log.attributes) if _TRAJECTORY_ID in record else None,
+        origin.service,
+        received_at,
+        origin.origin,
+        _SCORE in record or _LOSS in record,
+        record,
     )
 
 
-def _trajectory_id(attributes: dict[str, object]) -> str | None:
-    value = attributes.get(TRAJECTORY_ID)
-    if value in (None, ""):
-        return None
-    return value if isinstance(value, str) else canonical_json(value)
+def _origin(resource: Proto, scope: Proto) -> Origin:
+    parts = resource.SerializeToString(deterministic=True), scope.SerializeToString(deterministic=True)
+    service = next((text_of(pair.value) for pair in resource.attributes if pair.key == "service.name"), None)
+    return Origin(_hash(*parts), service, *parts)
 
 
-def _scope_json(scope: Proto) -> str:
-    return canonical_json({"name": scope.name, "version": scope.version, "attributes": _attributes(scope.attributes)})
-
-
-def _attributes_json(pairs: Iterable[Proto]) -> str:
-    return canonical_json(_attributes(pairs))
-
-
-def _attributes(pairs: Iterable[Proto]) -> dict[str, object]:
-    return {pair.key: _value(pair.value) for pair in pairs}
-
-
-def _value(value: Proto) -> object:
-    """Return an AnyValue as JSON; bytes as base64, and the doubles that JSON lacks as text, as OTLP/JSON has them."""
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return _attributes(value.kvlist_value.values)
-    if kind == "bytes_value":
-        return base64.b64encode(value.bytes_value).decode()
-    plain: object = getattr(value, kind)
-    if isinstance(plain, float) and not math.isfinite(plain):
-        return "NaN" if math.isnan(plain) else "Infinity" if plain > 0 else "-Infinity"
-    return plain
+def _hash(*parts: bytes) -> str:
+    lengths = b",".join(b"%d" % len(part) for part in parts)
+    return hashlib.blake2b(lengths + b"".join(parts), digest_size=16).hexdigest()
 
 
 TRACES = Signal(
     trace_service_pb2.ExportTraceServiceRequest,
     trace_service_pb2.ExportTraceServiceResponse,
-    _span_rows,
+    _span_batch,
     "spans",
     "rejected_spans",
 )
 LOGS = Signal(
     logs_service_pb2.ExportLogsServiceRequest,
     logs_service_pb2.ExportLogsServiceResponse,
-    _log_rows,
+    _log_batch,
     "log records",
     "rejected_log_records",
 )

@@ -16,7 +16,6 @@ from imitrace_collector.normalize import (
     ToolRun,
     as_type,
     operation,
-    read_attributes,
     read_run,
     read_step,
     scope_name,
@@ -133,7 +132,7 @@ def _by_kind(spans: Iterable[SpanRow]) -> _Spans:
     unique = {_key(span): span for span in spans}
     found = _Spans()
     for span in sorted(unique.values(), key=lambda span: (span.started_at, *_key(span))):
-        attributes = read_attributes(span)
+        attributes = span.attributes
         kind = operation(span, attributes)
         if span.parent_span_id:
             found.parents[_key(span)] = (span.trace_id, span.parent_span_id)

@@ -1,13 +1,10 @@
 """Answer questions about trajectories out of the store: the same answers for the HTTP API and for commands."""
 
 import json
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from imitrace.exceptions import StoreError
-from imitrace.semconv import EVENT_LOSS, LOSS_DROPPED, LOSS_FAILED
-from imitrace_collector.normalize import as_type
 from imitrace_collector.store import Store
 
 Json = dict[str, Any]
@@ -73,23 +70,14 @@ def traces_of(store: Store, trajectory_ids: Sequence[str]) -> dict[str, list[str
 def lost_records(store: Store) -> dict[str, int]:
     """Return by service how many records its processes say they lost, where any did.
 
-    Each process counts from its start, so its highest count is its last. A process is a ``service.instance.id``; what
-    has none is told apart by its whole resource.
+    Each process counts from its start, so its highest count is its last.
     """
-    sql = "SELECT resource, attributes FROM log_records WHERE event_name = $event"
+    sql = (
+        "SELECT service, sum(lost)::BIGINT AS lost FROM "
+        "(SELECT service, process, max(lost) AS lost FROM losses GROUP BY ALL) GROUP BY service ORDER BY service"
+    )
     with store.reader() as reader:
-        records = reader.rows(sql, event=EVENT_LOSS)
-    processes: dict[tuple[str, str], int] = defaultdict(int)
-    for record in records:
-        resource, attributes = json.loads(record["resource"]), json.loads(record["attributes"])
-        lost = sum(max(0, as_type(attributes.get(name), "int64") or 0) for name in (LOSS_FAILED, LOSS_DROPPED))
-        instance = resource.get("service.instance.id") or record["resource"]
-        process = str(resource.get("service.name", "unknown")), str(instance)
-        processes[process] = max(processes[process], lost)
-    services: Counter[str] = Counter()
-    for (service, _), lost in processes.items():
-        services[service] += lost
-    return {service: lost for service, lost in sorted(services.items()) if lost}
+        return {row["service"]: row["lost"] for row in reader.rows(sql) if row["lost"]}
 
 
 def _trajectory(row: Json) -> Json:

@@ -1,23 +1,17 @@
--- What came in, as it came; keyed so that a retry writes nothing twice.
+-- What came in: a row for each item by which it is found, keyed so that a retry writes nothing twice.
 CREATE TABLE IF NOT EXISTS spans (
     trace_id VARCHAR NOT NULL,
     span_id VARCHAR NOT NULL,
     parent_span_id VARCHAR,
     name VARCHAR NOT NULL,
-    kind BIGINT NOT NULL,
+    kind INTEGER NOT NULL,
     started_at BIGINT NOT NULL,
     ended_at BIGINT NOT NULL,
-    status BIGINT NOT NULL,
-    status_message VARCHAR NOT NULL,
-    attributes VARCHAR NOT NULL,
-    dropped_attributes BIGINT NOT NULL,
-    events VARCHAR NOT NULL,
-    links VARCHAR NOT NULL,
-    trace_state VARCHAR NOT NULL,
-    resource VARCHAR NOT NULL,
-    scope VARCHAR NOT NULL,
+    status INTEGER NOT NULL,
     trajectory_id VARCHAR,
+    service VARCHAR,
     received_at BIGINT NOT NULL,
+    chunk BIGINT NOT NULL,
     PRIMARY KEY (trace_id, span_id)
 );
 
@@ -27,13 +21,31 @@ CREATE TABLE IF NOT EXISTS log_records (
     span_id VARCHAR,
     event_name VARCHAR NOT NULL,
     logged_at BIGINT NOT NULL,
-    severity BIGINT NOT NULL,
-    body VARCHAR NOT NULL,
-    attributes VARCHAR NOT NULL,
-    resource VARCHAR NOT NULL,
-    scope VARCHAR NOT NULL,
+    severity INTEGER NOT NULL,
     trajectory_id VARCHAR,
-    received_at BIGINT NOT NULL
+    service VARCHAR,
+    received_at BIGINT NOT NULL,
+    chunk BIGINT NOT NULL
+);
+
+-- The items themselves, byte for byte: zstd over an opentelemetry.proto ScopeSpans or ScopeLogs without its scope.
+CREATE TABLE IF NOT EXISTS chunks (
+    chunk BIGINT NOT NULL,
+    kind VARCHAR NOT NULL,
+    trajectory_id VARCHAR,
+    trace_id VARCHAR,
+    origin VARCHAR NOT NULL,
+    noted BOOLEAN NOT NULL,
+    items BIGINT NOT NULL,
+    received_at BIGINT NOT NULL,
+    body BLOB NOT NULL USING COMPRESSION uncompressed
+);
+
+CREATE TABLE IF NOT EXISTS origins (
+    origin VARCHAR NOT NULL PRIMARY KEY,
+    service VARCHAR,
+    resource BLOB NOT NULL,
+    scope BLOB NOT NULL
 );
 
 -- What is derived from it: the columns of imitrace.schema. No keys on what is deleted and written anew.
@@ -108,6 +120,13 @@ CREATE TABLE IF NOT EXISTS scores (
     evaluator VARCHAR,
     evaluator_version VARCHAR,
     scored_at BIGINT NOT NULL
+);
+
+-- What senders say they lost; each process counts from its start.
+CREATE TABLE IF NOT EXISTS losses (
+    service VARCHAR NOT NULL,
+    process VARCHAR NOT NULL,
+    lost BIGINT NOT NULL
 );
 
 CREATE TABLE IF NOT EXISTS meta (

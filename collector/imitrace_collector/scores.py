@@ -4,7 +4,6 @@ For the same reason a score's step index is the sender's, in the part that the s
 collector numbers the steps of several parts anew.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -31,19 +30,17 @@ def scores_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> list[Columns]
     found = [score for span in spans for score in _scores_of_span(span)]
     for log in logs:
         if log.event_name == semconv.EVENT_SCORE:
-            found += _score(json.loads(log.attributes), log.logged_at)
+            found += _score(log.attributes, log.logged_at)
     return found
 
 
 def _scores_of_span(span: SpanRow) -> Iterator[Columns]:
     named = span.name.startswith(semconv.EVENT_SCORE)
-    if not named and semconv.EVENT_SCORE not in span.events:
-        return
-    attributes = json.loads(span.attributes)
+    attributes = span.attributes
     if named:
         yield from _score(attributes, span.ended_at)
     place = {key: attributes[key] for key in (semconv.TRAJECTORY_ID, semconv.STEP_INDEX) if key in attributes}
-    for event in json.loads(span.events):
+    for event in span.events:
         if event["name"] == semconv.EVENT_SCORE:
             # An event on a step's or a trajectory's span is about that step or trajectory unless it names another.
             own = event["attributes"]

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -16,8 +17,9 @@ from imitrace_collector.app import create_app
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.client import CollectorClient
 from imitrace_collector.config import RUNNING_FILE, CollectorConfig
+from imitrace_collector.derive import Deriver
 from imitrace_collector.grpc_server import start_grpc
-from imitrace_collector.ingest import ingest
+from imitrace_collector.ingest import Writer
 from imitrace_collector.rows import Batch
 from imitrace_collector.store import Store
 
@@ -99,11 +101,19 @@ class CollectorServer:
         store = Store.open(self.config.store)
         later(store.close)
         later(store.checkpoint)
-        batcher = Batcher[Batch](lambda batches: ingest(store, batches), self.config.queue_bytes)
+        deriver = Deriver(store)
+        later(deriver.stop)
+        writer = Writer(self._cleanup.enter_context(store.session()))
+
+        def write(batches: Sequence[Batch]) -> None:
+            deriver.committed(writer.write(batches).chunk)
+
+        batcher = Batcher[Batch](write, self.config.queue_bytes)
         later(batcher.stop)
         grpc_server, grpc_port = start_grpc(self.config, batcher)
         later(lambda: grpc_server.stop(_GRACE_SECONDS).wait())
-        http_server = HttpServer(create_app(self.config, store, batcher), self.config.host, self.config.http_port)
+        app = create_app(self.config, store, deriver, batcher)
+        http_server = HttpServer(app, self.config.host, self.config.http_port)
         later(http_server.stop)
         self.http, self.grpc = http_server.url, address(self.config.host, grpc_port)
         CollectorClient(self.http).get("/healthz")

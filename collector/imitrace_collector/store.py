@@ -1,8 +1,7 @@
-"""Keep spans and what is derived from them in one DuckDB file; the one file that knows DuckDB."""
+"""Own the store: one DuckDB file, its versions, its transactions, and consistent views of it."""
 
-import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -13,21 +12,13 @@ import pyarrow as pa
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import SCHEMA_VERSION, TABLES
-from imitrace_collector.rows import LogRow, SpanRow
+from imitrace_collector.derived_tables import ORDER, DerivedTables
+from imitrace_collector.raw_tables import RawTables
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 """The version of the raw tables and of how they are kept; ``imitrace.schema`` has its own for the derived ones."""
 
 _VERSIONS = {"store_version": STORE_VERSION, "schema_version": SCHEMA_VERSION}
-
-ORDER = {
-    "trajectories": "started_at, trajectory_id",
-    "steps": "trajectory_id, step_index",
-    "messages": "message_id",
-    "tools": "tools_hash, position",
-    "scores": "trajectory_id, step_index, name, scored_at, evaluator, evaluator_version, label, value, explanation",
-}
-"""In which order each derived table is read."""
 
 _OF_AGENT = "trajectory_id IN (SELECT trajectory_id FROM trajectories WHERE agent = $agent)"
 _AGENT_FILTER = {
@@ -38,22 +29,9 @@ _AGENT_FILTER = {
     "tools": f"tools_hash IN (SELECT tools_hash FROM steps WHERE {_OF_AGENT})",  # noqa: S608 - a literal
 }
 
-_DERIVED_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
-_ROW_TYPES = {int: pa.int64(), str: pa.string(), str | None: pa.string()}
-
-Row = Mapping[str, Any]
-"""A row of a derived table by column; the columns and types are those of ``imitrace.schema``."""
-
-
-def arrow_schema(table: str) -> pa.Schema:
-    """Return a derived table's columns as Arrow types."""
-    return pa.schema([(name, _arrow_type(kind.rstrip("?"))) for name, kind in TABLES[table].items()])
-
-
-def _arrow_type(kind: str) -> pa.DataType:
-    if kind.startswith("list<"):
-        return pa.list_(_arrow_type(kind[5:-1]))
-    return _DERIVED_TYPES[kind]
+_ROW_GROUP = 2048
+"""Rows that a checkpoint writes anew when some were added: DuckDB's own 122,880 would be seconds of work each time."""
+_CHECKPOINT_AT = "32MB"
 
 
 class Reader:
@@ -89,8 +67,40 @@ def _select(table: str, where: str = "") -> str:
     return f"SELECT {columns} FROM {table} {where} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
 
 
+class Session:
+    """Write over a connection of its own, for one thread; several may write at once where their tables differ."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self.raw = RawTables(connection)
+        self.derived = DerivedTables(connection)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make everything written inside durable at the end, or nothing of it."""
+        with _as_store_error("write"):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        try:
+            self._connection.execute("ROLLBACK")
+        except duckdb.TransactionException:  # a failed commit has ended the transaction already
+            return
+
+    def forget_derived(self) -> None:
+        """Make every derived table anew, empty and in this program's columns; what came in stays."""
+        drops = "".join(f"DROP TABLE IF EXISTS {table}; " for table in (*TABLES, "losses"))
+        self._connection.execute(f"{drops} DELETE FROM meta; {_ddl()}")  # noqa: S608 - names are our own
+
+
 class Store:
-    """Own the connection to a store file; writing is for one thread, readers may be many."""
+    """Hold a store file open; sessions write, readers read, each on a connection of its own."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         self._connection = connection
@@ -113,13 +123,11 @@ class Store:
         if not create and not path.exists():
             raise StoreError(f"no store at {path}; fill one by `imitrace collect` or `imitrace import`, or name --home")
         if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path)
         _check_kind(path)
+        connection = duckdb.connect()
         try:
-            connection = duckdb.connect(str(path), read_only=read_only)
-        except duckdb.Error as error:
-            raise StoreError(_why_not_open(path, str(error))) from error
-        try:
+            _attach(connection, path, read_only)
             if not read_only and not _tables(connection):
                 connection.execute(f"BEGIN; {_ddl()} COMMIT;")
             _check_version(connection, path, older)
@@ -141,111 +149,51 @@ class Store:
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the file itself."""
         with _as_store_error("checkpoint"):
-            self._connection.execute("CHECKPOINT")
+            self._connection.execute("CHECKPOINT store")
+
+    def underived(self) -> bool:
+        """Return whether something is stored that nothing is derived from yet."""
+        with self.session() as session:
+            return session.derived.derived_chunk() < session.raw.last_chunk()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Make everything written inside durable at the end, or nothing of it."""
-        with _as_store_error("write"):
-            self._connection.execute("BEGIN")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
-
-    def _roll_back(self) -> None:
-        try:
-            self._connection.execute("ROLLBACK")
-        except duckdb.TransactionException:  # a failed commit has ended the transaction already
-            return
+    def session(self) -> Iterator[Session]:
+        """Open a connection to write on."""
+        with self._cursor() as cursor:
+            yield Session(cursor)
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Open one consistent view; writing goes on beside it."""
-        with self._connection.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.execute("BEGIN")
             try:
                 yield Reader(cursor)
             finally:
                 cursor.execute("ROLLBACK")
 
-    def add_spans(self, spans: Sequence[SpanRow]) -> list[SpanRow]:
-        """Insert raw spans that are not there yet, and return those; of equal keys the first wins."""
-        by_key: dict[tuple[Any, ...], SpanRow] = {}
-        for span in spans:
-            by_key.setdefault((span.trace_id, span.span_id), span)
-        return [by_key[key] for key in self._insert_new("spans", list(by_key.values()), "trace_id, span_id")]
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._connection.cursor() as cursor:
+            cursor.execute("USE store")
+            yield cursor
 
-    def add_logs(self, logs: Sequence[LogRow]) -> list[LogRow]:
-        """Insert raw log records that are not there yet, and return those."""
-        by_key: dict[tuple[Any, ...], LogRow] = {}
-        for log in logs:
-            by_key.setdefault((log.log_id,), log)
-        return [by_key[key] for key in self._insert_new("log_records", list(by_key.values()), "log_id")]
 
-    def _insert_new(self, table: str, rows: Sequence[SpanRow] | Sequence[LogRow], key: str) -> list[tuple[Any, ...]]:
-        if not rows:
-            return []
-        fields = dataclasses.fields(rows[0])
-        columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields}
-        schema = pa.schema([(field.name, _ROW_TYPES[field.type]) for field in fields])  # type: ignore[index]  # a type here
-        return self._insert(table, pa.table(columns, schema=schema), f"ON CONFLICT DO NOTHING RETURNING {key}")
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"folder {path.parent} can't be made: {error.strerror}; name another --home") from error
 
-    def _insert(self, table: str, rows: pa.Table, conflict: str) -> list[tuple[Any, ...]]:
-        self._connection.register("incoming", rows)
-        try:
-            sql = f"INSERT INTO {table} BY NAME SELECT * FROM incoming {conflict}"  # noqa: S608 - names are our own
-            return self._connection.execute(sql).fetchall()
-        finally:
-            self._connection.unregister("incoming")
 
-    def insert(self, table: str, rows: Sequence[Row]) -> None:
-        """Insert rows of a derived table; messages and tools that are there already stay as they are."""
-        if rows:
-            content_addressed = table in ("messages", "tools")
-            arrow = pa.Table.from_pylist(list(rows), schema=arrow_schema(table))
-            self._insert(table, arrow, "ON CONFLICT DO NOTHING" if content_addressed else "")
-
-    def forget(self, trajectory_ids: Sequence[str]) -> None:
-        """Delete the derived rows of trajectories, to be derived anew."""
-        for table in ("trajectories", "steps"):
-            self._connection.execute(
-                f"DELETE FROM {table} WHERE trajectory_id IN (SELECT unnest($ids::VARCHAR[]))",  # noqa: S608 - literals
-                {"ids": list(trajectory_ids)},
-            )
-
-    def forget_all(self) -> None:
-        """Make every derived table anew, empty and in this program's columns; raw spans and log records stay."""
-        drops = "".join(f"DROP TABLE {table}; " for table in TABLES)
-        self._connection.execute(f"{drops} DELETE FROM meta; {_ddl()}")  # noqa: S608 - names are our own
-
-    def spans_of(self, trajectory_ids: Sequence[str]) -> list[SpanRow]:
-        """Return the raw spans of trajectories, as the writing transaction sees them."""
-        return self._raw_spans("trajectory_id IN (SELECT unnest($ids::VARCHAR[]))", ids=list(trajectory_ids))
-
-    def trajectory_ids(self) -> list[str]:
-        """Return the id of every trajectory that a raw span names."""
-        sql = "SELECT DISTINCT trajectory_id FROM spans WHERE trajectory_id IS NOT NULL ORDER BY 1"
-        return [row[0] for row in self._connection.execute(sql).fetchall()]
-
-    def scoring_spans(self, event_name: str) -> list[SpanRow]:
-        """Return the raw spans that may carry a score: so named, or with an event so named."""
-        return self._raw_spans("starts_with(name, $event) OR contains(events, $event)", event=event_name)
-
-    def logs_named(self, event_name: str) -> list[LogRow]:
-        """Return the raw log records of that event name."""
-        names = ", ".join(field.name for field in dataclasses.fields(LogRow))
-        sql = f"SELECT {names} FROM log_records WHERE event_name = $event"  # noqa: S608 - names are our own
-        rows = self._connection.execute(sql, {"event": event_name}).fetchall()
-        return [LogRow(**dict(zip(names.split(", "), row, strict=True))) for row in rows]
-
-    def _raw_spans(self, where: str, **parameters: object) -> list[SpanRow]:
-        names = ", ".join(field.name for field in dataclasses.fields(SpanRow))
-        sql = f"SELECT {names} FROM spans WHERE {where}"  # noqa: S608 - names are our own
-        rows = self._connection.execute(sql, parameters).fetchall()
-        return [SpanRow(**dict(zip(names.split(", "), row, strict=True))) for row in rows]
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> None:
+    options = "READ_ONLY" if read_only else f"ROW_GROUP_SIZE {_ROW_GROUP}"
+    quoted = str(path).replace("'", "''")
+    try:
+        connection.execute(f"SET wal_autocheckpoint = '{_CHECKPOINT_AT}'")
+        connection.execute(f"ATTACH '{quoted}' AS store ({options}); USE store")
+    except duckdb.Error as error:
+        raise StoreError(_why_not_open(path, str(error))) from error
 
 
 @contextmanager

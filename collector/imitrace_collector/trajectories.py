@@ -1,6 +1,5 @@
 """Derive one trajectory's rows from its raw spans: the same rows for any order and repetition of arrival."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from imitrace.canonical import canonical_json, content_hash
 from imitrace.conformance import not_among, read_tags
 from imitrace.exceptions import WireError
 from imitrace.messages import Message
-from imitrace_collector.normalize import Columns, SentStep, ToolRun, as_type, source_of, trajectory_columns
+from imitrace_collector.normalize import Columns, SentStep, ToolRun, as_type, source_of, storable, trajectory_columns
 from imitrace_collector.parts import Part, Sent, sort_spans
 from imitrace_collector.rows import SpanRow
 
@@ -68,6 +67,22 @@ def assemble(trajectory_id: str, spans: Iterable[SpanRow]) -> Assembled:
     return Assembled([trajectory], rows, list(messages.values()), list(tools.values()))
 
 
+def unreadable(trajectory_id: str, spans: Sequence[SpanRow], error: Exception) -> Assembled:
+    """Return the row of a trajectory that could not be assembled, with the reason."""
+    row = {
+        "trajectory_id": trajectory_id,
+        "agent": as_type(spans[0].resource.get("service.name"), "string") or UNKNOWN_AGENT,
+        **dict.fromkeys(("agent_version", "task", "outcome", "ended_at")),
+        "tags": "{}",
+        "source": source_of(spans[0]),
+        "step_count": 0,
+        "started_at": min(span.started_at for span in spans),
+        "complete": False,
+        "incomplete_reason": storable(f"its spans can't be read: {type(error).__name__}: {error}"[:500]),
+    }
+    return Assembled([row])
+
+
 def _trajectory_row(trajectory_id: str, sent: Sent, steps: Sequence[SentStep]) -> Columns:
     roots = [trajectory_columns(part.root[1]) for part in sent.parts if part.root]
     ends = sorted((part for part in sent.parts if part.root), key=lambda part: part.end_path(), reverse=True)
@@ -80,7 +95,7 @@ def _trajectory_row(trajectory_id: str, sent: Sent, steps: Sequence[SentStep]) -
     first = sent.parts[0].root[0] if sent.parts[0].root else steps[0].row
     return columns | {
         "trajectory_id": trajectory_id,
-        "agent": columns["agent"] or as_type(json.loads(first.resource).get("service.name"), "string") or UNKNOWN_AGENT,
+        "agent": columns["agent"] or as_type(first.resource.get("service.name"), "string") or UNKNOWN_AGENT,
         "tags": columns["tags"] or "{}",
         "source": source_of(first),
         "started_at": min(part.started_at for part in sent.parts),

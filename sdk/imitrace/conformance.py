@@ -236,7 +236,7 @@ def _parse(text: object, kind: type) -> Any:  # any JSON value of that kind
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise WireError("not JSON") from error
-    if _deeper_than(value, MAX_DEPTH):
+    if text.count("[") + text.count("{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise WireError(f"nested deeper than {MAX_DEPTH}")
     if not isinstance(value, kind):
         raise WireError(f"not a JSON {'object' if kind is dict else 'list'}")

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import (
+    AnyValue,
+    ArrayValue,
+    InstrumentationScope,
+    KeyValue,
+    KeyValueList,
+)
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from imitrace import semconv
@@ -18,6 +25,7 @@ from imitrace_collector import otlp
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.chat_jsonl import read_line
 from imitrace_collector.config import CollectorConfig
+from imitrace_collector.records import Packer, Unpacker
 from imitrace_collector.rows import Batch, SpanRow
 from imitrace_collector.server import CollectorServer
 from imitrace_collector.store import Store
@@ -78,9 +86,47 @@ def part() -> MakePart:
         spans.append(_span(f"invoke_agent {name}", name, parent, (at, at + 100), named))
         scope = InstrumentationScope(name="imitrace")
         sent = ResourceSpans(scope_spans=[ScopeSpans(scope=scope, spans=spans)])
-        return list(otlp.read(otlp.TRACES, ExportTraceServiceRequest(resource_spans=[sent]), 0).batch.spans)
+        return decoded(otlp.read(otlp.TRACES, ExportTraceServiceRequest(resource_spans=[sent]), 0).batch)
 
     return make
+
+
+def decoded(batch: Batch) -> list[SpanRow]:
+    """Return the spans of a batch, all of one origin, in their order."""
+    body = Packer().pack(span.record for span in batch.spans)
+    return list(Unpacker().spans(body, batch.origins[0]))
+
+
+def encoded(spans: Sequence[SpanRow]) -> Batch:
+    """Return spans as the batch that their request would be."""
+    message = ExportTraceServiceRequest()
+    for span in spans:
+        group = message.resource_spans.add(resource=Resource(attributes=_pairs(span.resource)))
+        sent = group.scope_spans.add(scope=InstrumentationScope(name=span.scope["name"])).spans.add(
+            name=span.name,
+            trace_id=bytes.fromhex(span.trace_id),
+            span_id=bytes.fromhex(span.span_id),
+            parent_span_id=bytes.fromhex(span.parent_span_id or ""),
+            start_time_unix_nano=span.started_at,
+            end_time_unix_nano=span.ended_at,
+            attributes=_pairs(span.attributes),
+            dropped_attributes_count=span.dropped_attributes,
+        )
+        for event in span.events:
+            sent.events.add(name=event["name"], time_unix_nano=event["time"], attributes=_pairs(event["attributes"]))
+    return otlp.read(otlp.TRACES, message, 0).batch
+
+
+@pytest.fixture
+def decode() -> Callable[[Batch], list[SpanRow]]:
+    """Return a batch's spans, decoded."""
+    return decoded
+
+
+@pytest.fixture
+def encode() -> Callable[[Sequence[SpanRow]], Batch]:
+    """Return spans as the batch that their request would be."""
+    return encoded
 
 
 def _step(name: str, index: int, at: int, width: int) -> list[Span]:
@@ -127,7 +173,7 @@ def _span(kind: str, name: str, parent: str, times: tuple[int, int], attributes:
         parent_span_id=_span_id(parent) if parent else b"",
         start_time_unix_nano=times[0],
         end_time_unix_nano=times[1],
-        attributes=[KeyValue(key=key, value=_value(value)) for key, value in pairs.items()],
+        attributes=_pairs(pairs),
     )
 
 
@@ -135,8 +181,22 @@ def _span_id(name: str) -> bytes:
     return bytes.fromhex(content_hash(name))[:8]
 
 
+def _pairs(values: Mapping[str, object]) -> list[KeyValue]:
+    return [KeyValue(key=key, value=_value(value)) for key, value in values.items()]
+
+
 def _value(value: object) -> AnyValue:
-    return AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=str(value))
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    if isinstance(value, float):
+        return AnyValue(double_value=value)
+    if isinstance(value, list):
+        return AnyValue(array_value=ArrayValue(values=map(_value, value)))
+    if isinstance(value, dict):
+        return AnyValue(kvlist_value=KeyValueList(values=_pairs(value)))
+    return AnyValue() if value is None else AnyValue(string_value=str(value))
 
 
 @pytest.fixture

@@ -28,9 +28,11 @@ from imitrace_collector.app import create_app
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.chat_jsonl import read_line
 from imitrace_collector.config import CollectorConfig
+from imitrace_collector.derive import Deriver
+from imitrace_collector.derived_tables import arrow_schema
 from imitrace_collector.rows import Batch
 from imitrace_collector.server import CollectorServer, HttpServer
-from imitrace_collector.store import Store, arrow_schema
+from imitrace_collector.store import Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -171,9 +173,11 @@ def test_a_request_over_the_limit_is_too_large(config: CollectorConfig, pack: Ca
 @pytest.fixture
 def full(config: CollectorConfig, store: Store, full_batcher: Batcher[Batch]) -> Iterator[str]:
     """Serve with a queue that is full."""
-    server = HttpServer(create_app(config, store, full_batcher), "127.0.0.1", 0)
+    deriver = Deriver(store)
+    server = HttpServer(create_app(config, store, deriver, full_batcher), "127.0.0.1", 0)
     yield server.url
     server.stop()
+    deriver.stop()
 
 
 @pytest.mark.parametrize("headers", [PROTOBUF, JSON])

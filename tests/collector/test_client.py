@@ -10,6 +10,7 @@ from imitrace_collector.app import create_app
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.client import CollectorClient
 from imitrace_collector.config import CollectorConfig
+from imitrace_collector.derive import Deriver
 from imitrace_collector.rows import Batch
 from imitrace_collector.server import CollectorServer, HttpServer
 from imitrace_collector.store import Store
@@ -36,7 +37,8 @@ def test_a_refused_export_carries_the_servers_words(collector: CollectorServer) 
 def test_a_full_queue_is_waited_for(
     config: CollectorConfig, store: Store, export: MakeExport, full_batcher: Batcher[Batch], go: threading.Event
 ) -> None:
-    server = HttpServer(create_app(config, store, full_batcher), "127.0.0.1", 0)
+    deriver = Deriver(store)
+    server = HttpServer(create_app(config, store, deriver, full_batcher), "127.0.0.1", 0)
     body = export().SerializeToString()
     sender = threading.Thread(target=CollectorClient(server.url).export, args=("/v1/traces", body))
     sender.start()
@@ -44,3 +46,4 @@ def test_a_full_queue_is_waited_for(
     sender.join(SECONDS)
     assert not sender.is_alive()
     server.stop()
+    deriver.stop()

@@ -1,6 +1,7 @@
 import gzip
 import json
 import zlib
+from collections.abc import Callable
 
 import pytest
 from google.protobuf import json_format
@@ -11,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from imitrace.exceptions import WireError
 from imitrace_collector import otlp
+from imitrace_collector.rows import Batch, SpanRow
 
 OTLP_JSON = {
     "resourceSpans": [
@@ -49,18 +51,18 @@ OTLP_JSON = {
 }
 
 
-def test_otlp_json_is_read_with_hex_ids_and_numbers_as_text() -> None:
+def test_otlp_json_is_read_with_hex_ids_and_numbers_as_text(decode: Callable[[Batch], list[SpanRow]]) -> None:
     message = otlp.parse(otlp.TRACES, json.dumps(OTLP_JSON).encode(), otlp.JSON)
-    (span,) = otlp.read(otlp.TRACES, message, 5).batch.spans
+    (span,) = decode(otlp.read(otlp.TRACES, message, 5).batch)
     assert (span.trace_id, span.span_id) == ("5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174")
     assert (span.parent_span_id, span.kind, span.trajectory_id) == ("eee19b7ec3c1b173", 2, "t")
     assert span.started_at == 1544712660000000000
-    attributes = json.loads(span.attributes)
+    attributes = span.attributes
     assert attributes["n"] == 9007199254740993
     assert attributes["x"] == "NaN"
     assert attributes["list"] == [True, None]
     assert attributes["map"] == {"b": "AQI="}
-    assert json.loads(span.resource) == {"service.name": "shop"}
+    assert span.resource == {"service.name": "shop"}
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imitrace import semconv
-from imitrace.canonical import canonical_json, step_digest
+from imitrace.canonical import step_digest
 from imitrace.schema import TABLES
-from imitrace_collector.ingest import ingest, rebuild
+from imitrace_collector.derive import rebuild
+from imitrace_collector.ingest import ingest
 from imitrace_collector.normalize import Columns
 from imitrace_collector.parts import sort_spans
 from imitrace_collector.rows import Batch, SpanRow
@@ -21,6 +22,7 @@ from imitrace_collector.store import Store
 from imitrace_collector.trajectories import assemble
 
 MakePart = Callable[..., list[SpanRow]]
+Encode = Callable[[Sequence[SpanRow]], Batch]
 
 
 def order(spans: Sequence[SpanRow]) -> list[str]:
@@ -36,8 +38,8 @@ def told(spans: Sequence[SpanRow]) -> Columns:
 
 
 def changed(span: SpanRow, **attributes: Any) -> SpanRow:  # any attribute value; None removes
-    values = json.loads(span.attributes) | {getattr(semconv, name): value for name, value in attributes.items()}
-    return replace(span, attributes=canonical_json({key: value for key, value in values.items() if value is not None}))
+    values = span.attributes | {getattr(semconv, name): value for name, value in attributes.items()}
+    return replace(span, attributes={key: value for key, value in values.items() if value is not None})
 
 
 def test_a_resumed_trajectory_goes_on_where_it_stopped(part: MakePart) -> None:
@@ -159,13 +161,13 @@ def test_an_observation_may_come_in_another_part(part: MakePart) -> None:
 
 
 def digest_of(span: SpanRow) -> str:
-    return step_digest(json.loads(span.attributes))
+    return step_digest(span.attributes)
 
 
 def test_steps_that_another_sender_hangs_anywhere_belong_to_the_nearest_part_or_the_first(part: MakePart) -> None:
-    *steps, root = [replace(span, scope='{"name": "other"}') for span in part("a")]
+    *steps, root = [replace(span, scope={"name": "other"}) for span in part("a")]
     lost = [replace(step, parent_span_id="ab" * 8) for step in steps]
-    between = replace(root, span_id="ab" * 8, parent_span_id=root.span_id, name="chat", attributes="{}")
+    between = replace(root, span_id="ab" * 8, parent_span_id=root.span_id, name="chat", attributes={})
     second = part("b", at=1000)
     for spans in ([*lost, root], [*lost, between, root], [*lost, root, *second]):
         assert told(spans)["complete"]
@@ -213,7 +215,7 @@ def test_what_the_sender_left_off_makes_the_step_incomplete(part: MakePart) -> N
 
 def tool_run(span: SpanRow, **attributes: Any) -> SpanRow:
     named = {semconv.OPERATION: semconv.SPAN_TOOL, semconv.TOOL_CALL_ID: "a.0", semconv.TRAJECTORY_ID: "t1"}
-    bare = replace(span, name="execute_tool a.0", span_id="cd" * 8, attributes=canonical_json(named))
+    bare = replace(span, name="execute_tool a.0", span_id="cd" * 8, attributes=named)
     return changed(bare, **attributes)
 
 
@@ -249,12 +251,13 @@ def test_the_result_of_a_tool_run_is_taken_only_whole(
     assert row["complete"] == (reason is None)
 
 
-def stored(path: Path, batches: Sequence[Sequence[SpanRow]], again: bool) -> dict[str, list[dict[str, Any]]]:
+def stored(path: Path, batches: Sequence[Batch], again: bool) -> dict[str, list[dict[str, Any]]]:
     with Store.open(path) as store:
         for batch in batches:
-            ingest(store, [Batch(spans=tuple(batch))])
+            ingest(store, [batch])
         if again:
-            rebuild(store)
+            with store.session() as session:
+                rebuild(session)
         with store.reader() as reader:
             return {table: reader.table(table).read_all().to_pylist() for table in TABLES}
 
@@ -268,15 +271,22 @@ def stored(path: Path, batches: Sequence[Sequence[SpanRow]], again: bool) -> dic
     lost=st.integers(0, 25),
 )
 def test_parts_and_chunks_give_the_same_rows_for_any_order_repetition_and_batching(
-    part: MakePart, tmp_path: Path, shuffle: random.Random, cuts: list[int], position: int, width: int, lost: int
+    part: MakePart,
+    encode: Encode,
+    tmp_path: Path,
+    shuffle: random.Random,
+    cuts: list[int],
+    position: int,
+    width: int,
+    lost: int,
 ) -> None:
     spans = part("a", 3, width=width) + part("b", 2, at=1, parent="a", width=width, PART_POSITION=position)
     spans += part("c", 1, at=2, parent="b", PART_POSITION=1) + part("d", 2, at=1000, width=width)
     sent = [span for number, span in enumerate(spans) if number != lost]
     arriving = sent * 2
     shuffle.shuffle(arriving)
-    batches = [arriving[start:end] for start, end in pairwise([0, *sorted(cuts), len(arriving)])]
+    batches = [encode(arriving[start:end]) for start, end in pairwise([0, *sorted(cuts), len(arriving)])]
     folder = tmp_path / f"{random.Random().random()}"
-    at_once = stored(folder / "b.duckdb", [sent], again=False)
+    at_once = stored(folder / "b.duckdb", [encode(sent)], again=False)
     assert stored(folder / "a.duckdb", batches, again=False) == at_once == stored(folder / "b.duckdb", [], again=True)
     assert at_once["trajectories"][0]["complete"] == (lost >= len(spans))

@@ -10,11 +10,13 @@ from imitrace import semconv
 from imitrace.schema import SCORES
 from imitrace_collector import otlp
 from imitrace_collector.ingest import ingest
-from imitrace_collector.rows import Batch
+from imitrace_collector.records import Packer, Unpacker
+from imitrace_collector.rows import Batch, LogRow, SpanRow
 from imitrace_collector.scores import scores_of
 from imitrace_collector.store import Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
+Decode = Callable[[Batch], list[SpanRow]]
 Value = str | int | float
 
 
@@ -36,9 +38,14 @@ def log(**attributes: Value) -> Batch:
     return otlp.read(otlp.LOGS, message, 0).batch
 
 
+def decode_logs(batch: Batch) -> list[LogRow]:
+    body = Packer().pack(log.record for log in batch.logs)
+    return list(Unpacker().logs(body, batch.origins[0], 0))
+
+
 def test_a_log_record_becomes_a_score() -> None:
     batch = log(TRAJECTORY_ID="t1", STEP_INDEX=3, SCORE_NAME="TaskCompletion", SCORE_VALUE=0.5, SCORE_EVALUATOR="judge")
-    (score,) = scores_of((), batch.logs)
+    (score,) = scores_of((), decode_logs(batch))
     assert set(score) == set(SCORES)
     assert (score["trajectory_id"], score["step_index"], score["name"]) == ("t1", 3, "TaskCompletion")
     assert (score["value"], score["evaluator"], score["scored_at"]) == (0.5, "judge", 9)
@@ -47,30 +54,32 @@ def test_a_log_record_becomes_a_score() -> None:
 @pytest.mark.parametrize(("value", "told"), [(float("nan"), "NaN"), (float("inf"), "Infinity"), ("good", "good")])
 def test_a_value_that_is_no_number_is_kept_as_null_and_said(value: Value, told: str) -> None:
     batch = log(TRAJECTORY_ID="t1", SCORE_NAME="s", SCORE_VALUE=value, SCORE_LABEL="bad", SCORE_EXPLANATION="why")
-    (score,) = scores_of((), batch.logs)
+    (score,) = scores_of((), decode_logs(batch))
     assert (score["value"], score["label"]) == (None, "bad")
     assert score["explanation"] == f"value was {told}, no number; why"
 
 
 def test_a_score_may_have_only_a_label() -> None:
-    (score,) = scores_of((), log(TRAJECTORY_ID="t1", SCORE_NAME="s", SCORE_LABEL="pass").logs)
+    (score,) = scores_of((), decode_logs(log(TRAJECTORY_ID="t1", SCORE_NAME="s", SCORE_LABEL="pass")))
     assert (score["value"], score["label"], score["explanation"]) == (None, "pass", None)
 
 
 @pytest.mark.parametrize("missing", ["TRAJECTORY_ID", "SCORE_NAME"])
 def test_a_score_that_names_no_trajectory_or_no_name_stays_raw(missing: str) -> None:
     attributes: dict[str, Value] = {"TRAJECTORY_ID": "t1", "SCORE_NAME": "s", "SCORE_VALUE": 1}
-    assert scores_of((), log(**{name: value for name, value in attributes.items() if name != missing}).logs) == []
+    assert (
+        scores_of((), decode_logs(log(**{name: value for name, value in attributes.items() if name != missing}))) == []
+    )
 
 
-def test_an_event_on_a_step_scores_that_step_unless_it_names_another(export: MakeExport) -> None:
+def test_an_event_on_a_step_scores_that_step_unless_it_names_another(export: MakeExport, decode: Decode) -> None:
     message = export()
     step = message.resource_spans[0].scope_spans[0].spans[2]
     step.events.add(name=semconv.EVENT_SCORE, attributes=pairs(SCORE_NAME="here", SCORE_VALUE=1))
     step.events.add(name=semconv.EVENT_SCORE, attributes=pairs(SCORE_NAME="there", SCORE_VALUE=1, TRAJECTORY_ID="t9"))
     step.events.add(name="something else", attributes=pairs(SCORE_NAME="no"))
-    spans = otlp.read(otlp.TRACES, message, 0).batch.spans[2:]
-    found = [(score["trajectory_id"], score["step_index"], score["name"]) for score in scores_of(spans, ())]
+    batch = otlp.read(otlp.TRACES, message, 0).batch
+    found = [(score["trajectory_id"], score["step_index"], score["name"]) for score in scores_of(decode(batch)[2:], ())]
     assert found == [("t1", 1, "here"), ("t9", None, "there")]
 
 

@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from imitrace.exceptions import ConfigError, ImitraceError, StoreError
 from imitrace_collector.client import CollectorClient, running_collector
 from imitrace_collector.config import CollectorConfig
+from imitrace_collector.derive import derive_all
 from imitrace_collector.server import CollectorServer
 from imitrace_collector.store import Store
 
@@ -38,11 +39,15 @@ def collecting(home: Path) -> Iterator[tuple[Process, CollectorClient]]:
 
 
 def stored_trajectories(home: Path) -> set[str]:
-    with Store.open(home / "traces.duckdb", read_only=True) as store, store.reader() as reader:
-        complete = {row["trajectory_id"] for row in reader.rows("SELECT * FROM trajectories WHERE complete")}
-        steps = reader.rows("SELECT trajectory_id, count(*) AS n FROM steps GROUP BY ALL")
-        assert {row["trajectory_id"]: row["n"] for row in steps} == dict.fromkeys(complete, 2)
-        return complete
+    """Return the complete ones, after whatever a killed collector had not derived yet is."""
+    with Store.open(home / "traces.duckdb") as store:
+        with store.session() as session:
+            derive_all(session)
+        with store.reader() as reader:
+            complete = {row["trajectory_id"] for row in reader.rows("SELECT * FROM trajectories WHERE complete")}
+            steps = reader.rows("SELECT trajectory_id, count(*) AS n FROM steps GROUP BY ALL")
+            assert {row["trajectory_id"]: row["n"] for row in steps} == dict.fromkeys(complete, 2)
+            return complete
 
 
 def test_what_was_acknowledged_is_in_the_file_after_kill_9(tmp_path: Path, export: MakeExport) -> None:

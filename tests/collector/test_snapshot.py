@@ -11,9 +11,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from imitrace.schema import SCHEMA_VERSION, TABLES
 from imitrace_collector import otlp
+from imitrace_collector.derived_tables import arrow_schema
 from imitrace_collector.ingest import ingest
 from imitrace_collector.snapshot import write_snapshot
-from imitrace_collector.store import Store, arrow_schema
+from imitrace_collector.store import Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)

@@ -2,17 +2,23 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
+import zstandard
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
 from imitrace_collector import otlp
-from imitrace_collector.ingest import ingest, rebuild
-from imitrace_collector.store import Store, arrow_schema
+from imitrace_collector.derive import rebuild
+from imitrace_collector.derived_tables import arrow_schema
+from imitrace_collector.ingest import Writer, ingest
+from imitrace_collector.raw_tables import Written
+from imitrace_collector.store import Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
 
@@ -93,8 +99,8 @@ def test_rebuilding_mends_a_store_of_an_older_program(tmp_path: Path, export: Ma
     with Store.open(path) as store:
         ingest(store, [otlp.read(otlp.TRACES, export(), 0).batch])
     make_older(path)
-    with Store.open(path, create=False, older=True) as store:
-        assert rebuild(store) == 1
+    with Store.open(path, create=False, older=True) as store, store.session() as session:
+        assert rebuild(session) == 1
     with Store.open(path) as store, store.reader() as reader:
         assert reader.rows("SELECT shadow, complete FROM steps") == [{"shadow": None, "complete": True}] * 2
     assert [name for name, *_ in columns_of(path, "steps")] == list(TABLES["steps"])
@@ -113,25 +119,43 @@ def test_a_store_that_is_only_read_is_never_made(tmp_path: Path) -> None:
     assert not (tmp_path / "absent").exists()
 
 
-def test_spans_that_are_there_or_twice_in_a_batch_are_written_once(store: Store, export: MakeExport) -> None:
-    spans = otlp.read(otlp.TRACES, export(), 0).batch.spans
-    with store.transaction():
-        assert len(store.add_spans([*spans, *spans])) == len(spans)
-        assert store.add_spans(spans) == []
+def test_items_that_are_there_or_twice_in_a_batch_are_written_once(store: Store, export: MakeExport) -> None:
+    first, second = (otlp.read(otlp.TRACES, export(name), 0).batch for name in ("t1", "t2"))
+    twice = replace(first, spans=(*first.spans, *first.spans))
+    with store.session() as session:
+        writer = Writer(session)
+        assert writer.write([twice, first]) == Written(spans=3, logs=0, duplicates=6, chunk=1)
+        assert writer.write([first, second]) == Written(spans=3, logs=0, duplicates=3, chunk=3)
+        assert [len(session.raw.spans_of([name])) for name in ("t1", "t2")] == [3, 3]
+        assert session.raw.last_chunk() == 3
+
+
+def test_what_came_in_is_kept_byte_for_byte(store: Store, export: MakeExport) -> None:
+    message = export()
+    span = message.resource_spans[0].scope_spans[0].spans[0]
+    span.MergeFromString(b"\xa2\x06\x03new")  # field 100, which this program does not know
+    ingest(store, [otlp.read(otlp.TRACES, message, 0).batch])
+    with store.reader() as reader:
+        (body,) = reader.rows("SELECT body FROM chunks")
+    kept = ScopeSpans.FromString(zstandard.decompress(body["body"])).spans
+    assert list(kept) == list(message.resource_spans[0].scope_spans[0].spans)
 
 
 def test_a_failed_transaction_leaves_nothing(store: Store, export: MakeExport) -> None:
-    with pytest.raises(StoreError, match="write failed"), store.transaction():
-        store.add_spans(otlp.read(otlp.TRACES, export(), 0).batch.spans)
-        raise duckdb.Error("disk full")
-    assert store.spans_of(["t1"]) == []
+    batch = otlp.read(otlp.TRACES, export(), 0).batch
+    with store.session() as session:
+        with pytest.raises(StoreError, match="write failed: disk full"), session.transaction():
+            session.raw.write([batch], 0)
+            raise duckdb.Error("disk full")
+        assert session.raw.spans_of(["t1"]) == []
 
 
 def test_a_reader_sees_one_view_while_writing_goes_on(store: Store, export: MakeExport) -> None:
-    with store.reader() as reader:
+    batch = otlp.read(otlp.TRACES, export(), 0).batch
+    with store.reader() as reader, store.session() as session:
         assert reader.rows("SELECT count(*) AS n FROM spans") == [{"n": 0}]
-        with store.transaction():
-            store.add_spans(otlp.read(otlp.TRACES, export(), 0).batch.spans)
+        with session.transaction():
+            session.raw.write([batch], 0)
         assert reader.rows("SELECT count(*) AS n FROM spans") == [{"n": 0}]
     with store.reader() as reader:
         assert reader.rows("SELECT count(*) AS n FROM spans") == [{"n": 3}]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from imitrace import semconv
-from imitrace.canonical import canonical_json, content_hash, step_digest
+from imitrace.canonical import content_hash, step_digest
 from imitrace.schema import STEPS, TRAJECTORIES
 from imitrace_collector import otlp
 from imitrace_collector.ingest import ingest
@@ -21,24 +21,26 @@ from imitrace_collector.store import Store
 from imitrace_collector.trajectories import Assembled, assemble
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
+Decode = Callable[[Batch], list[SpanRow]]
+Encode = Callable[[Sequence[SpanRow]], Batch]
 TOOLS_HASH = content_hash(
     [{"name": "get_order", "description": "", "parameters": {"type": "object", "properties": {}}}]
 )
 
 
 @pytest.fixture
-def spans(export: MakeExport) -> list[SpanRow]:
-    """Return the trajectory's span and its two steps, as raw rows."""
-    return list(otlp.read(otlp.TRACES, export(), 0).batch.spans)
+def spans(export: MakeExport, decode: Decode) -> list[SpanRow]:
+    """Return the trajectory's span and its two steps."""
+    return decode(otlp.read(otlp.TRACES, export(), 0).batch)
 
 
 def changed(span: SpanRow, *, sign: bool = True, **attributes: Any) -> SpanRow:  # any attribute value; None removes
     """Return a span with other attributes, named by their constant in ``semconv``."""
-    values = json.loads(span.attributes) | {getattr(semconv, name): value for name, value in attributes.items()}
+    values = span.attributes | {getattr(semconv, name): value for name, value in attributes.items()}
     values = {name: value for name, value in values.items() if value is not None}
     if sign and semconv.STEP_DIGEST in values:
         values[semconv.STEP_DIGEST] = step_digest(values)
-    return replace(span, attributes=canonical_json(values))
+    return replace(span, attributes=values)
 
 
 def reasons(rows: Assembled) -> list[str | None]:
@@ -207,7 +209,7 @@ def test_parallel_calls_share_decision_and_state(spans: list[SpanRow]) -> None:
 
 def tool_run(span: SpanRow, result: str) -> SpanRow:
     values = {semconv.OPERATION: semconv.SPAN_TOOL, semconv.TOOL_CALL_ID: "c1", semconv.TOOL_CALL_RESULT: result}
-    return replace(span, name="execute_tool get_order", span_id="cd" * 8, attributes=canonical_json(values))
+    return replace(span, name="execute_tool get_order", span_id="cd" * 8, attributes=values)
 
 
 def test_an_observation_is_the_steps_own_or_a_later_messages_or_a_tool_runs(spans: list[SpanRow]) -> None:
@@ -221,10 +223,12 @@ def test_an_observation_is_the_steps_own_or_a_later_messages_or_a_tool_runs(span
     assert observed == ["shipped", "shipped", "from the run", None]
 
 
-def test_a_lone_surrogate_in_a_message_is_stored_and_keeps_its_name(spans: list[SpanRow], store: Store) -> None:
+def test_a_lone_surrogate_in_a_message_is_stored_and_keeps_its_name(
+    spans: list[SpanRow], encode: Encode, store: Store
+) -> None:
     sent = '[{"role": "user", "parts": [{"type": "text", "content": "\\ud83d"}]}]'
     only = changed(spans[1], STEP_MESSAGES=sent)
-    ingest(store, [Batch(spans=(changed(spans[0], TRAJECTORY_STEP_COUNT=1), only))])
+    ingest(store, [encode([changed(spans[0], TRAJECTORY_STEP_COUNT=1), only])])
     with store.reader() as reader:
         (row,) = reader.rows("SELECT * FROM messages")
         assert json.loads(row["content"]) == json.loads(sent)[0]
@@ -250,19 +254,19 @@ NAMES = [name for name, value in vars(semconv).items() if isinstance(value, str)
     attributes=st.dictionaries(st.sampled_from(NAMES), ANYTHING | ANYTHING.map(json.dumps), min_size=1, max_size=4),
 )
 def test_any_attribute_gives_rows_that_the_store_takes(
-    spans: list[SpanRow], tmp_path: Path, which: int, attributes: dict[str, Any]
+    spans: list[SpanRow], encode: Encode, tmp_path: Path, which: int, attributes: dict[str, Any]
 ) -> None:
     mangled = [changed(span, **attributes) if number == which else span for number, span in enumerate(spans)]
     path = tmp_path / f"{random.Random().random()}.duckdb"
     with Store.open(path) as store:
-        ingest(store, [Batch(spans=tuple(mangled))])
+        ingest(store, [encode(mangled)])
     path.unlink()
 
 
-def stored(path: Path, batches: Sequence[Sequence[SpanRow]]) -> dict[str, list[dict[str, Any]]]:
+def stored(path: Path, batches: Sequence[Batch]) -> dict[str, list[dict[str, Any]]]:
     with Store.open(path) as store:
         for batch in batches:
-            ingest(store, [Batch(spans=tuple(batch))])
+            ingest(store, [batch])
         with store.reader() as reader:
             return {
                 table: reader.table(table).read_all().to_pylist()
@@ -273,13 +277,13 @@ def stored(path: Path, batches: Sequence[Sequence[SpanRow]]) -> dict[str, list[d
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shuffle=st.randoms(use_true_random=False), cuts=st.lists(st.integers(0, 14), max_size=5))
 def test_rows_are_the_same_for_any_order_repetition_and_batching(
-    export: MakeExport, tmp_path: Path, shuffle: random.Random, cuts: list[int]
+    export: MakeExport, decode: Decode, encode: Encode, tmp_path: Path, shuffle: random.Random, cuts: list[int]
 ) -> None:
-    pair = [row for name in ("t1", "t2") for row in otlp.read(otlp.TRACES, export(name), 0).batch.spans]
+    pair = [row for name in ("t1", "t2") for row in decode(otlp.read(otlp.TRACES, export(name), 0).batch)]
     pair.append(tool_run(pair[1], "from the run"))
     sent = pair * 2
     shuffle.shuffle(sent)
     edges = [0, *sorted(cuts), len(sent)]
-    batches = [sent[start:end] for start, end in pairwise(edges)]
+    batches = [encode(sent[start:end]) for start, end in pairwise(edges)]
     folder = tmp_path / f"{random.Random().random()}"
-    assert stored(folder / "a.duckdb", batches) == stored(folder / "b.duckdb", [pair])
+    assert stored(folder / "a.duckdb", batches) == stored(folder / "b.duckdb", [encode(pair)])

@@ -265,3 +265,17 @@ def test_an_empty_workspace_says_what_to_run(tmp_path: Path) -> None:
 def test_a_source_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="source 'nowhere' does not exist, expected a snapshot folder, a store file"):
         open_source("nowhere", tmp_path)
+
+
+def test_a_store_whose_steps_are_not_all_derived_is_refused(tmp_path: Path, make_tables: MakeTables) -> None:
+    path = tmp_path / "traces.duckdb"
+    write_store(path, make_tables({"id": "1"}))
+    with duckdb.connect(path) as connection:
+        connection.execute("CREATE TABLE chunks (chunk BIGINT); INSERT INTO chunks VALUES (1), (2), (3)")
+        connection.execute("CREATE TABLE IF NOT EXISTS meta (key VARCHAR, value VARCHAR)")
+        connection.execute("INSERT INTO meta VALUES ('derived_chunk', '1')")
+    with pytest.raises(DatasetError, match=r"holds 2 chunks of which no steps .* `imitrace trajectories`"):
+        open_source(str(path), tmp_path).frames()
+    with duckdb.connect(path) as connection:
+        connection.execute("UPDATE meta SET value = '3' WHERE key = 'derived_chunk'")
+    assert open_source(str(path), tmp_path).frames()

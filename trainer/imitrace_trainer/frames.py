@@ -115,6 +115,7 @@ class StoreSource:
     def frames(self) -> dict[str, pl.LazyFrame]:
         """Return the tables, read at once and let go, so that a collector may start again."""
         with self._connect() as connection:
+            self._check_derived(connection)
             return {table: self._read(connection, table) for table in TABLES}
 
     def describe(self) -> str:
@@ -131,6 +132,22 @@ class StoreSource:
                     "for instance http://127.0.0.1:4318, or stop it"
                 ) from error
             raise DatasetError(f"store {self.path} can't be opened: {_first_line(error)}") from error
+
+    def _check_derived(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Refuse a store whose collector was killed before it had derived the steps of all that it had taken."""
+        there = {row[0] for row in connection.sql("SELECT table_name FROM duckdb_tables()").fetchall()}
+        if not {"chunks", "meta"} <= there:
+            return
+        sql = (
+            "SELECT count(*) FROM chunks WHERE chunk > "
+            "coalesce((SELECT value::BIGINT FROM meta WHERE key = 'derived_chunk'), 0)"
+        )
+        pending = connection.sql(sql).fetchall()[0][0]
+        if pending:
+            raise DatasetError(
+                f"{self.describe()} holds {pending} chunks of which no steps are derived yet; "
+                "run `imitrace trajectories` on it once, or start its collector"
+            )
 
     def _read(self, connection: duckdb.DuckDBPyConnection, table: str) -> pl.LazyFrame:
         where = f"{self.describe()}, table {table}"

@@ -1,0 +1,177 @@
+"""Derive trajectories, steps, messages, tools, scores and losses from what came in: late, and the same each time."""
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from imitrace.exceptions import StoreError
+from imitrace_collector.losses import losses_of
+from imitrace_collector.raw_tables import LOGS, SPANS, Chunk
+from imitrace_collector.rows import SpanRow
+from imitrace_collector.scores import scores_of
+from imitrace_collector.store import Session, Store
+from imitrace_collector.trajectories import Assembled, assemble, unreadable
+
+CHUNKS = 256
+"""Most chunks of one transaction."""
+_TRAJECTORIES = 256
+_REST = 1.0
+_SHARE = 4
+"""How many times as long as it worked a deriver rests before it derives the same trajectories again."""
+_DRAIN_SECONDS = 10.0
+_PATIENCE = 120.0
+
+_log = logging.getLogger(__name__)
+
+
+def derive_next(session: Session) -> int:
+    """Derive what the next chunks touch, in one transaction, and return how many chunks that were."""
+    chunks = session.raw.chunks_after(session.derived.derived_chunk(), CHUNKS)
+    if chunks:
+        with session.transaction():
+            _derive_trajectories(session, sorted(_touched(chunks)))
+            _derive_notes(session, chunks)
+            session.derived.advance(chunks[-1].chunk)
+    return len(chunks)
+
+
+def derive_all(session: Session) -> None:
+    """Derive everything that is not derived yet."""
+    while derive_next(session):
+        continue
+
+
+def rebuild(session: Session) -> int:
+    """Derive every row anew, in one transaction, and return the number of trajectories."""
+    with session.transaction():
+        session.forget_derived()
+        trajectory_ids = session.raw.trajectory_ids()
+        for start in range(0, len(trajectory_ids), _TRAJECTORIES):
+            _derive_trajectories(session, trajectory_ids[start : start + _TRAJECTORIES])
+        last = 0
+        while chunks := session.raw.chunks_after(last, CHUNKS):
+            _derive_notes(session, chunks)
+            last = chunks[-1].chunk
+        session.derived.advance(last)
+    return len(trajectory_ids)
+
+
+def _touched(chunks: Sequence[Chunk]) -> set[str]:
+    return {chunk.trajectory_id for chunk in chunks if chunk.kind == SPANS and chunk.trajectory_id is not None}
+
+
+def _derive_trajectories(session: Session, trajectory_ids: Sequence[str]) -> None:
+    if not trajectory_ids:
+        return
+    groups: dict[str, list[SpanRow]] = defaultdict(list)
+    for span in session.raw.spans_of(trajectory_ids):
+        groups[span.trajectory_id or ""].append(span)
+    assembled = [_assembled(trajectory_id, group) for trajectory_id, group in groups.items()]
+    session.derived.forget(trajectory_ids)
+    session.derived.insert("trajectories", [row for rows in assembled for row in rows.trajectories])
+    session.derived.insert("steps", [row for rows in assembled for row in rows.steps])
+    session.derived.insert("messages", [row for rows in assembled for row in rows.messages])
+    session.derived.insert("tools", [row for rows in assembled for row in rows.tools])
+
+
+def _assembled(trajectory_id: str, spans: Sequence[SpanRow]) -> Assembled:
+    try:
+        return assemble(trajectory_id, spans)
+    except Exception as error:  # one trajectory that breaks our reading must not keep all others from being derived
+        _log.exception("trajectory %r can't be derived", trajectory_id)
+        return unreadable(trajectory_id, spans, error)
+
+
+def _derive_notes(session: Session, chunks: Sequence[Chunk]) -> None:
+    """Derive what each item says by itself: scores, and what its sender lost."""
+    spans = session.raw.spans_in([chunk.chunk for chunk in chunks if chunk.noted and chunk.kind == SPANS])
+    logs = session.raw.logs_in([chunk.chunk for chunk in chunks if chunk.noted and chunk.kind == LOGS])
+    session.derived.insert("scores", scores_of(spans, logs))
+    session.derived.insert("losses", losses_of(logs))
+
+
+class Deriver:
+    """Own the deriving thread of a store; whoever reads waits for it first."""
+
+    def __init__(self, store: Store, rest: float = _REST) -> None:
+        """Start the thread.
+
+        Args:
+            store: where from and where to.
+            rest: seconds to wait, at least, before trajectories that may still grow are derived again unasked.
+        """
+        self._store = store
+        self._rest = self._least_rest = rest
+        with store.session() as session:
+            self._committed = session.raw.last_chunk()
+            self._derived = session.derived.derived_chunk()
+        self._target = self._asked = 0
+        self._problem: StoreError | None = None
+        self._stop_by: float | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="imitrace-deriver", daemon=True)
+        self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """Return how many chunks are not derived yet."""
+        return self._committed - self._derived
+
+    def committed(self, chunk: int) -> None:
+        """Hear that everything up to a chunk has been stored."""
+        with self._changed:
+            self._committed = chunk
+            self._changed.notify_all()
+
+    def catch_up(self, patience: float = _PATIENCE) -> None:
+        """Return once everything that was stored before this call is derived.
+
+        Raises:
+            StoreError: that failed, or takes longer than ``patience`` seconds.
+        """
+        with self._changed:
+            target = self._committed
+            self._asked = max(self._asked, target)
+            self._problem = None  # it may have passed: try again before it is told again
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._derived >= target or self._problem, patience)
+            if self._derived < target:
+                raise self._problem or StoreError(f"{self.pending} chunks are still to be derived; ask again")
+
+    def stop(self) -> None:
+        """Derive what is left, as far as that goes in ten seconds, and end the thread."""
+        with self._changed:
+            self._stop_by = time.monotonic() + _DRAIN_SECONDS
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._store.session() as session:
+            while self._wait_for_work():
+                began = time.monotonic()
+                try:
+                    derive_next(session)
+                    derived, problem = session.derived.derived_chunk(), None
+                except StoreError as error:
+                    _log.error("deriving failed, trying again: %s", error)
+                    derived, problem = self._derived, error
+                with self._changed:
+                    self._derived, self._problem = derived, problem
+                    self._rest = max(self._least_rest, _SHARE * (time.monotonic() - began))
+                    self._changed.notify_all()
+
+    def _wait_for_work(self) -> bool:
+        """Wait until something is to be derived: at once for a reader, else after a rest; False when it is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stop_by or self._committed > self._derived)
+            if self._derived >= self._target or self._problem:
+                self._changed.wait_for(lambda: self._stop_by or self._must_hurry(), self._rest)
+                self._target = self._committed
+            if self._stop_by is None:
+                return True
+            return self._committed > self._derived and self._problem is None and time.monotonic() < self._stop_by
+
+    def _must_hurry(self) -> bool:
+        return self._asked > self._derived and self._problem is None

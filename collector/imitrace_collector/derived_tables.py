@@ -1,0 +1,76 @@
+"""Keep what is derived from raw items: the tables of ``imitrace.schema``, what senders lost, and how far this went."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from imitrace.schema import TABLES
+
+LOSSES = {"service": "string", "process": "string", "lost": "int64"}
+"""Columns of ``losses``: each time a process said how many records it had lost since its start."""
+
+ORDER = {
+    "trajectories": "started_at, trajectory_id",
+    "steps": "trajectory_id, step_index",
+    "messages": "message_id",
+    "tools": "tools_hash, position",
+    "scores": "trajectory_id, step_index, name, scored_at, evaluator, evaluator_version, label, value, explanation",
+}
+"""In which order each derived table is read."""
+
+_TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+_CONTENT_ADDRESSED = ("messages", "tools")
+
+Row = Mapping[str, Any]
+"""A row of a derived table by column; the columns and types are those of ``imitrace.schema``."""
+
+
+def arrow_schema(table: str) -> pa.Schema:
+    """Return a derived table's columns as Arrow types."""
+    columns = LOSSES if table == "losses" else TABLES[table]
+    return pa.schema([(name, _arrow_type(kind.rstrip("?"))) for name, kind in columns.items()])
+
+
+def _arrow_type(kind: str) -> pa.DataType:
+    if kind.startswith("list<"):
+        return pa.list_(_arrow_type(kind[5:-1]))
+    return _TYPES[kind]
+
+
+class DerivedTables:
+    """Write the derived tables over one connection, for one thread."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def derived_chunk(self) -> int:
+        """Return the number of the chunk up to which everything is derived."""
+        sql = "SELECT value FROM meta WHERE key = 'derived_chunk'"
+        found = self._connection.execute(sql).fetchall()
+        return int(found[0][0]) if found else 0
+
+    def advance(self, chunk: int) -> None:
+        """Say that everything up to a chunk is derived."""
+        sql = "INSERT OR REPLACE INTO meta VALUES ('derived_chunk', $chunk::VARCHAR)"
+        self._connection.execute(sql, {"chunk": chunk})
+
+    def insert(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert rows; messages and tools that are there already stay as they are."""
+        if not rows:
+            return
+        names = arrow_schema(table)
+        columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in names}
+        conflict = "ON CONFLICT DO NOTHING" if table in _CONTENT_ADDRESSED else ""
+        self._connection.register("derived", pa.table(columns))
+        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM derived {conflict}")  # noqa: S608
+        self._connection.unregister("derived")
+
+    def forget(self, trajectory_ids: Sequence[str]) -> None:
+        """Delete the trajectories and steps of these ids, to be derived anew."""
+        named = {"ids": list(trajectory_ids)}
+        of_ids = "trajectory_id IN (SELECT unnest($ids::VARCHAR[]))"
+        known = self._connection.execute(f"DELETE FROM trajectories WHERE {of_ids}", named).fetchall()  # noqa: S608
+        if known[0][0]:
+            self._connection.execute(f"DELETE FROM steps WHERE {of_ids}", named)  # noqa: S608 - literals

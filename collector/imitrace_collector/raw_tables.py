@@ -1,0 +1,216 @@
+"""Keep what came in as it came: a small row for each item, and the items' own bytes in compressed chunks.
+
+A chunk holds what one write brought of one trajectory, or of one trace where no trajectory is named, from one origin.
+"""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import duckdb
+import pyarrow as pa
+
+from imitrace_collector.records import Packer, Unpacker
+from imitrace_collector.rows import Batch, LogRow, Origin, RawLog, RawSpan, SpanRow
+
+SPANS, LOGS = "spans", "log_records"
+
+_TEXT, _NUMBER = pa.string(), pa.int64()
+_KEY = {SPANS: ("trace_id", "span_id"), LOGS: ("log_id",)}
+_COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
+    SPANS: (
+        *((name, _TEXT) for name in ("trace_id", "span_id", "parent_span_id", "name")),
+        *((name, _NUMBER) for name in ("kind", "started_at", "ended_at", "status")),
+        *((name, _TEXT) for name in ("trajectory_id", "service")),
+        ("received_at", _NUMBER),
+    ),
+    LOGS: (
+        *((name, _TEXT) for name in ("log_id", "trace_id", "span_id", "event_name")),
+        *((name, _NUMBER) for name in ("logged_at", "severity")),
+        *((name, _TEXT) for name in ("trajectory_id", "service")),
+        ("received_at", _NUMBER),
+    ),
+}
+"""The columns of an item's row, in the order of ``RawSpan`` and ``RawLog``; the chunk comes after them."""
+
+_CHUNKS = pa.schema(
+    [
+        ("chunk", _NUMBER),
+        ("kind", _TEXT),
+        ("trajectory_id", _TEXT),
+        ("trace_id", _TEXT),
+        ("origin", _TEXT),
+        ("noted", pa.bool_()),
+        ("items", _NUMBER),
+        ("received_at", _NUMBER),
+        ("body", pa.binary()),
+    ]
+)
+_ORIGINS = pa.schema([("origin", _TEXT), ("service", _TEXT), ("resource", pa.binary()), ("scope", pa.binary())])
+_KNOWN = 10_000
+
+Item = RawSpan | RawLog
+
+
+class Chunk(NamedTuple):
+    """A chunk's row, without its body."""
+
+    chunk: int
+    kind: str
+    trajectory_id: str | None
+    noted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """How many items of a write were new, how many were there already, and the last chunk's number after it."""
+
+    spans: int
+    logs: int
+    duplicates: int
+    chunk: int
+
+
+class RawTables:
+    """Write and read ``spans``, ``log_records``, ``chunks`` and ``origins`` over one connection, for one thread."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._packer = Packer()
+        self._unpacker = Unpacker()
+        self._known: set[str] = set()
+
+    def last_chunk(self) -> int:
+        """Return the highest number of a chunk; 0 in an empty store."""
+        return int(self._connection.execute("SELECT coalesce(max(chunk), 0) FROM chunks").fetchall()[0][0])
+
+    def write(self, batches: Sequence[Batch], last_chunk: int) -> Written:
+        """Write items that are not there yet; of equal keys the first counts.
+
+        Args:
+            batches: what came, in that order.
+            last_chunk: chunks are numbered after this one.
+        """
+        spans = [span for batch in batches for span in batch.spans]
+        logs = [log for batch in batches for log in batch.logs]
+        new_spans, after_spans = self._write_items(SPANS, spans, last_chunk)
+        new_logs, after = self._write_items(LOGS, logs, after_spans)
+        if new_spans or new_logs:
+            self._write_origins({origin.origin: origin for batch in batches for origin in batch.origins})
+        duplicates = len(spans) + len(logs) - new_spans - new_logs
+        return Written(spans=new_spans, logs=new_logs, duplicates=duplicates, chunk=after)
+
+    def _write_items(self, table: str, items: Sequence[Item], last_chunk: int) -> tuple[int, int]:
+        """Return how many were new, and the number of the last chunk."""
+        if not items:
+            return 0, last_chunk
+        numbers: dict[Hashable, int] = defaultdict(lambda: last_chunk + len(numbers) + 1)
+        chunks = [numbers[item.trajectory_id or item.trace_id, item.origin] for item in items]
+        new = self._insert_items(table, items, chunks)
+        if new < len(items):
+            items, chunks = self._only_new(table, items, chunks, last_chunk)
+        if items:
+            self._insert("chunks", pa.Table.from_pylist(self._packed(table, items, chunks), schema=_CHUNKS))
+        return new, max(chunks, default=last_chunk)
+
+    def _insert_items(self, table: str, items: Sequence[Item], chunks: Sequence[int]) -> int:
+        columns = zip(_COLUMNS[table], zip(*items, strict=True), strict=False)  # origin, noted, record go elsewhere
+        arrays = {name: pa.array(column, kind) for (name, kind), column in columns}
+        return self._insert(table, pa.table(arrays | {"chunk": pa.array(chunks, _NUMBER)}), "ON CONFLICT DO NOTHING")
+
+    def _only_new(
+        self, table: str, items: Sequence[Item], chunks: Sequence[int], last_chunk: int
+    ) -> tuple[list[Item], list[int]]:
+        """Return the items that were written just now, and their chunks: the first of each key."""
+        key = ", ".join(_KEY[table])
+        sql = f"SELECT {key} FROM {table} WHERE chunk > $last"  # noqa: S608 - names are our own
+        written = set(self._connection.execute(sql, {"last": last_chunk}).fetchall())
+        kept: list[Item] = []
+        numbers: list[int] = []
+        for item, chunk in zip(items, chunks, strict=True):
+            named = tuple(getattr(item, name) for name in _KEY[table])
+            if named in written:
+                written.remove(named)
+                kept.append(item)
+                numbers.append(chunk)
+        return kept, numbers
+
+    def _packed(self, table: str, items: Sequence[Item], chunks: Sequence[int]) -> list[dict[str, object]]:
+        groups: dict[int, list[Item]] = defaultdict(list)
+        for item, chunk in zip(items, chunks, strict=True):
+            groups[chunk].append(item)
+        return [
+            {
+                "chunk": chunk,
+                "kind": table,
+                "trajectory_id": group[0].trajectory_id,
+                "trace_id": group[0].trace_id,
+                "origin": group[0].origin,
+                "noted": any(item.noted for item in group),
+                "items": len(group),
+                "received_at": group[0].received_at,
+                "body": self._packer.pack(item.record for item in group),
+            }
+            for chunk, group in groups.items()
+        ]
+
+    def _write_origins(self, origins: dict[str, Origin]) -> None:
+        new = [origin._asdict() for name, origin in origins.items() if name not in self._known]
+        if new:
+            self._insert("origins", pa.Table.from_pylist(new, schema=_ORIGINS), "ON CONFLICT DO NOTHING")
+
+    def committed(self, batches: Iterable[Batch]) -> None:
+        """Remember the origins of a write whose transaction has been committed."""
+        if len(self._known) > _KNOWN:
+            self._known.clear()
+        self._known.update(origin.origin for batch in batches for origin in batch.origins)
+
+    def _insert(self, table: str, rows: pa.Table, conflict: str = "") -> int:
+        self._connection.register("incoming", rows)
+        sql = f"INSERT INTO {table} BY NAME SELECT * FROM incoming {conflict}"  # noqa: S608 - names are our own
+        count = int(self._connection.execute(sql).fetchall()[0][0])
+        self._connection.unregister("incoming")
+        return count
+
+    def chunks_after(self, chunk: int, limit: int) -> list[Chunk]:
+        """Return the next ``limit`` chunks after one, in order."""
+        sql = f"SELECT {', '.join(Chunk._fields)} FROM chunks WHERE chunk > $chunk ORDER BY chunk LIMIT $limit"  # noqa: S608
+        rows = self._connection.execute(sql, {"chunk": chunk, "limit": limit}).fetchall()
+        return [Chunk(*row) for row in rows]
+
+    def trajectory_ids(self) -> list[str]:
+        """Return the id of every trajectory that a raw span names."""
+        sql = "SELECT DISTINCT trajectory_id FROM chunks WHERE kind = 'spans' AND trajectory_id IS NOT NULL ORDER BY 1"
+        return [row[0] for row in self._connection.execute(sql).fetchall()]
+
+    def spans_of(self, trajectory_ids: Sequence[str]) -> list[SpanRow]:
+        """Return the spans of trajectories."""
+        return self._spans("trajectory_id IN (SELECT unnest($named::VARCHAR[]))", list(trajectory_ids))
+
+    def spans_in(self, chunks: Sequence[int]) -> list[SpanRow]:
+        """Return the spans of chunks."""
+        return self._spans("chunk IN (SELECT unnest($named::BIGINT[]))", list(chunks))
+
+    def spans_of_trace(self, trace_id: str) -> list[SpanRow]:
+        """Return the spans of a trace."""
+        found = self._spans("chunk IN (SELECT chunk FROM spans WHERE trace_id = $named)", trace_id)
+        return [span for span in found if span.trace_id == trace_id]
+
+    def logs_in(self, chunks: Sequence[int]) -> list[LogRow]:
+        """Return the log records of chunks."""
+        where = "c.kind = 'log_records' AND c.chunk IN (SELECT unnest($named::BIGINT[]))"
+        found = self._bodies(where, list(chunks))
+        return [log for received_at, origin, body in found for log in self._unpacker.logs(body, origin, received_at)]
+
+    def _spans(self, where: str, named: object) -> list[SpanRow]:
+        found = self._bodies(f"c.kind = 'spans' AND c.{where}", named)
+        return [span for _, origin, body in found for span in self._unpacker.spans(body, origin)]
+
+    def _bodies(self, where: str, named: object) -> list[tuple[int, Origin, bytes]]:
+        sql = (
+            "SELECT c.received_at, c.body, o.origin, o.service, o.resource, o.scope "  # noqa: S608 - literals
+            f"FROM chunks c JOIN origins o USING (origin) WHERE {where} ORDER BY c.chunk"
+        )
+        rows = self._connection.execute(sql, {"named": named}).fetchall()
+        return [(received_at, Origin(*origin), body) for received_at, body, *origin in rows]

@@ -1,0 +1,131 @@
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from imitrace import semconv
+from imitrace.exceptions import StoreError
+from imitrace.schema import TABLES
+from imitrace_collector import derive, otlp
+from imitrace_collector.derive import Deriver, derive_all, derive_next
+from imitrace_collector.ingest import Writer
+from imitrace_collector.rows import Batch, SpanRow
+from imitrace_collector.store import Session, Store
+from imitrace_collector.trajectories import assemble, unreadable
+
+MakeExport = Callable[..., ExportTraceServiceRequest]
+LONG = 60.0
+
+
+def everything(store: Store) -> dict[str, list[dict[str, Any]]]:
+    with store.reader() as reader:
+        return {table: reader.table(table).read_all().to_pylist() for table in TABLES}
+
+
+def batch(export: MakeExport, name: str) -> Batch:
+    return otlp.read(otlp.TRACES, export(name), 0).batch
+
+
+@pytest.fixture
+def session(store: Store) -> Iterator[Session]:
+    with store.session() as opened:
+        yield opened
+
+
+@pytest.fixture
+def deriver(store: Store) -> Iterator[Deriver]:
+    """Derive only when asked: its rests are long."""
+    running = Deriver(store, rest=LONG)
+    yield running
+    running.stop()
+
+
+def test_a_backlog_is_derived_a_few_chunks_at_a_time(
+    session: Session, store: Store, export: MakeExport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derive, "CHUNKS", 2)
+    Writer(session).write([batch(export, f"t{number}") for number in range(5)])
+    assert [derive_next(session) for _ in range(4)] == [2, 2, 1, 0]
+    assert len(everything(store)["trajectories"]) == 5
+    assert not store.underived()
+
+
+def test_what_was_stored_before_a_question_is_derived_before_its_answer(
+    deriver: Deriver, session: Session, store: Store, export: MakeExport
+) -> None:
+    writer = Writer(session)
+    for number in range(3):
+        deriver.committed(writer.write([batch(export, f"t{number}")]).chunk)
+        deriver.catch_up(LONG)
+        assert len(everything(store)["trajectories"]) == number + 1
+        assert deriver.pending == 0
+
+
+def test_unasked_it_derives_after_a_rest(session: Session, store: Store, export: MakeExport) -> None:
+    Writer(session).write([batch(export, "t1")])
+    deriver = Deriver(store, rest=0.01)
+    with deriver._changed:
+        assert deriver._changed.wait_for(lambda: deriver.pending == 0, LONG)
+    assert [row["trajectory_id"] for row in everything(store)["trajectories"]] == ["t1"]
+    deriver.stop()
+
+
+def test_what_is_left_at_the_end_is_derived(session: Session, store: Store, export: MakeExport) -> None:
+    deriver = Deriver(store, rest=LONG)
+    deriver.committed(Writer(session).write([batch(export, "t1")]).chunk)
+    deriver.stop()
+    assert len(everything(store)["steps"]) == 2
+
+
+def test_a_store_that_can_not_be_written_is_told_to_who_asks_and_derived_later(
+    deriver: Deriver, session: Session, store: Store, export: MakeExport
+) -> None:
+    written = Writer(session).write([batch(export, "t1")])
+    session._connection.execute("ALTER TABLE steps RENAME TO gone")
+    deriver.committed(written.chunk)
+    with pytest.raises(StoreError, match=r"write failed: .*steps"):
+        deriver.catch_up(LONG)
+    session._connection.execute("ALTER TABLE gone RENAME TO steps")
+    deriver.catch_up(LONG)
+    assert len(everything(store)["steps"]) == 2
+
+
+def test_a_trajectory_that_can_not_be_read_is_named_and_stops_no_other(
+    session: Session, store: Store, export: MakeExport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def picky(trajectory_id: str, spans: list[SpanRow]) -> Any:
+        if trajectory_id == "bad":
+            raise ZeroDivisionError("by us")
+        return assemble(trajectory_id, spans)
+
+    monkeypatch.setattr(derive, "assemble", picky)
+    Writer(session).write([batch(export, "bad"), batch(export, "good")])
+    derive_all(session)
+    reasons = {row["trajectory_id"]: row["incomplete_reason"] for row in everything(store)["trajectories"]}
+    assert reasons == {"bad": "its spans can't be read: ZeroDivisionError: by us", "good": None}
+
+
+def test_an_unreadable_trajectory_has_every_column(
+    export: MakeExport, decode: Callable[[Batch], list[SpanRow]]
+) -> None:
+    spans = decode(batch(export, "t1"))
+    (row,) = unreadable("t1", spans, ValueError("\ud83d")).trajectories
+    assert set(row) == set(TABLES["trajectories"])
+    assert json.loads(row["tags"]) == {}
+    assert (row["complete"], row["step_count"]) == (False, 0)
+
+
+def test_one_span_of_many_more_tells_of_no_other_trajectory(session: Session, store: Store, export: MakeExport) -> None:
+    first, second = batch(export, "t1"), batch(export, "t2")
+    Writer(session).write([first, replace(second, spans=second.spans[:1])])
+    derive_all(session)
+    before = everything(store)
+    Writer(session).write([replace(second, spans=second.spans[1:])])
+    derive_all(session)
+    after = everything(store)
+    assert [row for row in after["steps"] if row["trajectory_id"] == "t1"] == before["steps"]
+    assert [row["complete"] for row in after["trajectories"]] == [True, True]
+    assert semconv.OUTCOMES

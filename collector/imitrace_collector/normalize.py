@@ -6,10 +6,11 @@ Everything here is a pure function of one span, so that arrival order can't matt
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from imitrace import semconv
-from imitrace.canonical import canonical_json, content_hash
+from imitrace.canonical import canonical_json, content_hash, text_hash
 from imitrace.conformance import (
     action_problems,
     digest_problem,
@@ -64,6 +65,8 @@ TRAJECTORY_COLUMNS: dict[str, str] = {
 }
 """Column of ``schema.TRAJECTORIES`` -> attribute that fills it, on the trajectory's span or else on its steps."""
 
+_REMEMBERED = 2**16
+
 Attributes = Mapping[str, Any]
 Columns = dict[str, Any]
 
@@ -104,14 +107,17 @@ def operation(span: SpanRow, attributes: Attributes) -> str | None:
 
 def pick(columns: Mapping[str, str], attributes: Attributes, types: Mapping[str, str]) -> Columns:
     """Return the columns that attributes fill, each in its schema's type; what does not fit is null."""
-    return {column: as_type(attributes.get(name), types[column]) for column, name in columns.items()}
+    return {
+        column: as_type(attributes[name], types[column]) if name in attributes else None
+        for column, name in columns.items()
+    }
 
 
 def as_type(value: Any, kind: str) -> Any:  # any JSON value to any plain one
     """Return an attribute as a schema's type, or None where it is no such thing."""
     if value is None:
         return None
-    plain = kind.rstrip("?")
+    plain = kind.removesuffix("?")
     if plain == "string":
         return storable(value if isinstance(value, str) else canonical_json(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -183,11 +189,8 @@ def _why_not_whole(span: SpanRow, attributes: Attributes, chunk_problem: str | N
 
 
 def _message_row(message: Message) -> Columns:
-    return {
-        "message_id": content_hash(message),
-        "role": storable(message["role"]),
-        "content": storable(canonical_json(message)),
-    }
+    content = canonical_json(message)
+    return {"message_id": text_hash(content), "role": storable(message["role"]), "content": storable(content)}
 
 
 def _messages(attributes: Attributes) -> tuple[tuple[Message, ...], str | None]:
@@ -201,24 +204,36 @@ def _tools(attributes: Attributes, columns: Columns) -> tuple[tuple[Columns, ...
     """Return the definitions sent with a step as rows; fills in their hash where the sender left it out."""
     if semconv.TOOL_DEFINITIONS not in attributes:
         return (), None
+    sent = attributes[semconv.TOOL_DEFINITIONS]
+    text = sent if isinstance(sent, str) else ""
+    read = _tool_rows if len(text) <= _REMEMBERED else _tool_rows.__wrapped__
     try:
-        sent, definitions = read_tools(attributes)
+        tools_hash, rows = read(text)
     except WireError as error:
         return (), f"tool definitions: {error}"
-    tools_hash = content_hash(sent)
     if columns["tools_hash"] is None:
         columns["tools_hash"] = tools_hash
-    rows = tuple(
-        {
-            "tools_hash": tools_hash,
-            "position": position,
-            "name": storable(tool["name"]),
-            "schema_hash": content_hash(tool),
-            "definition": storable(canonical_json(tool)),
-        }
-        for position, tool in enumerate(definitions)
-    )
-    return rows, hash_problem(attributes, sent)
+    return rows, hash_problem(attributes, tools_hash)
+
+
+@lru_cache(maxsize=64)
+def _tool_rows(text: str) -> tuple[str, tuple[Columns, ...]]:
+    """Return the hash and the rows of a list of definitions; remembered, for most steps of an agent offer the same."""
+    sent, definitions = read_tools({semconv.TOOL_DEFINITIONS: text})
+    tools_hash = content_hash(sent)
+    rows = []
+    for position, tool in enumerate(definitions):
+        definition = canonical_json(tool)
+        rows.append(
+            {
+                "tools_hash": tools_hash,
+                "position": position,
+                "name": storable(tool["name"]),
+                "schema_hash": text_hash(definition),
+                "definition": storable(definition),
+            }
+        )
+    return tools_hash, tuple(rows)
 
 
 def _fill(columns: Columns, attributes: Attributes, span: SpanRow) -> list[str | None]:

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import zstandard
@@ -104,12 +104,19 @@ def event_name(log: Proto) -> str:
     return log.event_name or next((text_of(pair.value) for pair in log.attributes if pair.key == "event.name"), "")
 
 
-def trajectory_id(pairs: Sequence[Proto]) -> str | None:
-    """Return the trajectory that attributes name; of equal names the last counts, as in ``values``."""
+def trajectory_id(pairs: Iterable[Proto], mentions: int) -> str | None:
+    """Return the trajectory that attributes name; of equal names the last counts, as in ``values``.
+
+    Args:
+        pairs: the attributes.
+        mentions: how often the attribute's name stands in the item's bytes, so that no more than needed is read.
+    """
     found = None
-    for pair in pairs:
+    for pair in pairs if mentions else ():
         if pair.key == TRAJECTORY_ID:
             found = pair.value
+            if mentions == 1:
+                break
     return None if found is None else text_of(found) or None
 
 
@@ -121,7 +128,7 @@ def text_of(value: Proto) -> str:
 
 def values(pairs: Iterable[Proto]) -> Values:
     """Return attributes as JSON values by name."""
-    return {pair.key: _value(pair.value) for pair in pairs}
+    return {pair.key: pair.value.string_value or _value(pair.value) for pair in pairs}
 
 
 def _id_of(attributes: Mapping[str, object]) -> str | None:
@@ -142,8 +149,6 @@ def _link(link: Proto) -> Values:
 def _value(value: Proto) -> Any:  # any JSON value
     """Return an AnyValue as JSON; bytes as base64, and the doubles that JSON lacks as text, as OTLP/JSON has them."""
     kind = value.WhichOneof("value")
-    if kind == "string_value":
-        return value.string_value
     if kind is None:
         return None
     if kind == "array_value":

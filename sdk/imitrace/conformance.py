@@ -199,9 +199,9 @@ def read_tags(text: object) -> dict[str, str]:
     return tags
 
 
-def hash_problem(attributes: Attributes, definitions: list[Any]) -> str | None:
+def hash_problem(attributes: Attributes, found: str) -> str | None:
     """Return in what the hash of the tools differs from that of the definitions sent with it, or None."""
-    tools_hash, found = attributes.get(STEP_TOOLS_HASH), content_hash(definitions)
+    tools_hash = attributes.get(STEP_TOOLS_HASH)
     if tools_hash in (None, found):
         return None
     return f"tools_hash is {_short(tools_hash)}, the definitions sent with it hash to {found}"
@@ -216,7 +216,7 @@ def _tools_problem(attributes: Attributes) -> str | None:
     if TOOL_DEFINITIONS not in attributes:
         return None
     try:
-        return hash_problem(attributes, read_tools(attributes)[0])
+        return hash_problem(attributes, content_hash(read_tools(attributes)[0]))
     except WireError as error:
         return f"tool definitions: {error}"
 

@@ -29,16 +29,16 @@ def test_a_body_is_framed_as_protobuf_frames_it(lengths: list[int]) -> None:
 
 def test_of_equal_attributes_the_last_counts() -> None:
     twice = [KeyValue(key=TRAJECTORY_ID, value=AnyValue(string_value=name)) for name in ("first", "last")]
-    assert trajectory_id(twice) == "last"
+    assert trajectory_id(twice, 2) == "last"
     body = Packer().pack([Span(attributes=twice).SerializeToString()])
     (row,) = Unpacker().spans(body, NOBODY)
     assert (row.trajectory_id, row.attributes[TRAJECTORY_ID]) == ("last", "last")
 
 
 def test_a_trajectory_id_that_is_no_text_is_its_json() -> None:
-    assert trajectory_id([KeyValue(key=TRAJECTORY_ID, value=AnyValue(int_value=7))]) == "7"
-    assert trajectory_id([KeyValue(key=TRAJECTORY_ID, value=AnyValue(string_value=""))]) is None
-    assert trajectory_id([KeyValue(key=TRAJECTORY_ID)]) is None
+    assert trajectory_id([KeyValue(key=TRAJECTORY_ID, value=AnyValue(int_value=7))], 1) == "7"
+    assert trajectory_id([KeyValue(key=TRAJECTORY_ID, value=AnyValue(string_value=""))], 1) is None
+    assert trajectory_id([KeyValue(key=TRAJECTORY_ID)], 1) is None
 
 
 def test_an_older_senders_event_name_is_an_attribute() -> None:

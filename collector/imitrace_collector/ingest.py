@@ -13,7 +13,8 @@ class Writer:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._chunk = session.raw.last_chunk()
+        self._chunk: int | None = None
+        """The last chunk's number; unknown after a failure, for what was reported failed may be in the file."""
 
     def write(self, batches: Sequence[Batch]) -> Written:
         """Write batches in one transaction; when this returns they are durable.
@@ -21,8 +22,9 @@ class Writer:
         Raises:
             StoreError: they could not be written; then nothing of them was.
         """
+        last, self._chunk = self._chunk, None
         with self._session.transaction():
-            written = self._session.raw.write(batches, self._chunk)
+            written = self._session.raw.write(batches, self._session.raw.last_chunk() if last is None else last)
         self._session.raw.committed(batches)
         self._chunk = written.chunk
         return written

@@ -1,5 +1,6 @@
 """Own the store: one DuckDB file, its versions, its transactions, and consistent views of it."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ _AGENT_FILTER = {
 _ROW_GROUP = 2048
 """Rows that a checkpoint writes anew when some were added: DuckDB's own 122,880 would be seconds of work each time."""
 _CHECKPOINT_AT = "32MB"
+_MEMORY = "1GiB"
 
 
 class Reader:
@@ -70,8 +72,9 @@ def _select(table: str, where: str = "") -> str:
 class Session:
     """Write over a connection of its own, for one thread; several may write at once where their tables differ."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         self._connection = connection
+        self._folder = folder
         self.raw = RawTables(connection)
         self.derived = DerivedTables(connection)
 
@@ -83,6 +86,7 @@ class Session:
             try:
                 yield
                 self._connection.execute("COMMIT")
+                _sync(self._folder)
             except BaseException:
                 self._roll_back()
                 raise
@@ -160,7 +164,7 @@ class Store:
     def session(self) -> Iterator[Session]:
         """Open a connection to write on."""
         with self._cursor() as cursor:
-            yield Session(cursor)
+            yield Session(cursor, self.path.parent)
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
@@ -179,6 +183,15 @@ class Store:
             yield cursor
 
 
+def _sync(folder: Path) -> None:
+    """Make a folder's entries durable: DuckDB syncs its write-ahead log, but not the name of a new one."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +203,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) 
     options = "READ_ONLY" if read_only else f"ROW_GROUP_SIZE {_ROW_GROUP}"
     quoted = str(path).replace("'", "''")
     try:
-        connection.execute(f"SET wal_autocheckpoint = '{_CHECKPOINT_AT}'")
+        connection.execute(f"SET wal_autocheckpoint = '{_CHECKPOINT_AT}'; SET memory_limit = '{_MEMORY}'")
+        connection.execute(f"SET temp_directory = '{quoted}.tmp'")
         connection.execute(f"ATTACH '{quoted}' AS store ({options}); USE store")
     except duckdb.Error as error:
         raise StoreError(_why_not_open(path, str(error))) from error
@@ -200,7 +214,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) 
 def _as_store_error(what: str) -> Iterator[None]:
     try:
         yield
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
         raise StoreError(f"store {what} failed: {_first_line(error)}") from error
 
 

@@ -42,7 +42,10 @@ COMMANDS: dict[str, LazyCommand] = {
     "refresh": LazyCommand(_TRAINER, "refresh", "trainer", "Do the turn from curate to promote."),
 }
 
-_EXTRA_MODULES = {"duckdb", "starlette", "uvicorn", "pyarrow", "polars", "torch", "safetensors", "numpy"}
+_EXTRA_MODULES = {
+    *("duckdb", "starlette", "uvicorn", "httptools", "prometheus_client", "zstandard", "pyarrow"),
+    *("polars", "torch", "safetensors", "numpy"),
+}
 
 
 class LazyGroup(click.Group):

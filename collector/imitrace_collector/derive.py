@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 
 def derive_next(session: Session) -> int:
     """Derive what the next chunks touch, in one transaction, and return how many chunks that were."""
-    chunks = session.raw.chunks_after(session.derived.derived_chunk(), CHUNKS)
-    if chunks:
-        with session.transaction():
+    with session.transaction():
+        chunks = session.raw.chunks_after(session.derived.derived_chunk(), CHUNKS)
+        if chunks:
             _derive_trajectories(session, sorted(_touched(chunks)))
             _derive_notes(session, chunks)
             session.derived.advance(chunks[-1].chunk)
@@ -106,8 +106,7 @@ class Deriver:
         self._least_rest = rest
         self._worked = 0.0
         with store.session() as session:
-            self._committed = session.raw.last_chunk()
-            self._derived = session.derived.derived_chunk()
+            self._committed, self._derived = session.positions()
         self._target = self._asked = 0
         self._problem: StoreError | None = None
         self._stop_by: float | None = None
@@ -154,7 +153,7 @@ class Deriver:
                 began = time.monotonic()
                 try:
                     derive_next(session)
-                    derived, problem = session.derived.derived_chunk(), None
+                    derived, problem = session.positions()[1], None
                 except StoreError as error:
                     _log.error("deriving failed, trying again: %s", error)
                     derived, problem = self._derived, error

@@ -91,6 +91,11 @@ class Session:
                 self._roll_back()
                 raise
 
+    def positions(self) -> tuple[int, int]:
+        """Return the last chunk that is stored, and the last up to which everything is derived."""
+        with _as_store_error("query"):
+            return self.raw.last_chunk(), self.derived.derived_chunk()
+
     def _roll_back(self) -> None:
         try:
             self._connection.execute("ROLLBACK")
@@ -132,9 +137,10 @@ class Store:
         connection = duckdb.connect()
         try:
             _attach(connection, path, read_only)
-            if not read_only and not _tables(connection):
-                connection.execute(f"BEGIN; {_ddl()} COMMIT;")
-            _check_version(connection, path, older)
+            with _as_store_error("opening"):
+                if not read_only and not _tables(connection):
+                    connection.execute(f"BEGIN; {_ddl()} COMMIT;")
+                _check_version(connection, path, older)
         except BaseException:
             connection.close()
             raise
@@ -158,7 +164,8 @@ class Store:
     def underived(self) -> bool:
         """Return whether something is stored that nothing is derived from yet."""
         with self.session() as session:
-            return session.derived.derived_chunk() < session.raw.last_chunk()
+            stored, derived = session.positions()
+        return derived < stored
 
     @contextmanager
     def session(self) -> Iterator[Session]:

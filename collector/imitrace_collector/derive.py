@@ -20,7 +20,7 @@ _TRAJECTORIES = 256
 _REST = 5.0
 _SHARE = 4
 """How many times as long as it worked a deriver rests, so that it takes little from the writer under load."""
-_DRAIN_SECONDS = 10.0
+_DRAIN_SECONDS = 5.0
 _PATIENCE = 120.0
 
 _log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class Deriver:
                 raise self._problem or StoreError(f"{self.pending} chunks are still to be derived; ask again")
 
     def stop(self) -> None:
-        """Derive what is left, as far as that goes in ten seconds, and end the thread."""
+        """Derive what is left, as far as that goes in five seconds, and end the thread."""
         with self._changed:
             self._stop_by = time.monotonic() + _DRAIN_SECONDS
             self._changed.notify_all()

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -49,6 +50,15 @@ class Reader:
             names = [column[0] for column in result.description or ()]
             return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
+    def batches(self, sql: str, rows: int, parameters: Mapping[str, object] | None = None) -> pa.RecordBatchReader:
+        """Return a query's rows as Arrow batches of at most so many; one such query at a time."""
+        with _as_store_error("query"):
+            return self._connection.sql(sql, params=dict(parameters or {})).to_arrow_reader(rows)
+
+    def interrupt(self) -> None:
+        """End the query that runs; from any thread."""
+        self._connection.interrupt()
+
     def table(self, table: str, agent: str | None = None) -> pa.RecordBatchReader:
         """Return a derived table as Arrow batches, in ``ORDER``; only what belongs to ``agent`` when named."""
         where, parameters = ("", {}) if agent is None else (f"WHERE {_AGENT_FILTER[table]}", {"agent": agent})
@@ -72,9 +82,10 @@ def _select(table: str, where: str = "") -> str:
 class Session:
     """Write over a connection of its own, for one thread; several may write at once where their tables differ."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path, commits: threading.Lock) -> None:
         self._connection = connection
         self._folder = folder
+        self._commits = commits
         self.raw = RawTables(connection)
         self.derived = DerivedTables(connection)
 
@@ -85,7 +96,8 @@ class Session:
             self._connection.execute("BEGIN")
             try:
                 yield
-                self._connection.execute("COMMIT")
+                with self._commits:
+                    self._connection.execute("COMMIT")
                 _sync(self._folder)
             except BaseException:
                 self._roll_back()
@@ -113,6 +125,7 @@ class Store:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         self._connection = connection
+        self._commits = threading.Lock()
         self.path = path
 
     @classmethod
@@ -171,7 +184,7 @@ class Store:
     def session(self) -> Iterator[Session]:
         """Open a connection to write on."""
         with self._cursor() as cursor:
-            yield Session(cursor, self.path.parent)
+            yield Session(cursor, self.path.parent, self._commits)
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
@@ -182,6 +195,16 @@ class Store:
                 yield Reader(cursor)
             finally:
                 cursor.execute("ROLLBACK")
+
+    @contextmanager
+    def readers(self, count: int) -> Iterator[list[Reader]]:
+        """Open several connections on one and the same view, for as many threads."""
+        with ExitStack() as stack:
+            with self._commits:  # a view begins with the first read
+                opened = [stack.enter_context(self.reader()) for _ in range(count)]
+                for reader in opened:
+                    reader.rows("SELECT key FROM meta LIMIT 1")
+            yield opened
 
     @contextmanager
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -16,6 +16,7 @@ from imitrace.exceptions import StoreError
 from imitrace.schema import SCHEMA_VERSION, TABLES
 from imitrace_collector.derived_tables import ORDER, DerivedTables
 from imitrace_collector.raw_tables import RawTables
+from imitrace_collector.rows import LogRow, SpanRow
 
 STORE_VERSION = 2
 """The version of the raw tables and of how they are kept; ``imitrace.schema`` has its own for the derived ones."""
@@ -54,6 +55,12 @@ class Reader:
         """Return a query's rows as Arrow batches of at most so many; one such query at a time."""
         with _as_store_error("query"):
             return self._connection.sql(sql, params=dict(parameters or {})).to_arrow_reader(rows)
+
+    def trace(self, trace_id: str) -> tuple[list[SpanRow], list[LogRow]]:
+        """Return the spans and the log records of a trace, decoded."""
+        raw = RawTables(self._connection)
+        with _as_store_error("query"):
+            return raw.spans_of_trace(trace_id), raw.logs_of_trace(trace_id)
 
     def interrupt(self) -> None:
         """End the query that runs; from any thread."""

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
-from imitrace_collector.sql_sandbox import SqlError, run_aside
-from imitrace_collector.sql_wire import Parameters, Request, packed
+from imitrace_collector.sql_sandbox import run_aside
+from imitrace_collector.sql_wire import Parameters, Request, SqlError, packed
 from imitrace_collector.store import Reader, Store
 
 SQL_TABLES = (*TABLES, "spans", "log_records")

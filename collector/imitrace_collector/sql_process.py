@@ -21,7 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from imitrace_collector.sql_wire import Request, Scan, terms_of
+from imitrace_collector.sql_wire import Request, Scan, SqlError, terms_of
 
 _SETTINGS = (
     "TimeZone = 'UTC'",
@@ -41,14 +41,10 @@ _WORD = re.compile(r"\w+")
 _PLACE = re.compile(r"\nLINE (\d+): (.*)\n( *)\^")
 
 
-class _RefusedError(Exception):
-    """Report in one line why a query has no answer."""
-
-
 class _Feed(ds.InMemoryDataset):  # type: ignore[misc]  # untyped
     """A table of the parent's: DuckDB asks it for the columns and rows that a query needs."""
 
-    def __init__(self, name: str, schema: pa.Schema, parent: "_Parent") -> None:
+    def __init__(self, name: str, schema: pa.Schema, parent: "_Parent | None") -> None:
         super().__init__([], schema=schema)
         self._name = name
         self._parent = parent
@@ -58,6 +54,7 @@ class _Feed(ds.InMemoryDataset):  # type: ignore[misc]  # untyped
         condition = "" if filter is None else str(filter)
         asked = set(self.schema.names if columns is None else columns) | set(_WORD.findall(condition))
         wanted = [name for name in self.schema.names if name in asked]
+        assert self._parent is not None  # noqa: S101 - only a test's database has no rows
         rows = self._parent.rows(Scan(self._name, wanted, terms_of(condition)))
         return _Rows(rows, wanted if columns is None else columns, filter)
 
@@ -115,7 +112,8 @@ def _wall_in(request: Request) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def _connect(request: Request, parent: _Parent) -> duckdb.DuckDBPyConnection:
+def connect(request: Request, parent: _Parent | None) -> duckdb.DuckDBPyConnection:
+    """Return a database that has the request's tables, and can open nothing."""
     connection = duckdb.connect()
     for name, schema in request.schemas().items():
         connection.register(name, _Feed(name, schema, parent))
@@ -124,11 +122,12 @@ def _connect(request: Request, parent: _Parent) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _run(connection: duckdb.DuckDBPyConnection, request: Request) -> tuple[dict[str, Any], pa.Table]:
+def run(connection: duckdb.DuckDBPyConnection, request: Request) -> tuple[dict[str, Any], pa.Table]:
+    """Return the query's columns, their types and whether it was cut, and its rows."""
     statements = connection.extract_statements(request.sql)
     kinds = [statement.type.name for statement in statements]
     if kinds != ["SELECT"]:
-        raise _RefusedError(f"SQL is {' and '.join(kinds) or 'empty'}, allowed: one SELECT")
+        raise SqlError(f"SQL is {' and '.join(kinds) or 'empty'}, allowed: one SELECT")
     relation = connection.sql(request.sql, params=request.parameters)
     names, types = list(relation.columns), [str(kind) for kind in relation.types]
     if request.as_json:
@@ -149,7 +148,7 @@ def _limited(batches: pa.RecordBatchReader, request: Request) -> tuple[pa.Table,
     for batch in batches:
         size += batch.nbytes
         if size > request.size and not kept:
-            raise _RefusedError(f"the first {batch.num_rows} rows have over {request.size} bytes; select fewer columns")
+            raise SqlError(f"the first {batch.num_rows} rows have over {request.size} bytes; select fewer columns")
         truncated = size > request.size or rows + batch.num_rows > request.rows
         if size <= request.size:
             kept.append(batch.slice(0, request.rows - rows))
@@ -176,12 +175,12 @@ def main() -> NoReturn:
     _wall_in(request)
     body = b""
     try:
-        head, table = _run(_connect(request, parent), request)
+        head, table = run(connect(request, parent), request)
         with pa.BufferOutputStream() as sink:
             with pa.ipc.new_stream(sink, table.schema) as stream:
                 stream.write_table(table)
             body = sink.getvalue().to_pybytes()
-    except (_RefusedError, duckdb.Error, pa.ArrowException, ValueError, MemoryError, OSError) as error:
+    except Exception as error:  # whatever it is, who asked must hear of it
         head = {"error": _explained(error)}
     sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + body)
     sys.stdout.buffer.flush()

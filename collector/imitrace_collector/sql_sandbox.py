@@ -13,8 +13,8 @@ from contextlib import suppress
 
 import pyarrow as pa
 
-from imitrace.exceptions import StoreError, WireError
-from imitrace_collector.sql_wire import Request, Scan
+from imitrace.exceptions import StoreError
+from imitrace_collector.sql_wire import Request, Scan, SqlError
 from imitrace_collector.store import Reader
 
 _START_SECONDS = 20.0
@@ -22,10 +22,6 @@ _ROWS_AT_ONCE = 2048
 _ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 """Ask for memory as it is needed, so that a limit on it means what it says."""
 _OPERATORS = {"==": "=", ">": ">", "<": "<", ">=": ">=", "<=": "<="}
-
-
-class SqlError(WireError):
-    """Report a query that is wrong, or that cost more than it may."""
 
 
 def run_aside(request: Request, readers: Sequence[Reader]) -> bytes:

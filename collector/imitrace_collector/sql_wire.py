@@ -9,11 +9,17 @@ from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
+from imitrace.exceptions import WireError
+
 Parameters = Sequence[Any] | Mapping[str, Any]
 """Values for ``?`` and ``$1``, or by name for ``$name``; each any JSON value."""
 
 _TERM = re.compile(r'\((\w+) (==|>=|<=|>|<) ("[^"\\]*"|-?\d+)\)')
 _ALL_OF = re.compile(r"(?:[()]|T| and )+")
+
+
+class SqlError(WireError):
+    """Report a query that is wrong, or that cost more than it may."""
 
 
 class Term(NamedTuple):
@@ -80,5 +86,8 @@ def packed(schema: pa.Schema) -> str:
 
 def terms_of(expression: str) -> list[Term]:
     """Return the terms of an Arrow expression's text that is nothing but comparisons with AND; none when it is more."""
-    terms = [Term(column, operator, json.loads(value)) for column, operator, value in _TERM.findall(expression)]
+    terms = [
+        Term(column, operator, value[1:-1] if value[0] == '"' else int(value))
+        for column, operator, value in _TERM.findall(expression)
+    ]
     return terms if _ALL_OF.fullmatch(_TERM.sub("T", expression)) else []

@@ -20,6 +20,7 @@ class LazyCommand:
 
 
 _COLLECTOR = "imitrace_collector.cli"
+_READS = "imitrace_collector.reads_cli"
 _TRAINER = "imitrace_trainer.cli"
 
 COMMANDS: dict[str, LazyCommand] = {
@@ -30,6 +31,8 @@ COMMANDS: dict[str, LazyCommand] = {
     "rebuild": LazyCommand(_COLLECTOR, "rebuild", "collector", "Derive trajectories and steps anew from raw spans."),
     "trajectories": LazyCommand(_COLLECTOR, "trajectories", "collector", "List the trajectories in the store."),
     "show": LazyCommand(_COLLECTOR, "show", "collector", "Print one trajectory step by step."),
+    "spans": LazyCommand(_READS, "spans", "collector", "Print what came in of one trace."),
+    "sql": LazyCommand(_READS, "sql", "collector", "Ask the store in SQL, read-only."),
     "curate": LazyCommand(_TRAINER, "curate", "trainer", "Make a dataset version from a cohort."),
     "datasets": LazyCommand(_TRAINER, "datasets", "trainer", "List the dataset versions."),
     "train": LazyCommand(_TRAINER, "train", "trainer", "Train a clone on its cohort's newest dataset."),

@@ -22,8 +22,8 @@ imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/p
 imitrace_collector: config tls tokens rates logs compression budget rows records otlp normalize parts trajectories
                     scores losses raw_tables derived_tables store derive ingest batcher metrics health reads
                     table_stream traces refusals intake snapshot sql_wire sql_process sql_sandbox sql client
-                    chat_jsonl importer rendering http_protocol http_server http_exports app grpc_server server
-                    __init__ cli
+                    chat_jsonl importer rendering sql_rendering http_protocol http_server http_exports app grpc_server
+                    server __init__ cli reads_cli
 imitrace_trainer:   progress intervals cohort frames curate datasets reading encoding policy schemas arguments
                     calibration network embedded demonstrations fit clone_files frequency evaluate predict gate_report
                     gate registry route champion environment rollout config stages trial refresh demo __init__ cli

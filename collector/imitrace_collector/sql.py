@@ -59,7 +59,7 @@ class SqlQuery:
     """Give what JSON can't say as text; False keeps DuckDB's types, for Arrow."""
 
     @classmethod
-    def from_json(cls, body: bytes, *, as_json: bool = True) -> Self:
+    def from_json(cls, body: bytes | bytearray, *, as_json: bool = True) -> Self:
         """Return what the body of an HTTP request asks.
 
         Raises:

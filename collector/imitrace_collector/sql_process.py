@@ -124,6 +124,7 @@ def connect(request: Request, parent: _Parent | None) -> duckdb.DuckDBPyConnecti
 
 def run(connection: duckdb.DuckDBPyConnection, request: Request) -> tuple[dict[str, Any], pa.Table]:
     """Return the query's columns, their types and whether it was cut, and its rows."""
+    request.sql.encode()  # lone surrogates: JSON can say them, SQL can't
     statements = connection.extract_statements(request.sql)
     kinds = [statement.type.name for statement in statements]
     if kinds != ["SELECT"]:

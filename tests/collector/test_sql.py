@@ -106,7 +106,7 @@ def test_the_answer_is_cut_at_its_size(filled: Store) -> None:
         ("SELECT 'x'::INT", "Could not convert string 'x' to INT32"),
         ("", "SQL is empty, allowed: one SELECT"),
         ("SELECT 1; SELECT 2", "SQL is SELECT and SELECT, allowed: one SELECT"),
-        ("\ud83d", "surrogates|SQL"),
+        ("\ud83d", "surrogates not allowed"),
         ("(" * 100_000, "."),
         ("SELECT " + "(" * 900 + "1" + ")" * 900 + " + nosuch", "."),
     ],
@@ -142,27 +142,6 @@ def test_what_would_take_everything_is_ended_in_its_own_process(filled: Store, t
     assert time.monotonic() - began < 2.0 + 5.0  # the limit, and the start of a process on a busy machine
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
     assert rows(filled, "SELECT count(*) FROM steps") == [[6]]
-
-
-def test_what_is_read_is_one_view_while_writing_goes_on(store: Store, export: MakeExport) -> None:
-    stop = threading.Event()
-
-    def write() -> None:
-        number = 0
-        while not stop.is_set():
-            ingest(store, [otlp.read(otlp.TRACES, export(f"t{number}"), 0).batch])
-            number += 1
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        text = "SELECT (SELECT count(*) FROM spans), (SELECT count(*) FROM steps) * 3 / 2, (SELECT count(*) FROM spans)"
-        for _ in range(5):
-            ((spans, _, again),) = rows(store, text)
-            assert spans == again
-    finally:
-        stop.set()
-        writer.join()
 
 
 def test_queries_wait_for_their_turn(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,9 @@
 """Answer HTTP: OTLP in, tables and trajectories out."""
 
 import inspect
-import io
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -12,7 +11,6 @@ from http import HTTPStatus
 from typing import Any
 
 import grpc
-import pyarrow as pa
 from google.protobuf import json_format
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -30,8 +28,11 @@ from imitrace_collector.intake import Intake
 from imitrace_collector.reads import NotFoundError, list_trajectories, lost_records, traces_of, trajectory_detail
 from imitrace_collector.refusals import Refusal
 from imitrace_collector.snapshot import write_snapshot
+from imitrace_collector.sql import SqlQuery, run_sql
 from imitrace_collector.store import Store
+from imitrace_collector.table_stream import Selection, stream_table
 from imitrace_collector.tokens import Role
+from imitrace_collector.traces import trace_detail
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -71,6 +72,8 @@ class Api:
             Door("/readyz", "GET", Role.READ, self.ready),
             Door("/metrics", "GET", Role.READ, self.metrics),
             Door("/v1/tables/{table}", "GET", Role.READ, self.table),
+            Door("/v1/sql", "POST", Role.READ, self.sql),
+            Door("/v1/traces/{id}", "GET", Role.READ, self.trace),
             Door("/v1/trajectories", "GET", Role.READ, self.trajectories),
             Door("/v1/trajectories/lookup", "POST", Role.READ, self.lookup),
             Door("/v1/trajectories/{id:path}", "GET", Role.READ, self.trajectory),
@@ -104,19 +107,23 @@ class Api:
         table = request.path_params["table"]
         if table not in TABLES:
             raise NotFoundError(f"table is {table!r}, allowed: {', '.join(TABLES)}")
+        selection = Selection.from_query(table, request.query_params)
         self._deriver.catch_up()
-        return StreamingResponse(self._stream(table, request.query_params.get("agent")), media_type=ARROW_STREAM)
+        return StreamingResponse(stream_table(self._store, table, selection), media_type=ARROW_STREAM)
 
-    def _stream(self, table: str, agent: str | None) -> Iterator[bytes]:
-        sink = io.BytesIO()
-        with self._store.reader() as reader, reader.table(table, agent) as batches:
-            with pa.ipc.new_stream(sink, batches.schema) as stream:
-                for batch in batches:
-                    stream.write_batch(batch)
-                    yield sink.getvalue()
-                    sink.seek(0)
-                    sink.truncate()
-            yield sink.getvalue()
+    async def sql(self, request: Request) -> Response:
+        """Answer one SELECT: in JSON, or as an Arrow stream where that is accepted."""
+        as_arrow = ARROW_STREAM in request.headers.get("accept", "")
+        with self._intake.reserve() as held:
+            body = await read_body(request, self._config.max_request_bytes, held)
+            query = SqlQuery.from_json(body, as_json=not as_arrow)
+        await run_in_threadpool(self._deriver.catch_up)
+        result = await run_in_threadpool(run_sql, self._store, query)
+        return Response(result.to_arrow(), media_type=ARROW_STREAM) if as_arrow else _answer(result.to_json())
+
+    def trace(self, request: Request) -> Response:
+        """Return what came in of one trace."""
+        return _answer(trace_detail(self._store, request.path_params["id"]))
 
     def trajectories(self, request: Request) -> Response:
         """List the newest trajectories."""

@@ -23,15 +23,6 @@ STORE_VERSION = 2
 
 _VERSIONS = {"store_version": STORE_VERSION, "schema_version": SCHEMA_VERSION}
 
-_OF_AGENT = "trajectory_id IN (SELECT trajectory_id FROM trajectories WHERE agent = $agent)"
-_AGENT_FILTER = {
-    "trajectories": "agent = $agent",
-    "steps": _OF_AGENT,
-    "scores": _OF_AGENT,
-    "messages": f"message_id IN (SELECT unnest(state) FROM steps WHERE {_OF_AGENT})",  # noqa: S608 - a literal
-    "tools": f"tools_hash IN (SELECT tools_hash FROM steps WHERE {_OF_AGENT})",  # noqa: S608 - a literal
-}
-
 _ROW_GROUP = 2048
 """Rows that a checkpoint writes anew when some were added: DuckDB's own 122,880 would be seconds of work each time."""
 _CHECKPOINT_AT = "32MB"
@@ -66,12 +57,9 @@ class Reader:
         """End the query that runs; from any thread."""
         self._connection.interrupt()
 
-    def table(self, table: str, agent: str | None = None) -> pa.RecordBatchReader:
-        """Return a derived table as Arrow batches, in ``ORDER``; only what belongs to ``agent`` when named."""
-        where, parameters = ("", {}) if agent is None else (f"WHERE {_AGENT_FILTER[table]}", {"agent": agent})
-        with _as_store_error("query"):
-            relation = self._connection.sql(_select(table, where), params=parameters)
-            return relation.to_arrow_reader(4096)
+    def table(self, table: str) -> pa.RecordBatchReader:
+        """Return a derived table as Arrow batches, in ``ORDER``."""
+        return self.batches(_select(table), 4096)
 
     def write_parquet(self, table: str, path: Path) -> int:
         """Write a derived table as a zstd Parquet file, in ``ORDER``, and return its number of rows."""
@@ -81,9 +69,8 @@ class Reader:
             return int(self._connection.execute(sql).fetchall()[0][0])
 
 
-def _select(table: str, where: str = "") -> str:
-    columns = ", ".join(TABLES[table])
-    return f"SELECT {columns} FROM {table} {where} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
+def _select(table: str) -> str:
+    return f"SELECT {', '.join(TABLES[table])} FROM {table} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
 
 
 class Session:

@@ -129,13 +129,13 @@ def test_what_they_send_arrives_whole(modules: Path, guarded: CollectorConfig, p
 def test_they_come_again_as_a_503_says(modules: Path, guarded: CollectorConfig, protocol: str) -> None:
     with ExitStack() as until_there_is_room:
         full = until_there_is_room.enter_context(CollectorServer(replace(guarded, min_free_bytes=2**62)))
-        ports = {"http_port": port_of(full.http), "grpc_port": port_of(full.grpc)}
+        roomy = replace(guarded, http_port=port_of(full.http), grpc_port=port_of(full.grpc))
         asked = {"protocol": protocol, "gzip": True, "http": full.http, "grpc": full.grpc}
         with sending(modules, asked) as process:
             for signal in ("traces", "logs"):
                 wait_for_refusal(full, signal)
             until_there_is_room.close()
-            with CollectorServer(replace(guarded, **ports)) as server:
+            with CollectorServer(roomy) as server:
                 results, _ = process.communicate(timeout=SECONDS)
                 assert json.loads(results) == ["success", "success"]
                 assert_whole(stored(server))

@@ -30,16 +30,18 @@ INGEST, READ = "only-for-sending", "only-for-reading"
 SECONDS = 60
 AGENTS, TRAJECTORIES, LINES = 3, 40, 3000
 AGENT = f"""
-import sys, threading
+import sys
 import imitrace
 imitrace.configure(agent=sys.argv[1])
 for number in range({TRAJECTORIES}):
+    if number == {TRAJECTORIES // 2}:
+        imitrace.flush()
+        sys.stdin.readline()  # goes on when it is told to
     with imitrace.trajectory(task=str(number)):
         for step in range(2):
             with imitrace.step([{{"role": "user", "content": f"question {{step}} of {{number}}"}}]) as decision:
                 decision.message(f"answer {{step}} of {{number}}")
         imitrace.score("TaskCompletion", 1.0)
-    threading.Event().wait(0.02)
 imitrace.flush()
 stats = imitrace.stats()
 assert stats.exported == stats.records, stats
@@ -96,6 +98,7 @@ def test_a_killed_collector_behind_a_forwarder_gets_everything_once(tmp_path: Pa
             agents = [
                 subprocess.Popen(
                     [sys.executable, "-c", AGENT, f"agent-{number}"],
+                    stdin=subprocess.PIPE,
                     env=child_environment({"IMITRACE_ENDPOINT": endpoint}),
                 )
                 for number in range(AGENTS)
@@ -103,7 +106,9 @@ def test_a_killed_collector_behind_a_forwarder_gets_everything_once(tmp_path: Pa
             client = CollectorClient(address, READ)
             until(lambda: len(client.get("/v1/trajectories", limit=1000)["trajectories"]) > 5, "the first arrival")
             os.kill(process.pid, signal.SIGKILL)
-            assert [agent.wait(SECONDS) for agent in agents] == [0] * AGENTS  # nobody is there, and they don't notice
+            for agent in agents:
+                agent.communicate(b"\n", SECONDS)
+            assert [agent.returncode for agent in agents] == [0] * AGENTS  # nobody is there, and they don't notice
             with collecting(tmp_path, ports):
                 forwarder.terminate()
                 told = json.loads(forwarder.communicate(timeout=SECONDS)[0])

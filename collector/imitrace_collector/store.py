@@ -218,7 +218,7 @@ def _sync(folder: Path) -> None:
 
 def _make_folder(path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # what agents saw is nobody else's
     except OSError as error:
         raise StoreError(f"folder {path.parent} can't be made: {error.strerror}; name another --home") from error
 

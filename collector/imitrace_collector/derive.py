@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from imitrace.exceptions import StoreError
 from imitrace_collector.losses import losses_of
@@ -17,6 +17,8 @@ from imitrace_collector.trajectories import Assembled, assemble, unreadable
 CHUNKS = 256
 """Most chunks of one transaction."""
 _TRAJECTORIES = 256
+_STATE_IDS = 2_000_000
+"""How many ids the states of one insertion have, about."""
 _REST = 5.0
 _SHARE = 4
 """How many times as long as it worked a deriver rests, so that it takes little from the writer under load."""
@@ -68,12 +70,25 @@ def _derive_trajectories(session: Session, trajectory_ids: Sequence[str]) -> Non
     groups: dict[str, list[SpanRow]] = defaultdict(list)
     for span in session.raw.spans_of(trajectory_ids):
         groups[span.trajectory_id or ""].append(span)
-    assembled = [_assembled(trajectory_id, group) for trajectory_id, group in groups.items()]
     session.derived.forget(trajectory_ids)
-    session.derived.insert("trajectories", [row for rows in assembled for row in rows.trajectories])
-    session.derived.insert("steps", [row for rows in assembled for row in rows.steps])
-    session.derived.insert("messages", [row for rows in assembled for row in rows.messages])
-    session.derived.insert("tools", [row for rows in assembled for row in rows.tools])
+    for portion in _portions(_assembled(trajectory_id, group) for trajectory_id, group in groups.items()):
+        session.derived.insert("trajectories", [row for rows in portion for row in rows.trajectories])
+        session.derived.insert("steps", [row for rows in portion for row in rows.steps])
+        session.derived.insert("messages", [row for rows in portion for row in rows.messages])
+        session.derived.insert("tools", [row for rows in portion for row in rows.tools])
+
+
+def _portions(assembled: Iterable[Assembled]) -> Iterator[list[Assembled]]:
+    """Yield trajectories' rows, a few trajectories at a time where their states are long."""
+    portion: list[Assembled] = []
+    ids = 0
+    for rows in assembled:
+        portion.append(rows)
+        ids += sum(len(step["state"]) for step in rows.steps)
+        if ids > _STATE_IDS:
+            yield portion
+            portion, ids = [], 0
+    yield portion
 
 
 def _assembled(trajectory_id: str, spans: Sequence[SpanRow]) -> Assembled:

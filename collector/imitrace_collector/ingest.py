@@ -25,7 +25,8 @@ class Writer:
         last, self._chunk = self._chunk, None
         with self._session.transaction():
             written = self._session.raw.write(batches, self._session.raw.last_chunk() if last is None else last)
-        self._session.raw.committed(batches)
+        if written.spans or written.logs:
+            self._session.raw.committed(batches)
         self._chunk = written.chunk
         return written
 

@@ -66,6 +66,8 @@ TRAJECTORY_COLUMNS: dict[str, str] = {
 """Column of ``schema.TRAJECTORIES`` -> attribute that fills it, on the trajectory's span or else on its steps."""
 
 _REMEMBERED = 2**16
+LONGEST_NAME = 1000
+"""Characters of a name that many rows repeat."""
 
 Attributes = Mapping[str, Any]
 Columns = dict[str, Any]
@@ -134,7 +136,15 @@ def storable(text: str) -> str:
 
 def trajectory_columns(attributes: Attributes) -> Columns:
     """Return what a span says about its trajectory."""
-    return pick(TRAJECTORY_COLUMNS, attributes, TRAJECTORIES)
+    columns = pick(TRAJECTORY_COLUMNS, attributes, TRAJECTORIES)
+    columns["agent"] = columns["agent"] and columns["agent"][:LONGEST_NAME]
+    return columns
+
+
+def service_of(span: SpanRow) -> str | None:
+    """Return the service that sent a span."""
+    name: str | None = as_type(span.resource.get("service.name"), "string")
+    return name and name[:LONGEST_NAME]
 
 
 def scope_name(span: SpanRow) -> str:
@@ -145,7 +155,7 @@ def scope_name(span: SpanRow) -> str:
 def source_of(span: SpanRow) -> str:
     """Return which dialect or importer a span came from."""
     name = scope_name(span)
-    return name.removeprefix(IMPORT_SCOPE) if name.startswith(IMPORT_SCOPE) else SOURCE
+    return name.removeprefix(IMPORT_SCOPE)[:LONGEST_NAME] if name.startswith(IMPORT_SCOPE) else SOURCE
 
 
 def read_step(span: SpanRow, sent: Attributes, chunks: Iterable[Attributes] = ()) -> SentStep:

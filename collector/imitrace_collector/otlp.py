@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,32 @@ JSON = "application/json"
 MEDIA_TYPES = (PROTOBUF, JSON)
 
 _MAX_TIME = 2**63 - 1
+_LATE = "time is beyond the year 2262"
 _TRAJECTORY_ID, _SCORE, _LOSS = (name.encode() for name in (TRAJECTORY_ID, EVENT_SCORE, EVENT_LOSS))
 """What must stand in an item's bytes before it is searched for such an attribute or event."""
+_LONGEST_ID = 1000
+_LONGEST_SERVICE = 1000
+"""Characters of a service's name that stand in each of its items' rows; its resource has it whole."""
+_ORIGIN_BYTES = 64 * 1024 * 1024
+"""What the resources and scopes of one request may have: each scope is kept with its whole resource."""
+_JSON_DENSITY = 16
+"""Bytes of JSON for each object in it, at least, where there are many: each costs 10 µs to read."""
+_MANY_OBJECTS = 100_000
 _ID_KEYS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
+
+_LONG_ID = f"trajectory id has more than {_LONGEST_ID} characters"
+_TOO_MANY_ORIGINS = f"resources, repeated for each scope, have more than {_ORIGIN_BYTES >> 20} MiB; send fewer scopes"
+_UNREADABLE = (
+    DecodeError,
+    json_format.ParseError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    SystemError,
+)
+"""What protobuf's readers raise; the last is for an enum's name with a lone surrogate."""
 
 # Protobuf's generated classes are untyped here, hence Any for messages throughout this file.
 Proto = Any
@@ -50,6 +73,23 @@ class Reading:
     response: Proto
 
 
+class _Origins:
+    """The origins of one request, of bounded size together."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Origin] = {}
+        self._size = 0
+
+    def add(self, resource: bytes, service: str | None, scope: Proto) -> Origin | None:
+        """Return the origin of a scope's items; None where the request repeats too much."""
+        parts = resource, scope.SerializeToString(deterministic=True)
+        self._size += sum(map(len, parts))
+        if self.found and self._size > _ORIGIN_BYTES:
+            return None
+        origin = Origin(_hash(*parts), service, *parts)
+        return self.found.setdefault(origin.origin, origin)
+
+
 def parse(signal: Signal, body: bytes, media_type: str) -> Proto:
     """Return a decompressed body as the signal's request message.
 
@@ -61,11 +101,13 @@ def parse(signal: Signal, body: bytes, media_type: str) -> Proto:
         if media_type == PROTOBUF:
             message.ParseFromString(body)
             return message
+        if body.count(b"{") > max(_MANY_OBJECTS, len(body) // _JSON_DENSITY):
+            raise WireError(f"request has more than an object for every {_JSON_DENSITY} bytes; send protobuf")
         found = json.loads(body, object_hook=_base64_ids)
         if not isinstance(found, dict):
             raise WireError(f"request is not an OTLP {signal.noun} export in {media_type}: it is no JSON object")
         return json_format.ParseDict(found, message, ignore_unknown_fields=True)
-    except (DecodeError, json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise WireError(f"request is not an OTLP {signal.noun} export in {media_type}: {error}") from error
 
 
@@ -101,18 +143,30 @@ def _base64_ids(item: dict[str, Any]) -> dict[str, Any]:  # any JSON object of a
 
 def _span_batch(request: Proto, received_at: int, reasons: Counter[str]) -> Batch:
     rows: list[RawSpan] = []
-    origins: dict[str, Origin] = {}
+    origins = _Origins()
     for group in request.resource_spans:
-        for scoped in group.scope_spans:
-            origin = _origin(group.resource, scoped.scope)
-            origins[origin.origin] = origin
-            for span in scoped.spans:
-                reason = _span_problem(span)
-                if reason:
-                    reasons[reason] += 1
+        for origin, spans in _by_origin(
+            origins, group.resource, ((it.scope, it.spans) for it in group.scope_spans if it.spans)
+        ):
+            for span in spans:
+                reason = _span_problem(span) if origin else _TOO_MANY_ORIGINS
+                row = None if reason or origin is None else _raw_span(span, origin, received_at)
+                if row is None or len(row.trajectory_id or "") > _LONGEST_ID:
+                    reasons[reason or _LONG_ID] += 1
                 else:
-                    rows.append(_raw_span(span, origin, received_at))
-    return Batch(spans=tuple(rows), origins=tuple(origins.values()) if rows else ())
+                    rows.append(row)
+    return Batch(spans=tuple(rows), origins=tuple(origins.found.values()) if rows else ())
+
+
+def _by_origin(
+    origins: _Origins, resource: Proto, scopes: Iterable[tuple[Proto, Sequence[Proto]]]
+) -> Iterator[tuple[Origin | None, Sequence[Proto]]]:
+    """Yield each scope's items with their origin; without one when the request repeats too much."""
+    service = next((text_of(pair.value) for pair in resource.attributes if pair.key == "service.name"), None)
+    named = None if service is None else service[:_LONGEST_SERVICE]
+    record = resource.SerializeToString(deterministic=True)
+    for scope, items in scopes:
+        yield origins.add(record, named, scope), items
 
 
 def _span_problem(span: Proto) -> str | None:
@@ -122,7 +176,7 @@ def _span_problem(span: Proto) -> str | None:
         if not any(value):
             return f"{name} is all zero"
     if span.end_time_unix_nano > _MAX_TIME or span.start_time_unix_nano > _MAX_TIME:
-        return "time is beyond the year 2262"
+        return _LATE
     return None
 
 
@@ -148,17 +202,23 @@ def _raw_span(span: Proto, origin: Origin, received_at: int) -> RawSpan:
 
 def _log_batch(request: Proto, received_at: int, reasons: Counter[str]) -> Batch:
     rows: list[RawLog] = []
-    origins: dict[str, Origin] = {}
+    origins = _Origins()
     for group in request.resource_logs:
-        for scoped in group.scope_logs:
-            origin = _origin(group.resource, scoped.scope)
-            origins[origin.origin] = origin
-            for record in scoped.log_records:
-                if max(record.time_unix_nano, record.observed_time_unix_nano) > _MAX_TIME:
-                    reasons["time is beyond the year 2262"] += 1
+        for origin, records in _by_origin(
+            origins, group.resource, ((it.scope, it.log_records) for it in group.scope_logs if it.log_records)
+        ):
+            for record in records:
+                reason = _log_problem(record) if origin else _TOO_MANY_ORIGINS
+                row = None if reason or origin is None else _raw_log(record, origin, received_at)
+                if row is None or len(row.trajectory_id or "") > _LONGEST_ID:
+                    reasons[reason or _LONG_ID] += 1
                 else:
-                    rows.append(_raw_log(record, origin, received_at))
-    return Batch(logs=tuple(rows), origins=tuple(origins.values()) if rows else ())
+                    rows.append(row)
+    return Batch(logs=tuple(rows), origins=tuple(origins.found.values()) if rows else ())
+
+
+def _log_problem(log: Proto) -> str | None:
+    return _LATE if max(log.time_unix_nano, log.observed_time_unix_nano) > _MAX_TIME else None
 
 
 def _raw_log(log: Proto, origin: Origin, received_at: int) -> RawLog:
@@ -177,12 +237,6 @@ def _raw_log(log: Proto, origin: Origin, received_at: int) -> RawLog:
         _SCORE in record or _LOSS in record,
         record,
     )
-
-
-def _origin(resource: Proto, scope: Proto) -> Origin:
-    parts = resource.SerializeToString(deterministic=True), scope.SerializeToString(deterministic=True)
-    service = next((text_of(pair.value) for pair in resource.attributes if pair.key == "service.name"), None)
-    return Origin(_hash(*parts), service, *parts)
 
 
 def _hash(*parts: bytes) -> str:

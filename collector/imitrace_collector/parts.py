@@ -104,12 +104,13 @@ def sort_spans(spans: Iterable[SpanRow]) -> Sent:
     """
     found = _by_kind(spans)
     parts = _parts(found.roots)
+    first = min(parts.values(), key=lambda part: part.path, default=None)
     waiting: dict[Key, Part] = {}
     for span, attributes in found.steps:
         step = read_step(span, attributes, found.chunks.pop(_key(span), ()))
         part = _part_above(span, parts, found.parents)
-        if part is None and parts and scope_name(span) != SOURCE:
-            part = min(parts.values(), key=lambda part: part.path)
+        if part is None and scope_name(span) != SOURCE:
+            part = first
         if part is None:
             part = waiting.setdefault(_waiting_for(span), Part(root=None, path=_top(span)))
         _place(step, part)
@@ -156,26 +157,36 @@ def _parts(roots: Sequence[Root]) -> dict[Key, Part]:
     """
     counting = {_key(root[0]): root for root in roots if announced(root[1]) is not None}
     by_key = counting or {_key(root[0]): root for root in roots[:1]}
-    return {key: _part(root, by_key) for key, root in by_key.items()}
+    paths: dict[Key, Path] = {}
+    return {key: _part(root, by_key, paths) for key, root in by_key.items()}
 
 
-def _part(root: Root, roots: Mapping[Key, Root]) -> Part:
+def _part(root: Root, roots: Mapping[Key, Root], paths: dict[Key, Path]) -> Part:
     """Return a part, without its steps, at its place among the others."""
-    chain = [root]
-    while (caller := _caller(chain[-1], roots)) is not None and len(chain) < _DEEP:
-        chain.append(caller)
-    too_deep = f"stands under {_DEEP} parts or more, or calls itself" if caller is not None else None
-    path = _top(chain.pop()[0])
-    for span, attributes in reversed(chain):
-        position = _position(attributes)
-        path = (*path, (_END if position is None else position, 0, span.started_at, span.trace_id, span.span_id))
+    path = _path(root, roots, paths)
+    too_deep = f"stands under {_DEEP} parts or more, or calls itself" if path is None else None
     own = _caller(root, roots)
     return Part(
         root=root,
-        path=path,
+        path=_top(root[0]) if path is None else path,
         problem=too_deep or (None if own is None else _position_problem(root[1], own[1])),
         caller_missing=own is None and semconv.PART_POSITION in root[1],
     )
+
+
+def _path(root: Root, roots: Mapping[Key, Root], paths: dict[Key, Path]) -> Path | None:
+    """Return a part's path, out of those that are known, and remember it; None where there is none within reach."""
+    chain = [root]
+    while (caller := _caller(chain[-1], roots)) is not None and _key(caller[0]) not in paths and len(chain) < _DEEP:
+        chain.append(caller)
+    above = () if caller is None else paths.get(_key(caller[0]))
+    if above is None or len(above) + len(chain) > _DEEP:
+        return None
+    for span, attributes in reversed(chain):
+        position = _position(attributes)
+        at = (_END if position is None else position, 0, span.started_at, span.trace_id, span.span_id)
+        above = paths[_key(span)] = (*above, at) if above else _top(span)
+    return above
 
 
 def _caller(root: Root, roots: Mapping[Key, Root]) -> Root | None:

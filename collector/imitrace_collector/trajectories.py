@@ -1,5 +1,6 @@
 """Derive one trajectory's rows from its raw spans: the same rows for any order and repetition of arrival."""
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +10,50 @@ from imitrace.canonical import canonical_json, content_hash
 from imitrace.conformance import not_among, read_tags
 from imitrace.exceptions import WireError
 from imitrace.messages import Message
-from imitrace_collector.normalize import Columns, SentStep, ToolRun, as_type, source_of, storable, trajectory_columns
+from imitrace_collector.normalize import (
+    Columns,
+    SentStep,
+    ToolRun,
+    as_type,
+    service_of,
+    source_of,
+    storable,
+    trajectory_columns,
+)
 from imitrace_collector.parts import Part, Sent, sort_spans
 from imitrace_collector.rows import SpanRow
 
 STILL_RUNNING = "still running"
 UNKNOWN_AGENT = "unknown"
 
+_REPEATED = 128 * 1024 * 1024
+"""Characters that a trajectory's rows may repeat: each step has the ids of all messages before it."""
+_ID_LENGTH = 32
+
 _Responses = Mapping[str, Sequence[tuple[int, str]]]
-"""Call id -> what later messages say came back, each with the place of the step that has it."""
+"""Call id -> what later messages say came back, each with the place of the step that has it, in order."""
+
+
+class _Room:
+    """What is left of ``_REPEATED``: else a small request could make a table without end."""
+
+    def __init__(self) -> None:
+        self._left = _REPEATED
+        self._taken: set[int] = set()
+
+    def problem(self, size: int) -> str | None:
+        """Take so many characters, or return why not."""
+        if size > self._left:
+            return f"this trajectory's steps repeat more than {_REPEATED >> 20} MiB"
+        self._left -= size
+        return None
+
+    def again(self, text: str) -> str | None:
+        """Take a text's characters, unless it is for the first time, or return why not."""
+        if id(text) in self._taken:
+            return self.problem(len(text))
+        self._taken.add(id(text))
+        return None
 
 
 @dataclass(frozen=True)
@@ -71,7 +107,7 @@ def unreadable(trajectory_id: str, spans: Sequence[SpanRow], error: Exception) -
     """Return the row of a trajectory that could not be assembled, with the reason."""
     row = {
         "trajectory_id": trajectory_id,
-        "agent": as_type(spans[0].resource.get("service.name"), "string") or UNKNOWN_AGENT,
+        "agent": service_of(spans[0]) or UNKNOWN_AGENT,
         **dict.fromkeys(("agent_version", "task", "outcome", "ended_at")),
         "tags": "{}",
         "source": source_of(spans[0]),
@@ -95,7 +131,7 @@ def _trajectory_row(trajectory_id: str, sent: Sent, steps: Sequence[SentStep]) -
     first = sent.parts[0].root[0] if sent.parts[0].root else steps[0].row
     return columns | {
         "trajectory_id": trajectory_id,
-        "agent": columns["agent"] or as_type(first.resource.get("service.name"), "string") or UNKNOWN_AGENT,
+        "agent": columns["agent"] or service_of(first) or UNKNOWN_AGENT,
         "tags": columns["tags"] or "{}",
         "source": source_of(first),
         "started_at": min(part.started_at for part in sent.parts),
@@ -161,12 +197,16 @@ def _step_problems(rows: Sequence[Columns]) -> list[str]:
 
 def _step_rows(trajectory: Columns, sent: Sent, steps: Sequence[SentStep]) -> list[Columns]:
     defined = {row["tools_hash"] for step in steps for row in step.tool_rows}
-    merged = _merged(sent.parts)
+    room = _Room()
+    merged = _merged(sent.parts, room)
     responses = _responses(merged)
     rows: list[Columns] = []
     for placed in merged:
         step = placed.step
         observation, observation_problem = _observation(placed, responses, sent.runs)
+        repeated = observation and room.again(observation)
+        if repeated:
+            observation, observation_problem = None, f"result is left out: {repeated}"
         problems = [*step.problems, placed.state_problem, _tools_problem(step, defined), observation_problem]
         if placed.claims > 1:
             problems.append(f"{placed.claims} different spans claim this step")
@@ -192,9 +232,11 @@ def _step_rows(trajectory: Columns, sent: Sent, steps: Sequence[SentStep]) -> li
     return rows
 
 
-def _merged(parts: Sequence[Part]) -> list[_Placed]:
+def _merged(parts: Sequence[Part], room: _Room) -> list[_Placed]:
     """Return the steps of all parts in one order, each with the state that its own part had told."""
-    states = {(number, index): state for number, part in enumerate(parts) for index, state in _states(part).items()}
+    states = {
+        (number, index): state for number, part in enumerate(parts) for index, state in _states(part, room).items()
+    }
     order = sorted(states, key=lambda at: parts[at[0]].step_path(at[1]))
     return [
         _Placed(
@@ -210,20 +252,20 @@ def _merged(parts: Sequence[Part]) -> list[_Placed]:
     ]
 
 
-def _states(part: Part) -> dict[int, tuple[list[str], str | None]]:
+def _states(part: Part, room: _Room) -> dict[int, tuple[list[str], str | None]]:
     """Return each step's state and what is wrong with it; a step builds on the one before it in its part."""
     states: dict[int, tuple[list[str], str | None]] = {}
     known: list[str] | None = []  # the state of the step before; None where it can't be told
     expected = 0
     for index in sorted(part.steps):
         step, *others = part.steps[index]
-        state, problem = states[index] = _state(step, index, known if index == expected else None)
+        state, problem = states[index] = _state(step, index, known if index == expected else None, room)
         known = None if step.payload_problem or problem or others else state
         expected = index + 1
     return states
 
 
-def _state(step: SentStep, index: int, known: Sequence[str] | None) -> tuple[list[str], str | None]:
+def _state(step: SentStep, index: int, known: Sequence[str] | None, room: _Room) -> tuple[list[str], str | None]:
     """Return the ids of the messages before a decision, and why they are not all of them."""
     new = [row["message_id"] for row in step.message_rows]
     offset = 0 if step.offset is None and index == 0 else step.offset
@@ -235,7 +277,8 @@ def _state(step: SentStep, index: int, known: Sequence[str] | None) -> tuple[lis
         return new, f"the {offset} messages before it are unknown, because an earlier step is missing or incomplete"
     if offset > len(known):
         return new, f"{offset} messages should come before it, {len(known)} are known"
-    return [*known[:offset], *new], None
+    too_long = room.problem(offset * _ID_LENGTH)
+    return (new, f"state is left out: {too_long}") if too_long else ([*known[:offset], *new], None)
 
 
 def _tools_problem(step: SentStep, defined: set[str]) -> str | None:
@@ -278,10 +321,13 @@ def _observation(
     call_id = step.columns["call_id"]
     if own is not None or call_id is None:
         return own, None
-    later = next((response for at, response in responses.get(call_id, ()) if at > placed.place), None)
-    if later is not None:
-        return later, None
-    ran = min(runs.get(call_id, ()), key=lambda run: run.started_at < step.row.started_at, default=None)
-    if ran is None:
+    later = responses.get(call_id, ())
+    after = bisect_right(later, placed.place, key=lambda found: found[0])
+    if after < len(later):
+        return later[after][1], None
+    ran_all = runs.get(call_id, ())
+    if not ran_all:
         return None, None
+    since = bisect_left(ran_all, step.row.started_at, key=lambda run: run.started_at)
+    ran = ran_all[since if since < len(ran_all) else 0]
     return ran.result, ran.problem and f"result of its tool run: {ran.problem}"

@@ -172,6 +172,9 @@ class Deriver:
                 except StoreError as error:
                     _log.error("deriving failed, trying again: %s", error)
                     derived, problem = self._derived, error
+                except Exception as error:  # the thread must outlive it, and readers must be told
+                    _log.exception("deriving failed, trying again")
+                    derived, problem = self._derived, StoreError(f"deriving failed: {type(error).__name__}: {error}")
                 with self._changed:
                     self._derived, self._problem = derived, problem
                     self._worked += time.monotonic() - began

@@ -170,7 +170,7 @@ def _trajectory_problems(sent: Sent, trajectory: Columns) -> list[str]:
         problems.append(outcome_problem)
         trajectory["outcome"] = None
     try:
-        trajectory["tags"] = canonical_json(read_tags(trajectory["tags"]))
+        trajectory["tags"] = storable(canonical_json(read_tags(trajectory["tags"])))
     except WireError:
         problems.append("tags are not a JSON object of strings")
         trajectory["tags"] = "{}"

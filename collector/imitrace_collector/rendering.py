@@ -68,7 +68,7 @@ def _step_lines(step: Json, seen: Sequence[str], messages: Json) -> Iterator[str
     for position, message_id in enumerate(step["state"]):
         if position >= len(seen) or seen[position] != message_id:
             message = messages[message_id]
-            yield f"  {message['role']}: {_short(' '.join(map(_part_text, message['parts'])))}"
+            yield f"  {storable(message['role'])}: {_short(' '.join(map(_part_text, message['parts'])))}"
     if step["action_kind"] == "tool_call":
         yield f"  -> {step['action_name']} {_short(step['action_arguments'] or '')}"
     else:

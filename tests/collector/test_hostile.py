@@ -35,6 +35,7 @@ Json = dict[str, Any]  # a JSON object
 ODD = ("", "\0", "a\0b", "'; DROP TABLE steps; --", "\u202e", "\ufffe", "\U0001f600", "e\u0301", "{", "null", "t" * 32)
 TRACE_IDS = (b"t" * 16, b"u" * 16)
 HUGE = (0, 1, 2, -1, 2**31, 2**53 + 1, 2**63 - 1, -(2**63))
+ENUMS: st.SearchStrategy[Any] = st.sampled_from([0, 1, 99, -7])
 BROKEN_JSON = (
     '{"a": "\\ud800"}',
     '[{"role": "\\udc00", "parts": []}]',
@@ -132,12 +133,12 @@ def spans(draw: st.DrawFn) -> Span:
         span_id=draw(span_ids),
         parent_span_id=draw(span_ids | st.just(b"") | st.binary(max_size=3)),
         name=name,
-        kind=draw(st.sampled_from([0, 1, 99])),
+        kind=draw(ENUMS),
         start_time_unix_nano=draw(times),
         end_time_unix_nano=draw(times),
         attributes=sent,
         events=draw(st.lists(events, max_size=2)),
-        status=Status(code=draw(st.sampled_from([0, 2, -7])), message=draw(texts)),
+        status=Status(code=draw(ENUMS), message=draw(texts)),
         dropped_attributes_count=draw(st.sampled_from([0, 0, 2**32 - 1])),
     )
 

@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 
 def derive_next(session: Session) -> int:
     """Derive what the next chunks touch, in one transaction, and return how many chunks that were."""
-    chunks = session.raw.chunks_after(session.derived.derived_chunk(), CHUNKS)
-    if chunks:
-        with session.transaction():
+    with session.derivation():
+        chunks = session.raw.chunks_after(session.derived.derived_chunk(), CHUNKS)
+        if chunks:
             _derive_trajectories(session, sorted(_touched(chunks)))
             _derive_notes(session, chunks)
             session.derived.advance(chunks[-1].chunk)
@@ -45,7 +45,7 @@ def derive_all(session: Session) -> None:
 
 def rebuild(session: Session) -> int:
     """Derive every row anew, in one transaction, and return the number of trajectories."""
-    with session.transaction():
+    with session.derivation():
         session.forget_derived()
         trajectory_ids = session.raw.trajectory_ids()
         for start in range(0, len(trajectory_ids), _TRAJECTORIES):
@@ -104,7 +104,7 @@ class Deriver:
         """
         self._store = store
         self._rest = self._least_rest = rest
-        with store.session() as session:
+        with store.session() as session, session.transaction():
             self._committed = session.raw.last_chunk()
             self._derived = session.derived.derived_chunk()
         self._target = self._asked = 0
@@ -153,7 +153,8 @@ class Deriver:
                 began = time.monotonic()
                 try:
                     derive_next(session)
-                    derived, problem = session.derived.derived_chunk(), None
+                    with session.transaction():
+                        derived, problem = session.derived.derived_chunk(), None
                 except StoreError as error:
                     _log.error("deriving failed, trying again: %s", error)
                     derived, problem = self._derived, error

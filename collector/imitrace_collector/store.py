@@ -1,7 +1,7 @@
 """Own the store: one DuckDB file, its versions, its transactions, and consistent views of it."""
 
-import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -14,6 +14,8 @@ import pyarrow as pa
 from imitrace.exceptions import StoreError
 from imitrace.schema import SCHEMA_VERSION, TABLES
 from imitrace_collector.derived_tables import ORDER, DerivedTables
+from imitrace_collector.durable import put_in_place, sync
+from imitrace_collector.gate import Gate
 from imitrace_collector.raw_tables import RawTables
 
 STORE_VERSION = 2
@@ -30,8 +32,9 @@ _AGENT_FILTER = {
     "tools": f"tools_hash IN (SELECT tools_hash FROM steps WHERE {_OF_AGENT})",  # noqa: S608 - a literal
 }
 
-_ROW_GROUP = 2048
-"""Rows that a checkpoint writes anew when some were added: DuckDB's own 122,880 would be seconds of work each time."""
+ATTACHED = "ROW_GROUP_SIZE 2048"
+"""How a store file is attached: a checkpoint writes a row group anew when rows were added, and of DuckDB's own 122,880
+rows that would be seconds of work each time."""
 _CHECKPOINT_AT = "32MB"
 _MEMORY = "1GiB"
 
@@ -44,7 +47,7 @@ class Reader:
 
     def rows(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
         """Return a query's rows as dictionaries."""
-        with _as_store_error("query"):
+        with as_store_error("query"):
             result = self._connection.execute(sql, parameters)
             names = [column[0] for column in result.description or ()]
             return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
@@ -52,7 +55,7 @@ class Reader:
     def table(self, table: str, agent: str | None = None) -> pa.RecordBatchReader:
         """Return a derived table as Arrow batches, in ``ORDER``; only what belongs to ``agent`` when named."""
         where, parameters = ("", {}) if agent is None else (f"WHERE {_AGENT_FILTER[table]}", {"agent": agent})
-        with _as_store_error("query"):
+        with as_store_error("query"):
             relation = self._connection.sql(_select(table, where), params=parameters)
             return relation.to_arrow_reader(4096)
 
@@ -60,7 +63,7 @@ class Reader:
         """Write a derived table as a zstd Parquet file, in ``ORDER``, and return its number of rows."""
         target = str(path).replace("'", "''")
         sql = f"COPY ({_select(table)}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
-        with _as_store_error("snapshot"):
+        with as_store_error("snapshot"):
             return int(self._connection.execute(sql).fetchall()[0][0])
 
 
@@ -69,38 +72,61 @@ def _select(table: str, where: str = "") -> str:
     return f"SELECT {columns} FROM {table} {where} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
 
 
-class Session:
-    """Write over a connection of its own, for one thread; several may write at once where their tables differ."""
+class StoreHeldError(StoreError):
+    """Report that another process holds the store file."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-        self._connection = connection
-        self._folder = folder
-        self.raw = RawTables(connection)
-        self.derived = DerivedTables(connection)
+
+class Session:
+    """Write over a connection of its own, for one thread; several may write at once where their tables differ.
+
+    Between transactions the store may change its file, so nothing is read or written outside of them.
+    """
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self.enter()
+
+    def enter(self) -> None:
+        """Connect to the store's file."""
+        self._connection = self._store.connected()
+        self._inside = True
+        self.raw = RawTables(self._connection)
+        self.derived = DerivedTables(self._connection)
+
+    def leave(self) -> None:
+        """Let go of the store's file; the next transaction connects anew."""
+        self._connection.close()
+        self._inside = False
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make everything written inside durable at the end, or nothing of it."""
-        with _as_store_error("write"):
+        with self._store.gate.together(), as_store_error("write"):
+            if not self._inside:
+                self.enter()
             self._connection.execute("BEGIN")
             try:
                 yield
                 self._connection.execute("COMMIT")
-                _sync(self._folder)
+                sync(self._store.path.parent)
             except BaseException:
-                self._roll_back()
+                roll_back(self._connection)
                 raise
 
-    def _roll_back(self) -> None:
-        try:
-            self._connection.execute("ROLLBACK")
-        except duckdb.TransactionException:  # a failed commit has ended the transaction already
-            return
+    @contextmanager
+    def derivation(self) -> Iterator[None]:
+        """Be the one transaction that may change derived tables: what one found there no other takes away."""
+        with self._store.deriving, self.transaction():
+            yield
+
+    def execute(self, sql: str, **parameters: object) -> list[tuple[Any, ...]]:
+        """Return a statement's rows; for a count of rows changed, its one row."""
+        return self._connection.execute(sql, parameters).fetchall()
 
     def forget_derived(self) -> None:
         """Make every derived table anew, empty and in this program's columns; what came in stays."""
         drops = "".join(f"DROP TABLE IF EXISTS {table}; " for table in (*TABLES, "losses"))
-        self._connection.execute(f"{drops} DELETE FROM meta; {_ddl()}")  # noqa: S608 - names are our own
+        self._connection.execute(f"{drops} DELETE FROM meta WHERE key <> 'deleted'; {_ddl()}")  # noqa: S608 - names are our own
 
 
 class Store:
@@ -108,7 +134,13 @@ class Store:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         self._connection = connection
+        self._sessions: list[Session] = []
         self.path = path
+        self.gate = Gate()
+        """Readers and transactions come in together, whoever changes the file comes in alone."""
+        self.deriving = threading.Lock()
+        self.maintenance = threading.RLock()
+        """For whoever deletes what came in, or copies all of it: one of them at a time."""
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, create: bool = True, older: bool = False) -> Self:
@@ -128,17 +160,7 @@ class Store:
             raise StoreError(f"no store at {path}; fill one by `imitrace collect` or `imitrace import`, or name --home")
         if create:
             _make_folder(path)
-        _check_kind(path)
-        connection = duckdb.connect()
-        try:
-            _attach(connection, path, read_only)
-            if not read_only and not _tables(connection):
-                connection.execute(f"BEGIN; {_ddl()} COMMIT;")
-            _check_version(connection, path, older)
-        except BaseException:
-            connection.close()
-            raise
-        return cls(connection, path)
+        return cls(_open(path, read_only, older), path)
 
     def __enter__(self) -> Self:
         return self
@@ -152,44 +174,81 @@ class Store:
 
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the file itself."""
-        with _as_store_error("checkpoint"):
+        with self.gate.together(), as_store_error("checkpoint"):
             self._connection.execute("CHECKPOINT store")
 
     def underived(self) -> bool:
         """Return whether something is stored that nothing is derived from yet."""
-        with self.session() as session:
+        with self.session() as session, session.transaction():
             return session.derived.derived_chunk() < session.raw.last_chunk()
 
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Open a connection to write on."""
-        with self._cursor() as cursor:
-            yield Session(cursor, self.path.parent)
+        with self.gate.together():
+            session = Session(self)
+            self._sessions.append(session)
+        try:
+            yield session
+        finally:
+            self._sessions.remove(session)
+            session.leave()
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Open one consistent view; writing goes on beside it."""
-        with self._cursor() as cursor:
+        with self.gate.together(), self.connected() as cursor:
             cursor.execute("BEGIN")
             try:
                 yield Reader(cursor)
             finally:
                 cursor.execute("ROLLBACK")
 
-    @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._connection.cursor() as cursor:
+    def connected(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection of one's own, to be closed; for those who are inside the gate."""
+        with as_store_error("connection"):
+            cursor = self._connection.cursor()
             cursor.execute("USE store")
-            yield cursor
+            return cursor
+
+    def replace_file(self, aside: Path) -> None:
+        """Take another file, which is whole and closed, for one's own; only for who is alone inside the gate.
+
+        Raises:
+            StoreError: that failed; then the store goes on with its own.
+        """
+        log = self.path.with_name(f"{self.path.name}.wal")
+        with as_store_error("swap"):
+            self._connection.execute("CHECKPOINT store")
+            for session in self._sessions:
+                session.leave()
+            self._connection.close()
+            try:
+                if log.exists():  # it would be replayed on the file that takes this one's name
+                    raise StoreError(f"store {self.path} keeps its write-ahead log after a checkpoint")
+                put_in_place(aside, self.path)
+            finally:
+                self._connection = _open(self.path)
 
 
-def _sync(folder: Path) -> None:
-    """Make a folder's entries durable: DuckDB syncs its write-ahead log, but not the name of a new one."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _open(path: Path, read_only: bool = False, older: bool = False) -> duckdb.DuckDBPyConnection:
+    connection = connect(path, read_only)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if not read_only and not _tables(connection):
+            connection.execute(f"BEGIN; {_ddl()} COMMIT;")
+        _check_version(connection, path, older)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    """End a transaction that failed; a failed commit has ended it already."""
+    try:
+        connection.execute("ROLLBACK")
+    except duckdb.TransactionException:
+        return
 
 
 def _make_folder(path: Path) -> None:
@@ -199,19 +258,29 @@ def _make_folder(path: Path) -> None:
         raise StoreError(f"folder {path.parent} can't be made: {error.strerror}; name another --home") from error
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> None:
-    options = "READ_ONLY" if read_only else f"ROW_GROUP_SIZE {_ROW_GROUP}"
+def connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """Return a connection that has a file, of whatever version, as its database ``store``.
+
+    Raises:
+        StoreError: another process holds it, or it is no DuckDB file.
+    """
+    _check_kind(path)
+    options = "READ_ONLY" if read_only else ATTACHED
     quoted = str(path).replace("'", "''")
+    connection = duckdb.connect()
     try:
         connection.execute(f"SET wal_autocheckpoint = '{_CHECKPOINT_AT}'; SET memory_limit = '{_MEMORY}'")
         connection.execute(f"SET temp_directory = '{quoted}.tmp'")
         connection.execute(f"ATTACH '{quoted}' AS store ({options}); USE store")
     except duckdb.Error as error:
-        raise StoreError(_why_not_open(path, str(error))) from error
+        connection.close()
+        raise _why_not_open(path, str(error)) from error
+    return connection
 
 
 @contextmanager
-def _as_store_error(what: str) -> Iterator[None]:
+def as_store_error(what: str) -> Iterator[None]:
+    """Raise what goes wrong inside as a ``StoreError``."""
     try:
         yield
     except (duckdb.Error, OSError) as error:
@@ -229,18 +298,33 @@ def _ddl() -> str:
     return f"{tables} INSERT INTO meta VALUES {values};"  # noqa: S608 - our own numbers
 
 
-def _check_version(connection: duckdb.DuckDBPyConnection, path: Path, older: bool) -> None:
+def versions(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, int]:
+    """Return what a store file says which versions it has, none of them newer than this program.
+
+    Raises:
+        StoreError: it is no store, or a newer program wrote it.
+    """
     if "meta" not in _tables(connection):
         raise StoreError(f"{path} is a DuckDB file but not a store of imitrace; name another --home")
-    found = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    rows = connection.execute("SELECT key, value FROM meta").fetchall()
+    found = {key: int(value) for key, value in rows if key in _VERSIONS}
     for key, ours in _VERSIONS.items():
-        if int(found.get(key, 0)) > ours:
+        if found.get(key, 0) > ours:
             raise StoreError(f"store {path} has {key} {found[key]}, this program knows up to {ours}; upgrade imitrace")
-    if int(found.get("schema_version", 0)) < SCHEMA_VERSION and not older:
-        raise StoreError(
-            f"store {path} has schema_version {found.get('schema_version')}, this program needs {SCHEMA_VERSION}; "
-            "stop its collector and run `imitrace rebuild`"
-        )
+    return found
+
+
+def _check_version(connection: duckdb.DuckDBPyConnection, path: Path, older: bool) -> None:
+    found = versions(connection, path)
+    for key, ours, mend in (
+        ("store_version", STORE_VERSION, "migrate"),
+        ("schema_version", SCHEMA_VERSION, "rebuild"),
+    ):
+        if found.get(key, 0) < ours and not (older and mend == "rebuild"):
+            raise StoreError(
+                f"store {path} has {key} {found.get(key, 0)}, this program needs {ours}; "
+                f"stop its collector and run `imitrace {mend}`"
+            )
 
 
 def _check_kind(path: Path) -> None:
@@ -252,12 +336,14 @@ def _check_kind(path: Path) -> None:
             raise StoreError(f"{path} is not a DuckDB file; move it away, or name another --home")
 
 
-def _why_not_open(path: Path, message: str) -> str:
+def _why_not_open(path: Path, message: str) -> StoreError:
     if "Could not set lock" in message:
         pid = re.search(r"PID (\d+)", message)
         holder = f"process {pid.group(1)}" if pid else "another process"
-        return f"store {path} is held by {holder}, most likely a running `imitrace collect`; stop it, or ask it by HTTP"
-    return f"store {path} can't be opened: {message.splitlines()[0]}"
+        return StoreHeldError(
+            f"store {path} is held by {holder}, most likely a running `imitrace collect`; stop it, or ask it by HTTP"
+        )
+    return StoreError(f"store {path} can't be opened: {message.splitlines()[0]}")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """Give space back to the disk: write what is left into a new file and put it in the old one's place."""
 
-import logging
 import threading
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from imitrace_collector.store import Store
 
 _SMALL_REST = 64
 """Chunks that may be left to copy while nobody writes."""
+_LEAST_FREE = 8 * 1024 * 1024
 _PASSES = 20
 _TRIES = 120
 _PATIENCE = 0.5
 _PAUSE = 1.0
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +50,9 @@ def compact(store: Store) -> Compacted:
 
 
 def worth_compacting(store: Store, share: float) -> bool:
-    """Return whether at least this share of the store's file is free inside it."""
+    """Return whether at least this share of the store's file, and a few megabytes, are free inside it."""
     used, free = used_bytes(store)
-    return free > share * (used + free)
+    return free > max(share * (used + free), _LEAST_FREE)
 
 
 def _nearly_all(store: Store, aside: Path, last: int) -> int:

@@ -76,6 +76,8 @@ def migrate(path: Path) -> Migrated:
         if not (kept.exists() and kept.samefile(path)):  # a migration that was killed has kept it already
             keep_aside(path, kept)
         put_in_place(aside, path)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"store {path} has a row that can't be read: {error}; it stays as it is") from error
     finally:
         forget(aside)
     return Migrated(before=version, after=STORE_VERSION, spans=spans, logs=logs, kept=kept)

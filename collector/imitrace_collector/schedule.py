@@ -75,7 +75,7 @@ class SnapshotSchedule(Periodic):
         self._keep = keep
         self._now = now
         made = self._made()
-        due = datetime.fromisoformat(made[-1]["at"]) + every if made else now()
+        due = _time(made[-1]["at"]) + every if made else now()
         super().__init__("snapshot", every, self._turn, first=min(every, due - now()))
 
     def _turn(self) -> None:
@@ -97,7 +97,7 @@ class SnapshotSchedule(Periodic):
     def _made(self) -> list[dict[str, str]]:
         try:
             found = json.loads((self._folder / SCHEDULED).read_text(encoding="utf-8"))
-            return [{"name": Path(one["name"]).name, "at": str(one["at"])} for one in found]
+            return [{"name": Path(one["name"]).name, "at": _time(one["at"]).isoformat()} for one in found]
         except (OSError, ValueError, TypeError, KeyError):
             return []
 
@@ -105,6 +105,10 @@ class SnapshotSchedule(Periodic):
         aside = self._folder / f"{SCHEDULED}.new"
         aside.write_text(json.dumps(made) + "\n", encoding="utf-8")
         aside.replace(self._folder / SCHEDULED)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def snapshots_of(store: Store, home: Path, catch_up: Callable[[], None]) -> Callable[[datetime], dict[str, Any]]:

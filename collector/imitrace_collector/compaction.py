@@ -70,7 +70,8 @@ def _nearly_all(store: Store, aside: Path, last: int) -> int:
 
 def _replace(store: Store, aside: Path, last: int) -> None:
     for _ in range(_TRIES):
-        with store.gate.alone(_PATIENCE) as alone:
+        store.checkpoint()  # now, for nobody waits yet
+        with store.deriving, store.gate.alone(_PATIENCE) as alone:
             if alone:
                 with closing(store.connected()) as connection:
                     copy_rest(connection, aside, last)

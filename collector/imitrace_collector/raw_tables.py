@@ -111,7 +111,7 @@ class RawTables:
         if not items:
             return 0, last_chunk
         numbers: dict[Hashable, int] = defaultdict(lambda: last_chunk + len(numbers) + 1)
-        chunks = [numbers[item.trajectory_id or item.trace_id, item.origin] for item in items]
+        chunks = [numbers[item.trajectory_id, item.trajectory_id or item.trace_id, item.origin] for item in items]
         new = self._insert_items(table, items, chunks)
         if new < len(items):
             items, chunks = self._only_new(table, items, chunks, last_chunk)

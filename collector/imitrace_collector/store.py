@@ -274,7 +274,7 @@ def connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
         connection.execute(f"ATTACH '{quoted}' AS store ({options}); USE store")
     except duckdb.Error as error:
         connection.close()
-        raise _why_not_open(path, str(error)) from error
+        raise why_not_open(path, str(error)) from error
     return connection
 
 
@@ -336,7 +336,8 @@ def _check_kind(path: Path) -> None:
             raise StoreError(f"{path} is not a DuckDB file; move it away, or name another --home")
 
 
-def _why_not_open(path: Path, message: str) -> StoreError:
+def why_not_open(path: Path, message: str) -> StoreError:
+    """Return the error for a file that DuckDB does not open."""
     if "Could not set lock" in message:
         pid = re.search(r"PID (\d+)", message)
         holder = f"process {pid.group(1)}" if pid else "another process"

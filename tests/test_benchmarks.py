@@ -11,9 +11,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
 PROGRAMS = sorted(path for path in FOLDER.glob("*.py") if '"--quick"' in path.read_text(encoding="utf-8"))
-PEERS = ("logfire", "traceloop", "langfuse", "openinference")
+PEERS = {
+    "sdk_overhead": {name: name for name in ("logfire", "traceloop", "langfuse", "openinference")},
+    "ingest": {"vs_mlflow": "mlflow", "vs_phoenix": "phoenix"},
+}
+"""By benchmark: the key of each ratio to a peer, and that peer's name."""
 KEYS = {
-    "sdk_overhead": {"enabled_vs_bare_span", "disabled_vs_noop_span", "skipped", "memory", "versions", *PEERS},
+    "sdk_overhead": {
+        *("enabled_vs_bare_span", "disabled_vs_noop_span", "skipped", "memory", "versions"),
+        *PEERS["sdk_overhead"],
+    },
+    "ingest": {
+        *("spans_per_s", "cpu_s_per_10k_spans", "steps_cpu_s_per_10k_spans", "bytes_per_span", "ack_p99_ms"),
+        *("idle_mb", "ready_s", "skipped", "versions"),
+        *PEERS["ingest"],
+    },
+    "faults": {"kills", "acknowledged", "lost", "duplicated", "overload_peak_mb", "broken_promises", "skipped"},
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }
 DESCRIBED = {"date", "machine", "command"}
@@ -41,8 +54,8 @@ def incomplete(name: str, report: Json) -> Iterator[str]:
     missing = sorted(key for key in KEYS[name] | DESCRIBED if key not in report)
     yield from (f"{key} is missing" for key in missing)
     yield from (f"{number} is not finite" for number in numbers(report) if not math.isfinite(number))
-    for peer in PEERS if name == "sdk_overhead" else ():
-        if report.get(peer) is None and not report.get("skipped", {}).get(peer):
+    for key, peer in PEERS.get(name, {}).items():
+        if report.get(key) is None and not report.get("skipped", {}).get(peer):
             yield f"{peer} has neither a ratio nor a reason"
 
 

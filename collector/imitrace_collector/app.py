@@ -1,95 +1,86 @@
 """Answer HTTP: OTLP in, tables and trajectories out."""
 
-import asyncio
-import io
+import inspect
 import json
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
-import pyarrow as pa
+import grpc
 from google.protobuf import json_format
-from google.rpc import code_pb2, status_pb2
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from imitrace.exceptions import ImitraceError, StoreError, WireError
+from imitrace.exceptions import WireError
 from imitrace.schema import TABLES
 from imitrace_collector import otlp
-from imitrace_collector.batcher import Batcher
-from imitrace_collector.config import CollectorConfig
 from imitrace_collector.derive import Deriver
+from imitrace_collector.http_exports import export, media_type, read_body
+from imitrace_collector.intake import Intake
 from imitrace_collector.reads import NotFoundError, list_trajectories, lost_records, traces_of, trajectory_detail
-from imitrace_collector.rows import Batch
+from imitrace_collector.refusals import Refusal
 from imitrace_collector.snapshot import write_snapshot
+from imitrace_collector.sql import SqlQuery, run_sql
 from imitrace_collector.store import Store
+from imitrace_collector.table_stream import Selection, stream_table
+from imitrace_collector.tokens import Role
+from imitrace_collector.traces import trace_detail
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 MAX_LISTED = 10_000
-RETRY_AFTER_SECONDS = 1
+
+Answer = Callable[[Request], Response | Awaitable[Response]]
 
 
-class UnsupportedError(WireError):
-    """Report a content type or encoding that no OTLP request has."""
+@dataclass(frozen=True)
+class Door:
+    """One route: what it answers, and which token opens it."""
 
-
-_RPC_CODES = {
-    400: code_pb2.INVALID_ARGUMENT,
-    401: code_pb2.UNAUTHENTICATED,
-    404: code_pb2.NOT_FOUND,
-    405: code_pb2.UNIMPLEMENTED,
-    413: code_pb2.RESOURCE_EXHAUSTED,
-    415: code_pb2.INVALID_ARGUMENT,
-    503: code_pb2.UNAVAILABLE,
-}
-_STATUS = (
-    (otlp.TooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
-    (UnsupportedError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
-    (NotFoundError, HTTPStatus.NOT_FOUND),
-    (StoreError, HTTPStatus.SERVICE_UNAVAILABLE),
-    (WireError, HTTPStatus.BAD_REQUEST),
-)
-"""Our errors and the HTTP status for each; the first that fits."""
+    path: str
+    method: str
+    role: Role
+    answer: Answer
+    signal: str = ""
+    """What it takes, for the routes of OTLP."""
 
 
 class Api:
     """Hold what the routes need; each method answers one."""
 
-    def __init__(self, config: CollectorConfig, store: Store, deriver: Deriver, batcher: Batcher[Batch]) -> None:
-        self._config = config
+    def __init__(self, intake: Intake, store: Store, deriver: Deriver) -> None:
+        self._intake = intake
+        self._config = intake.config
         self._store = store
         self._deriver = deriver
-        self._batcher = batcher
 
-    async def export(self, signal: otlp.Signal, request: Request) -> Response:
-        """Take an OTLP export; answers once it is durable."""
-        media_type = _media_type(request)
-        if media_type not in otlp.MEDIA_TYPES:
-            raise UnsupportedError(f"content type is {media_type!r}, allowed: {', '.join(otlp.MEDIA_TYPES)}")
-        encoding = request.headers.get("content-encoding", "identity").strip().lower()
-        if encoding != "identity" and encoding not in otlp.ENCODINGS:
-            raise UnsupportedError(f"content encoding is {encoding!r}, allowed: {', '.join(otlp.ENCODINGS)}")
-        body = await _read_body(request, self._config.max_request_bytes)
-        size, reading = await run_in_threadpool(self._read, signal, body, (encoding, media_type))
-        if reading.batch != Batch():
-            await asyncio.wrap_future(self._batcher.submit(reading.batch, size))
-        return Response(otlp.encode(reading.response, media_type), media_type=media_type)
+    def doors(self) -> tuple[Door, ...]:
+        """Return every route; there is no other way to one."""
+        return (
+            Door("/v1/traces", "POST", Role.INGEST, partial(export, self._intake, "traces"), "traces"),
+            Door("/v1/logs", "POST", Role.INGEST, partial(export, self._intake, "logs"), "logs"),
+            Door("/v1/metrics", "POST", Role.INGEST, self.no_metrics, "metrics"),
+            Door("/healthz", "GET", Role.OPEN, self.health),
+            Door("/readyz", "GET", Role.READ, self.ready),
+            Door("/metrics", "GET", Role.READ, self.metrics),
+            Door("/v1/tables/{table}", "GET", Role.READ, self.table),
+            Door("/v1/sql", "POST", Role.READ, self.sql),
+            Door("/v1/traces/{id}", "GET", Role.READ, self.trace),
+            Door("/v1/trajectories", "GET", Role.READ, self.trajectories),
+            Door("/v1/trajectories/lookup", "POST", Role.READ, self.lookup),
+            Door("/v1/trajectories/{id:path}", "GET", Role.READ, self.trajectory),
+            Door("/v1/snapshot", "POST", Role.ADMIN, self.snapshot),
+        )
 
-    def _read(self, signal: otlp.Signal, body: bytes, form: tuple[str, str]) -> tuple[int, otlp.Reading]:
-        encoding, media_type = form
-        plain = otlp.decompress(body, encoding, self._config.max_request_bytes)
-        return len(plain), otlp.read(signal, otlp.parse(signal, plain, media_type), time.time_ns())
-
-    def metrics(self, request: Request) -> Response:
+    def no_metrics(self, request: Request) -> Response:
         """Refuse metrics in words."""
         raise NotFoundError("this collector keeps traces and logs, no metrics; turn the metrics exporter off")
 
@@ -99,24 +90,40 @@ class Api:
         store = str(self._config.store.absolute())
         return _answer({"status": "ok", "pid": os.getpid(), "store": store, "lost_records": lost})
 
+    def ready(self, request: Request) -> Response:
+        """Say whether more is taken, and the figures by which that is so."""
+        troubles = self._intake.health.troubles()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK
+        return _answer({"ready": not troubles, "why_not": troubles} | self._intake.health.figures(), status)
+
+    def metrics(self, request: Request) -> Response:
+        """Return what was counted, for Prometheus."""
+        gauges = {name: value for name, value in self._intake.health.figures().items() if value is not None}
+        text = self._intake.metrics.render(gauges, lost_records(self._store))
+        return Response(text, headers={"Content-Type": PROMETHEUS})
+
     def table(self, request: Request) -> Response:
         """Stream one of ``schema.TABLES`` as Arrow IPC."""
         table = request.path_params["table"]
         if table not in TABLES:
             raise NotFoundError(f"table is {table!r}, allowed: {', '.join(TABLES)}")
+        selection = Selection.from_query(table, request.query_params)
         self._deriver.catch_up()
-        return StreamingResponse(self._stream(table, request.query_params.get("agent")), media_type=ARROW_STREAM)
+        return StreamingResponse(stream_table(self._store, table, selection), media_type=ARROW_STREAM)
 
-    def _stream(self, table: str, agent: str | None) -> Iterator[bytes]:
-        sink = io.BytesIO()
-        with self._store.reader() as reader, reader.table(table, agent) as batches:
-            with pa.ipc.new_stream(sink, batches.schema) as stream:
-                for batch in batches:
-                    stream.write_batch(batch)
-                    yield sink.getvalue()
-                    sink.seek(0)
-                    sink.truncate()
-            yield sink.getvalue()
+    async def sql(self, request: Request) -> Response:
+        """Answer one SELECT: in JSON, or as an Arrow stream where that is accepted."""
+        as_arrow = ARROW_STREAM in request.headers.get("accept", "")
+        with self._intake.reserve() as held:
+            body = await read_body(request, self._config.max_request_bytes, held)
+            query = SqlQuery.from_json(body, as_json=not as_arrow)
+        await run_in_threadpool(self._deriver.catch_up)
+        result = await run_in_threadpool(run_sql, self._store, query)
+        return Response(result.to_arrow(), media_type=ARROW_STREAM) if as_arrow else _answer(result.to_json())
+
+    def trace(self, request: Request) -> Response:
+        """Return what came in of one trace."""
+        return _answer(trace_detail(self._store, request.path_params["id"]))
 
     def trajectories(self, request: Request) -> Response:
         """List the newest trajectories."""
@@ -134,13 +141,15 @@ class Api:
 
     async def lookup(self, request: Request) -> Response:
         """Return which of the named trajectories are stored, and from which traces."""
-        try:
-            ids = json.loads(await _read_body(request, self._config.max_request_bytes))["trajectories"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise WireError('body is not {"trajectories": [ID, ...]}') from error
-        if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
-            raise WireError('body is not {"trajectories": [ID, ...]}')
-        return _answer({"traces": await run_in_threadpool(traces_of, self._store, ids)})
+        with self._intake.reserve() as held:
+            body = await read_body(request, self._config.max_request_bytes, held)
+            try:
+                ids = json.loads(body)["trajectories"]
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise WireError('body is not {"trajectories": [ID, ...]}') from error
+            if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
+                raise WireError('body is not {"trajectories": [ID, ...]}')
+            return _answer({"traces": await run_in_threadpool(traces_of, self._store, ids)})
 
     def snapshot(self, request: Request) -> Response:
         """Write a snapshot and say where it is."""
@@ -148,87 +157,55 @@ class Api:
         return _answer(write_snapshot(self._store, self._config.home, datetime.now(UTC)))
 
 
-class TokenGuard:
-    """Let through what carries the collector's token, and ``/healthz``."""
-
-    def __init__(self, app: ASGIApp, config: CollectorConfig) -> None:
-        self._app = app
-        self._config = config
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 401, or pass on."""
-        if scope["type"] == "http" and scope["path"] != "/healthz":
-            request = Request(scope)
-            if not self._config.allows(request.headers.get("authorization")):
-                answer = _refuse(request, HTTPStatus.UNAUTHORIZED, "the bearer token is missing or wrong")
-                await answer(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-def create_app(config: CollectorConfig, store: Store, deriver: Deriver, batcher: Batcher[Batch]) -> Starlette:
+def create_app(intake: Intake, store: Store, deriver: Deriver) -> Starlette:
     """Return the collector's HTTP application; opening and closing what it is given is the caller's."""
-    api = Api(config, store, deriver, batcher)
+    doors = Api(intake, store, deriver).doors()
     return Starlette(
-        routes=[
-            Route("/v1/traces", partial(api.export, otlp.TRACES), methods=["POST"]),
-            Route("/v1/logs", partial(api.export, otlp.LOGS), methods=["POST"]),
-            Route("/v1/metrics", api.metrics, methods=["POST"]),
-            Route("/healthz", api.health),
-            Route("/v1/tables/{table}", api.table),
-            Route("/v1/trajectories", api.trajectories),
-            Route("/v1/trajectories/lookup", api.lookup, methods=["POST"]),
-            Route("/v1/trajectories/{id:path}", api.trajectory),
-            Route("/v1/snapshot", api.snapshot, methods=["POST"]),
-        ],
-        middleware=[Middleware(TokenGuard, config=config)],
-        exception_handlers={ImitraceError: _on_our_error, HTTPException: _on_http_error},
+        routes=[Route(door.path, _guarded(door, intake), methods=[door.method]) for door in doors],
+        exception_handlers={HTTPException: _on_http_error},
     )
 
 
-def _answer(content: object) -> Response:
+def _guarded(door: Door, intake: Intake) -> Callable[[Request], Awaitable[Response]]:
+    """Return a route's endpoint: it asks for the token, answers, and says every failure in its right code."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            request.state.caller = intake.admit(request.headers.get("authorization"), door.role)
+            found = door.answer(request) if _waits(door.answer) else await run_in_threadpool(_now, door.answer, request)
+            response = found if isinstance(found, Response) else await found
+        except Exception as error:  # also what is not ours must be told in a code on which nobody retries
+            response = _refuse(request, intake.refused(error, f"{door.method} {request.url.path}"))
+        if door.signal:
+            intake.metrics.answered(door.signal, "http", str(response.status_code))
+        return response
+
+    return endpoint
+
+
+def _waits(answer: Answer) -> bool:
+    return inspect.iscoroutinefunction(answer.func if isinstance(answer, partial) else answer)
+
+
+def _now(answer: Answer, request: Request) -> Any:
+    return answer(request)
+
+
+def _answer(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """Answer in JSON; all ASCII, for a message may hold lone surrogates, which UTF-8 can't say."""
-    return Response(json.dumps(content), media_type=otlp.JSON)
-
-
-def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    """Return the body, reading no further than ``limit``."""
-    too_large = otlp.TooLargeError(f"request has more than {limit} bytes; send smaller batches")
-    if int(request.headers.get("content-length", 0)) > limit:
-        raise too_large
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise too_large
-    except ClientDisconnect as error:
-        raise WireError("the sender hung up before its request was whole") from error
-    return bytes(body)
-
-
-def _on_our_error(request: Request, error: Exception) -> Response:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.BAD_REQUEST)
-    return _refuse(request, status, str(error))
+    return Response(json.dumps(content), status, media_type=otlp.JSON)
 
 
 def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    return _refuse(request, HTTPStatus(error.status_code), error.detail)
+    code = grpc.StatusCode.NOT_FOUND if error.status_code == HTTPStatus.NOT_FOUND else grpc.StatusCode.UNIMPLEMENTED
+    return _refuse(request, Refusal(HTTPStatus(error.status_code), code, error.detail, None))
 
 
-def _refuse(request: Request, status: HTTPStatus, message: str) -> Response:
+def _refuse(request: Request, refusal: Refusal) -> Response:
     """Answer with a ``google.rpc.Status``, in protobuf where the request was."""
-    headers = {}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    body = status_pb2.Status(code=_RPC_CODES.get(status, code_pb2.UNKNOWN), message=message)
-    if _media_type(request) == otlp.PROTOBUF:
-        return Response(body.SerializeToString(), status, headers, otlp.PROTOBUF)
-    return Response(json_format.MessageToJson(body, indent=None), status, headers, otlp.JSON)
+    body = refusal.status()
+    if media_type(request) == otlp.PROTOBUF:
+        return Response(body.SerializeToString(), refusal.http, refusal.headers(), otlp.PROTOBUF)
+    text = json_format.MessageToJson(body, indent=None)
+    return Response(text, refusal.http, refusal.headers(), otlp.JSON)

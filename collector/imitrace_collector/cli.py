@@ -1,6 +1,7 @@
 """Offer the collector's commands: each parses, calls one function and prints."""
 
 import dataclasses
+import gc
 import json
 import signal
 import sys
@@ -12,50 +13,70 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imitrace.config import setting, workspace_home
+from imitrace.config import read_config, setting, workspace_home
 from imitrace.exceptions import StoreError
 
 if TYPE_CHECKING:
     from imitrace_collector.client import CollectorClient
     from imitrace_collector.importer import ImportReport, Sink
     from imitrace_collector.store import Store
+    from imitrace_collector.tls import ClientTls
+
+_GARBAGE = 50_000, 20, 20
+"""Requests are many objects without cycles: by Python's own thresholds, collecting took half of the CPU of reading."""
 
 _HOME = click.option("--home", type=click.Path(path_type=Path), help="Workspace folder  [default: ./.imitrace]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _AGENT = click.option("--agent", help="Only this agent's.")
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need a token.")
-@click.option("--http-port", default=4318, show_default=True, help="OTLP/HTTP and read API; 0 takes a free one.")
-@click.option("--grpc-port", default=4317, show_default=True, help="OTLP/gRPC; 0 takes a free one.")
-@click.option("--token", help="Bearer token that senders and readers must carry  [default: IMITRACE_TOKEN]")
+@click.option("--host", help="Address to listen on; others than loopback need a token.  [default: 127.0.0.1]")
+@click.option("--http-port", type=int, help="OTLP/HTTP and read API; 0 takes a free one.  [default: 4318]")
+@click.option("--grpc-port", type=int, help="OTLP/gRPC; 0 takes a free one.  [default: 4317]")
+@click.option("--token", help="Bearer token for everything  [default: IMITRACE_TOKEN]")
+@click.option("--ingest-token", help="Token that may only send  [default: IMITRACE_INGEST_TOKEN]")
+@click.option("--read-token", help="Token that may only read  [default: IMITRACE_READ_TOKEN]")
+@click.option("--admin-token", help="Token that may do everything  [default: IMITRACE_ADMIN_TOKEN]")
+@click.option("--insecure", is_flag=True, default=None, help="Listen beyond loopback without a token.")
+@click.option("--tls-cert", type=_FILE, help="Certificate chain in PEM: serve by TLS only.")
+@click.option("--tls-key", type=_FILE, help="Its private key in PEM.")
+@click.option("--tls-client-ca", type=_FILE, help="Authorities in PEM that must have signed clients' certificates.")
+@click.option("--rate-requests", type=float, help="Requests a second for each token.  [default: no limit]")
+@click.option("--rate-bytes", type=float, help="Bytes a second for each token.  [default: no limit]")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Of standard error.")
+@click.option("--config", "config_file", type=_FILE, help="Configuration file  [default: ./imitrace.toml]")
 @_HOME
-def collect(host: str, http_port: int, grpc_port: int, token: str | None, home: Path | None) -> None:
+def collect(home: Path | None, config_file: Path | None, log_format: str, **given: Any) -> None:  # options by name
     """Receive OTLP traces and logs into the store, until SIGINT or SIGTERM.
 
-    What is acknowledged is durable. While it runs, other commands ask it instead of opening the store.
+    What is acknowledged is durable. While it runs, other commands ask it instead of opening the store. Limits and all
+    else that has no option here may stand in the [collector] table of imitrace.toml.
 
     \b
     Examples:
       imitrace collect
       imitrace collect --http-port 0 --grpc-port 0 --home /var/lib/imitrace
       IMITRACE_TOKEN=secret imitrace collect --host 0.0.0.0
+      imitrace collect --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --tls-client-ca clients.pem --insecure
     """
-    from imitrace_collector.config import CollectorConfig
+    from imitrace_collector.config import TOKENS, config_from, quiet_grpc
+
+    quiet_grpc()
+    from imitrace_collector.logs import configure
     from imitrace_collector.server import CollectorServer
 
-    config = CollectorConfig(
-        home=workspace_home(home),
-        host=host,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        token=setting("IMITRACE_TOKEN", token),
-    )
+    tokens = {name: setting(f"IMITRACE_{name.upper()}", given[name]) for name in TOKENS}
+    config = config_from(workspace_home(home), given | tokens, read_config(config_file).get("collector", {}))
+    configure(log_format)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    if config.exposed:
+        click.echo(f"imitrace: warning: {config.host} takes requests from other machines without any token", err=True)
     with CollectorServer(config) as server:
+        gc.set_threshold(*_GARBAGE)
         click.echo(server.ready_line())
         sys.stdout.flush()
         stop.wait()
@@ -200,7 +221,17 @@ def show(trajectory_id: str, home: Path | None, as_json: bool) -> None:
 def _collector(folder: Path) -> "CollectorClient | None":
     from imitrace_collector.client import running_collector
 
-    return running_collector(folder, setting("IMITRACE_TOKEN"))
+    return running_collector(folder, setting("IMITRACE_TOKEN"), _client_tls())
+
+
+def _client_tls() -> "ClientTls":
+    from imitrace_collector.tls import ClientTls
+
+    ca, certificate, key = (
+        Path(found) if (found := setting(name)) else None
+        for name in ("IMITRACE_CA", "IMITRACE_CLIENT_CERT", "IMITRACE_CLIENT_KEY")
+    )
+    return ClientTls(ca, certificate, key)
 
 
 def _store(folder: Path) -> "Store":
@@ -225,7 +256,7 @@ def _sink(folder: Path, endpoint: str | None) -> "Iterator[Sink]":
     from imitrace_collector.importer import CollectorSink, StoreSink
     from imitrace_collector.store import Store
 
-    client = CollectorClient(endpoint, setting("IMITRACE_TOKEN")) if endpoint else _collector(folder)
+    client = CollectorClient(endpoint, setting("IMITRACE_TOKEN"), tls=_client_tls()) if endpoint else _collector(folder)
     if client is not None:
         yield CollectorSink(client)
         return

@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -14,6 +15,7 @@ from google.rpc import status_pb2
 from imitrace.exceptions import ConfigError, ImitraceError, StoreError, WireError
 from imitrace_collector.config import RUNNING_FILE
 from imitrace_collector.otlp import JSON, PROTOBUF
+from imitrace_collector.tls import ClientTls
 
 _ATTEMPTS = 30
 _ALIVE_SECONDS = 3.0
@@ -22,22 +24,25 @@ _ALIVE_SECONDS = 3.0
 class CollectorClient:
     """Ask one collector; past any proxy, and with its token."""
 
-    def __init__(self, endpoint: str, token: str | None = None, timeout: float = 120.0) -> None:
+    def __init__(
+        self, endpoint: str, token: str | None = None, timeout: float = 120.0, tls: ClientTls | None = None
+    ) -> None:
         """Take the collector's address.
 
         Args:
             endpoint: ``http://HOST:PORT`` or ``https://HOST:PORT``.
             token: bearer token, if the collector asks for one.
             timeout: seconds to wait for an answer.
+            tls: what to trust and to show where the endpoint is https; None takes the system's authorities.
 
         Raises:
-            ConfigError: the endpoint is no such address.
+            ConfigError: the endpoint is no such address, or a TLS file can't be used.
         """
         self.endpoint = endpoint.rstrip("/")
         parts = urlsplit(self.endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"endpoint is {endpoint!r}, expected http://HOST:PORT")
-        self._connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._tls = (tls or ClientTls()).context() if parts.scheme == "https" else None
         self._place = parts.netloc
         self._prefix = parts.path
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -59,17 +64,22 @@ class CollectorClient:
     def _ask(self, method: str, path: str, body: bytes | None = None, media_type: str = JSON) -> bytes:
         for _ in range(_ATTEMPTS):
             answer, content = self._once(method, path, body, media_type)
-            if answer.status != 503 or answer.getheader("Retry-After") is None:
+            if answer.status not in (429, 503) or answer.getheader("Retry-After") is None:
                 break
             threading.Event().wait(float(answer.getheader("Retry-After") or 1))
         if answer.status == 200:
             return content
         raise refusal(answer, content, f"collector {self.endpoint} answers {answer.status}")
 
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self._place, timeout=self._timeout)
+        return http.client.HTTPSConnection(self._place, timeout=self._timeout, context=self._tls)
+
     def _once(
         self, method: str, path: str, body: bytes | None, media_type: str
     ) -> tuple[http.client.HTTPResponse, bytes]:
-        connection = self._connect(self._place, timeout=self._timeout)
+        connection = self._connection()
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # a refusal may come before all was read
                 connection.request(method, self._prefix + path, body, self._headers | {"Content-Type": media_type})
@@ -83,22 +93,28 @@ class CollectorClient:
             connection.close()
 
 
-def running_collector(home: Path, token: str | None) -> CollectorClient | None:
-    """Return a client for the collector that holds ``home``'s store, or None when none runs."""
+def running_collector(home: Path, token: str | None, tls: ClientTls | None = None) -> CollectorClient | None:
+    """Return a client for the collector that holds ``home``'s store, or None when none runs.
+
+    By TLS it is known by the certificate that it names in the workspace, whatever name that bears, or by ``tls``.
+    """
     try:
         found = json.loads((home / RUNNING_FILE).read_text(encoding="utf-8"))
-        client = CollectorClient(found["http"], token, timeout=_ALIVE_SECONDS)
+        tls = replace(tls or ClientTls(), check_name=False)
+        if tls.ca is None and "certificate" in found:
+            tls = replace(tls, ca=Path(found["certificate"]))
+        client = CollectorClient(found["http"], token, _ALIVE_SECONDS, tls)
         alive = client.get("/healthz")["store"] == found["store"]
     except (OSError, ValueError, KeyError, TypeError, ImitraceError):
         return None
-    return CollectorClient(found["http"], token) if alive else None
+    return CollectorClient(found["http"], token, tls=tls) if alive else None
 
 
 def refusal(answer: http.client.HTTPResponse, content: bytes, prefix: str) -> ImitraceError:
     """Return the error for an answer that is not 200, in the collector's own words."""
     message = f"{prefix}: {_message(content, answer.getheader('Content-Type') or '')}"
-    if answer.status == 401:
-        return ConfigError(f"{message}; set IMITRACE_TOKEN to the collector's token")
+    if answer.status in (401, 403):
+        return ConfigError(f"{message}; set IMITRACE_TOKEN to a token of the collector that may do this")
     return WireError(message) if answer.status in (400, 413, 415) else StoreError(message)
 
 

@@ -17,10 +17,10 @@ from imitrace_collector.trajectories import Assembled, assemble, unreadable
 CHUNKS = 256
 """Most chunks of one transaction."""
 _TRAJECTORIES = 256
-_REST = 1.0
+_REST = 5.0
 _SHARE = 4
-"""How many times as long as it worked a deriver rests before it derives the same trajectories again."""
-_DRAIN_SECONDS = 10.0
+"""How many times as long as it worked a deriver rests, so that it takes little from the writer under load."""
+_DRAIN_SECONDS = 5.0
 _PATIENCE = 120.0
 
 _log = logging.getLogger(__name__)
@@ -103,10 +103,10 @@ class Deriver:
             rest: seconds to wait, at least, before trajectories that may still grow are derived again unasked.
         """
         self._store = store
-        self._rest = self._least_rest = rest
-        with store.session() as session, session.transaction():
-            self._committed = session.raw.last_chunk()
-            self._derived = session.derived.derived_chunk()
+        self._least_rest = rest
+        self._worked = 0.0
+        with store.session() as session:
+            self._committed, self._derived = session.positions()
         self._target = self._asked = 0
         self._problem: StoreError | None = None
         self._stop_by: float | None = None
@@ -141,7 +141,7 @@ class Deriver:
                 raise self._problem or StoreError(f"{self.pending} chunks are still to be derived; ask again")
 
     def stop(self) -> None:
-        """Derive what is left, as far as that goes in ten seconds, and end the thread."""
+        """Derive what is left, as far as that goes in five seconds, and end the thread."""
         with self._changed:
             self._stop_by = time.monotonic() + _DRAIN_SECONDS
             self._changed.notify_all()
@@ -153,14 +153,13 @@ class Deriver:
                 began = time.monotonic()
                 try:
                     derive_next(session)
-                    with session.transaction():
-                        derived, problem = session.derived.derived_chunk(), None
+                    derived, problem = session.positions()[1], None
                 except StoreError as error:
                     _log.error("deriving failed, trying again: %s", error)
                     derived, problem = self._derived, error
                 with self._changed:
                     self._derived, self._problem = derived, problem
-                    self._rest = max(self._least_rest, _SHARE * (time.monotonic() - began))
+                    self._worked += time.monotonic() - began
                     self._changed.notify_all()
 
     def _wait_for_work(self) -> bool:
@@ -168,8 +167,9 @@ class Deriver:
         with self._changed:
             self._changed.wait_for(lambda: self._stop_by or self._committed > self._derived)
             if self._derived >= self._target or self._problem:
-                self._changed.wait_for(lambda: self._stop_by or self._must_hurry(), self._rest)
-                self._target = self._committed
+                rest = max(self._least_rest, _SHARE * self._worked)
+                self._changed.wait_for(lambda: self._stop_by or self._must_hurry(), rest)
+                self._target, self._worked = self._committed, 0.0
             if self._stop_by is None:
                 return True
             return self._committed > self._derived and self._problem is None and time.monotonic() < self._stop_by

@@ -1,89 +1,179 @@
-"""Answer OTLP over gRPC, through the same queue as HTTP."""
+"""Answer OTLP over gRPC, through the same intake as HTTP."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import code_pb2, error_details_pb2, status_pb2
-from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
-from imitrace.exceptions import ConfigError, StoreError
+from imitrace.exceptions import ConfigError
 from imitrace_collector import otlp
-from imitrace_collector.batcher import Batcher
+from imitrace_collector.budget import QueueFullError
 from imitrace_collector.config import CollectorConfig
-from imitrace_collector.rows import Batch
+from imitrace_collector.intake import Body, Export, Intake
+from imitrace_collector.refusals import SlowSenderError
+from imitrace_collector.tls import Credentials
+from imitrace_collector.tokens import Role
 
-RETRY_AFTER_SECONDS = 1
-_WORKERS = 32  # each holds one request until it is durable, so this many can share a commit
+_METHODS = {
+    f"/opentelemetry.proto.collector.{package}.v1.{service}Service/Export": package
+    for package, service in (("trace", "Trace"), ("logs", "Logs"), ("metrics", "Metrics"))
+}
+_NAMES = {"trace": "traces", "logs": "logs"}
+_ARRIVING = 8  # a message's size is known only once it is here, so this many of the largest size may arrive at once
+_WAITING = 512
+_CANCEL_SECONDS = 1.0
+_STREAMS = 512
+_WINDOW = 64 * 1024
+_MILLISECONDS = 1000
 
-
-class _Exports:
-    """Take export requests of one signal."""
-
-    def __init__(self, signal: otlp.Signal, config: CollectorConfig, batcher: Batcher[Batch]) -> None:
-        self._signal = signal
-        self._config = config
-        self._batcher = batcher
-
-    def Export(self, request: otlp.Proto, context: Any) -> otlp.Proto:  # noqa: N802 - gRPC's name; context is untyped
-        """Answer once the request is durable."""
-        metadata = dict(context.invocation_metadata())
-        if not self._config.allows(metadata.get("authorization")):
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "the bearer token is missing or wrong")
-        size = request.ByteSize()
-        if size > self._config.max_request_bytes:
-            limit = self._config.max_request_bytes
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"request has {size} bytes, allowed: {limit}")
-        reading = otlp.read(self._signal, request, time.time_ns())
-        try:
-            if reading.batch != Batch():
-                self._batcher.submit(reading.batch, size).result()
-        except StoreError as error:
-            context.set_trailing_metadata((("grpc-status-details-bin", _come_again(str(error))),))
-            context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-        return reading.response
+# grpc is untyped, hence Any for its contexts and servers throughout this file.
 
 
-class _Traces(_Exports, trace_service_pb2_grpc.TraceServiceServicer):
-    pass
+class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc is untyped
+    """Take export requests as bytes, and decide on each before its message is read.
 
-
-class _Logs(_Exports, logs_service_pb2_grpc.LogsServiceServicer):
-    pass
-
-
-def start_grpc(config: CollectorConfig, batcher: Batcher[Batch]) -> tuple[Any, int]:  # grpc is untyped
-    """Start the gRPC server and return it with its port.
-
-    Raises:
-        ConfigError: the port is taken.
+    The handlers are of the kind that reads a stream, which looks the same on the wire: only those are called before
+    the message was taken from the connection.
     """
-    server = grpc.server(
-        ThreadPoolExecutor(_WORKERS, "imitrace-grpc"),
-        options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", config.max_request_bytes)],
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._arriving = asyncio.Semaphore(_ARRIVING)
+        self._waiting = 0
+
+    def service(self, details: Any) -> Any:
+        """Return the handler of a call's method; None for those that OTLP has not."""
+        package = _METHODS.get(details.method)
+        if package is None:
+            return None
+        answer: Callable[..., Any] = partial(self._export, _NAMES[package]) if package in _NAMES else _no_metrics
+        return grpc.stream_unary_rpc_method_handler(answer)
+
+    async def _export(self, signal: str, messages: AsyncIterator[bytes], context: Any) -> bytes:
+        code = grpc.StatusCode.CANCELLED  # until proven otherwise: the sender may leave at any point
+        try:
+            answer = await self._answer(signal, context)
+            code = grpc.StatusCode.OK if answer is not None else grpc.StatusCode.RESOURCE_EXHAUSTED
+            if answer is None:
+                await asyncio.sleep(_CANCEL_SECONDS)  # gRPC has answered and cancels this; a second answer would fail
+        except Exception as error:  # every failure must be told in the right code
+            refusal = self._intake.refused(error, f"grpc {signal}")
+            code = refusal.grpc
+            context.set_trailing_metadata((("grpc-status-details-bin", refusal.status().SerializeToString()),))
+            await context.abort(code, refusal.message)
+        finally:
+            self._intake.metrics.answered(signal, "grpc", code.name)
+        return answer or b""
+
+    async def _answer(self, signal: str, context: Any) -> bytes | None:
+        """Return the answer's bytes; None where gRPC itself has refused the message as too large."""
+        metadata = dict(context.invocation_metadata())
+        caller = self._intake.admit(metadata.get("authorization"), Role.INGEST)
+        with self._intake.reserve() as held:
+            body = await self._arrived(context)
+            if body is None:
+                return None
+            held.grow(len(body.content))
+            response = await self._intake.take(Export(signal, "grpc", caller), body, held)
+            return otlp.encode(response, otlp.PROTOBUF)
+
+    async def _arrived(self, context: Any) -> Body | None:
+        """Return the message; read by itself, for gRPC's iterators keep theirs until the garbage is collected."""
+        if self._waiting >= _WAITING:
+            raise QueueFullError(f"{self._waiting} requests wait to be read; send again")
+        self._waiting += 1
+        try:
+            async with self._arriving, asyncio.timeout(self._intake.config.body_seconds):
+                message = await context.read()
+                return None if message is grpc.aio.EOF else Body(message)
+        except TimeoutError as error:
+            raise SlowSenderError("the request did not arrive in time; send smaller batches") from error
+        finally:
+            self._waiting -= 1
+
+
+async def _no_metrics(messages: AsyncIterator[bytes], context: Any) -> bytes:
+    await context.abort(
+        grpc.StatusCode.UNIMPLEMENTED, "this collector keeps traces and logs, no metrics; turn the metrics exporter off"
     )
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Traces(otlp.TRACES, config, batcher), server)  # type: ignore[no-untyped-call]  # generated
-    logs_service_pb2_grpc.add_LogsServiceServicer_to_server(_Logs(otlp.LOGS, config, batcher), server)  # type: ignore[no-untyped-call]  # generated
+    return b""
+
+
+class GrpcServer:
+    """Serve an intake by gRPC, from a thread and an event loop of its own."""
+
+    def __init__(self, intake: Intake, credentials: Credentials | None = None) -> None:
+        """Listen and start.
+
+        Raises:
+            ConfigError: the port is taken.
+        """
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="imitrace-grpc", daemon=True)
+        self._thread.start()
+        try:
+            self._server, self.port = asyncio.run_coroutine_threadsafe(_start(intake, credentials), self._loop).result()
+        except BaseException:
+            self._end()
+            raise
+
+    def stop(self, grace: float = 0.0) -> None:
+        """Answer what was begun, for at most ``grace`` seconds, then close."""
+        asyncio.run_coroutine_threadsafe(self._server.stop(grace), self._loop).result()
+        self._end()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _start(intake: Intake, credentials: Credentials | None) -> tuple[Any, int]:
+    config = intake.config
+    server = grpc.aio.server(options=_options(config))
+    server.add_generic_rpc_handlers((_Service(intake),))
     host = f"[{config.host}]" if ":" in config.host else config.host
+    place = f"{host}:{config.grpc_port}"
     try:
-        port = server.add_insecure_port(f"{host}:{config.grpc_port}")
+        if credentials is None:
+            port = server.add_insecure_port(place)
+        else:
+            port = server.add_secure_port(place, _grpc_credentials(credentials))
     except RuntimeError as error:
         raise ConfigError(
             f"gRPC port {config.grpc_port} on {config.host} can't be listened on, most likely it is taken; "
             "name another with --grpc-port"
         ) from error
-    server.start()
+    await server.start()
     return server, port
 
 
-def _come_again(message: str) -> bytes:
-    """Return the status that tells a sender to try again, and when."""
-    retry = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_SECONDS))
-    detail = AnyMessage()
-    detail.Pack(retry)
-    status = status_pb2.Status(code=code_pb2.UNAVAILABLE, message=message, details=[detail])
-    return bytes(status.SerializeToString())
+def _grpc_credentials(credentials: Credentials) -> Any:
+    return grpc.ssl_server_credentials(
+        [(credentials.key, credentials.certificate)],
+        root_certificates=credentials.client_ca,
+        require_client_auth=credentials.client_ca is not None,
+    )
+
+
+def _options(config: CollectorConfig) -> list[tuple[str, int]]:
+    """Return the limits that gRPC keeps itself; it also decompresses, and to no more than the largest message."""
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", config.max_request_bytes),
+        ("grpc.absolute_max_metadata_size", config.header_bytes),
+        ("grpc.max_concurrent_streams", _STREAMS),
+        ("grpc.max_allowed_incoming_connections", config.connections),
+        ("grpc.http2.lookahead_bytes", _WINDOW),
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10 * _MILLISECONDS),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10 * _MILLISECONDS),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.keepalive_time_ms", 60 * _MILLISECONDS),
+        ("grpc.keepalive_timeout_ms", 20 * _MILLISECONDS),
+        ("grpc.server_handshake_timeout_ms", int(config.header_seconds * _MILLISECONDS)),
+        ("grpc.max_connection_idle_ms", 10 * 60 * _MILLISECONDS),
+    ]

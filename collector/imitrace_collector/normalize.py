@@ -107,22 +107,22 @@ def operation(span: SpanRow, attributes: Attributes) -> str | None:
 
 def pick(columns: Mapping[str, str], attributes: Attributes, types: Mapping[str, str]) -> Columns:
     """Return the columns that attributes fill, each in its schema's type; what does not fit is null."""
-    return {
-        column: as_type(attributes[name], types[column]) if name in attributes else None
-        for column, name in columns.items()
-    }
+    found: Columns = dict.fromkeys(columns)
+    for column, name in columns.items():
+        if name in attributes:
+            found[column] = as_type(attributes[name], types[column])
+    return found
 
 
 def as_type(value: Any, kind: str) -> Any:  # any JSON value to any plain one
     """Return an attribute as a schema's type, or None where it is no such thing."""
     if value is None:
         return None
-    plain = kind.removesuffix("?")
-    if plain == "string":
+    if kind in ("string", "string?"):
         return storable(value if isinstance(value, str) else canonical_json(value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if plain == "int64":
+    if kind in ("int64", "int64?"):
         return value if isinstance(value, int) else None
     return float(value) if math.isfinite(value) else None
 

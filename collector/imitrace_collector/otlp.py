@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ from imitrace_collector.rows import Batch, Origin, RawLog, RawSpan
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 MEDIA_TYPES = (PROTOBUF, JSON)
-ENCODINGS = {"gzip": 31, "deflate": 15}
-"""Content encodings besides ``identity``, and the window bits by which zlib knows them."""
 
 _MAX_TIME = 2**63 - 1
 _TRAJECTORY_ID, _SCORE, _LOSS = (name.encode() for name in (TRAJECTORY_ID, EVENT_SCORE, EVENT_LOSS))
@@ -32,10 +29,6 @@ _ID_KEYS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_
 
 # Protobuf's generated classes are untyped here, hence Any for messages throughout this file.
 Proto = Any
-
-
-class TooLargeError(WireError):
-    """Report a request above the collector's size limit."""
 
 
 @dataclass(frozen=True)
@@ -55,34 +48,6 @@ class Reading:
 
     batch: Batch
     response: Proto
-
-
-def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """Return a body decompressed, never holding more than ``limit`` bytes of it.
-
-    Args:
-        body: as it came.
-        encoding: ``identity``, or one of ``ENCODINGS``.
-        limit: most bytes allowed, before and after.
-
-    Raises:
-        TooLargeError: the body is larger than that.
-        WireError: it is cut short or not in that encoding.
-    """
-    if len(body) > limit:
-        raise TooLargeError(f"request has {len(body)} bytes, allowed: {limit}; send smaller batches")
-    if encoding == "identity":
-        return body
-    stream = zlib.decompressobj(ENCODINGS[encoding])
-    try:
-        result = stream.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise WireError(f"request is not valid {encoding}: {error}") from error
-    if len(result) > limit:
-        raise TooLargeError(f"request has more than {limit} bytes decompressed; send smaller batches")
-    if not stream.eof or stream.unused_data:
-        raise WireError(f"request's {encoding} data {'goes on after its end' if stream.eof else 'ends early'}")
-    return result
 
 
 def parse(signal: Signal, body: bytes, media_type: str) -> Proto:

@@ -204,8 +204,15 @@ class RawTables:
 
     def logs_in(self, chunks: Sequence[int]) -> list[LogRow]:
         """Return the log records of chunks."""
-        where = "c.kind = 'log_records' AND c.chunk IN (SELECT unnest($named::BIGINT[]))"
-        found = self._bodies(where, list(chunks))
+        return self._logs("chunk IN (SELECT unnest($named::BIGINT[]))", list(chunks))
+
+    def logs_of_trace(self, trace_id: str) -> list[LogRow]:
+        """Return the log records that name a trace."""
+        found = self._logs("chunk IN (SELECT chunk FROM log_records WHERE trace_id = $named)", trace_id)
+        return [log for log in found if log.trace_id == trace_id]
+
+    def _logs(self, where: str, named: object) -> list[LogRow]:
+        found = self._bodies(f"c.kind = 'log_records' AND c.{where}", named)
         return [log for received_at, origin, body in found for log in self._unpacker.logs(body, origin, received_at)]
 
     def _spans(self, where: str, named: object) -> list[SpanRow]:

@@ -76,14 +76,14 @@ CREATE TABLE IF NOT EXISTS steps (
     tools_hash VARCHAR,
     action_kind VARCHAR NOT NULL,
     action_name VARCHAR,
-    action_arguments VARCHAR,
-    action_message VARCHAR,
+    action_arguments VARCHAR USING COMPRESSION zstd,
+    action_message VARCHAR USING COMPRESSION zstd,
     call_id VARCHAR,
-    observation VARCHAR,
+    observation VARCHAR USING COMPRESSION zstd,
     confidence DOUBLE,
     route_reason VARCHAR,
     propensity DOUBLE,
-    shadow VARCHAR,
+    shadow VARCHAR USING COMPRESSION zstd,
     input_tokens BIGINT,
     output_tokens BIGINT,
     error_type VARCHAR,
@@ -98,7 +98,7 @@ CREATE TABLE IF NOT EXISTS steps (
 CREATE TABLE IF NOT EXISTS messages (
     message_id VARCHAR NOT NULL PRIMARY KEY,
     role VARCHAR NOT NULL,
-    content VARCHAR NOT NULL
+    content VARCHAR NOT NULL USING COMPRESSION zstd
 );
 
 CREATE TABLE IF NOT EXISTS tools (
@@ -106,7 +106,7 @@ CREATE TABLE IF NOT EXISTS tools (
     position BIGINT NOT NULL,
     name VARCHAR NOT NULL,
     schema_hash VARCHAR NOT NULL,
-    definition VARCHAR NOT NULL,
+    definition VARCHAR NOT NULL USING COMPRESSION zstd,
     PRIMARY KEY (tools_hash, position)
 );
 

@@ -1,66 +1,28 @@
 """Run the whole collector in one process: store, writing thread, HTTP and gRPC."""
 
+import ipaddress
 import json
+import logging
 import os
-import socket
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-import uvicorn
-from starlette.applications import Starlette
-
-from imitrace.exceptions import ConfigError
 from imitrace_collector.app import create_app
-from imitrace_collector.batcher import Batcher
-from imitrace_collector.client import CollectorClient
+from imitrace_collector.batcher import Batcher, Commit
 from imitrace_collector.config import RUNNING_FILE, CollectorConfig
 from imitrace_collector.derive import Deriver
-from imitrace_collector.grpc_server import start_grpc
+from imitrace_collector.grpc_server import GrpcServer
+from imitrace_collector.http_server import GRACE_SECONDS, HttpServer, address
 from imitrace_collector.ingest import Writer
+from imitrace_collector.intake import Intake, log_commits
+from imitrace_collector.logs import event
+from imitrace_collector.metrics import Metrics
+from imitrace_collector.raw_tables import Written
 from imitrace_collector.rows import Batch
 from imitrace_collector.store import Store
-
-_GRACE_SECONDS = 10
-
-
-class HttpServer:
-    """Serve an application from a thread of its own, on a port that is bound before it starts."""
-
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
-        """Bind and start.
-
-        Raises:
-            ConfigError: the port is taken, or the host is not this machine's.
-        """
-        self._socket = _bind(host, port)
-        self.host, self.port = host, int(self._socket.getsockname()[1])
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="imitrace-http", daemon=True
-        )
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """Return the address to send requests to."""
-        return f"http://{address(self.host, self.port)}"
-
-    def stop(self) -> None:
-        """Answer what was begun, then close."""
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
+from imitrace_collector.tls import server_credentials
 
 
 class CollectorServer:
@@ -77,7 +39,7 @@ class CollectorServer:
 
         Raises:
             StoreError: the store can't be opened.
-            ConfigError: a port is taken.
+            ConfigError: a port is taken, or a TLS file can't be used.
         """
         try:
             self._start()
@@ -89,6 +51,7 @@ class CollectorServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        event(logging.INFO, "collector stops")
         self._cleanup.close()
 
     def ready_line(self) -> str:
@@ -98,51 +61,69 @@ class CollectorServer:
     def _start(self) -> None:
         """Start one thing after the other; what is started last is stopped first."""
         later = self._cleanup.callback
-        store = Store.open(self.config.store)
+        config = self.config
+        credentials = None
+        if config.tls_cert is not None and config.tls_key is not None:
+            credentials = server_credentials(config.tls_cert, config.tls_key, config.tls_client_ca)
+        store = Store.open(config.store)
         later(store.close)
         later(store.checkpoint)
         deriver = Deriver(store)
         later(deriver.stop)
-        writer = Writer(self._cleanup.enter_context(store.session()))
-
-        def write(batches: Sequence[Batch]) -> None:
-            deriver.committed(writer.write(batches).chunk)
-
-        batcher = Batcher[Batch](write, self.config.queue_bytes)
-        later(batcher.stop)
-        grpc_server, grpc_port = start_grpc(self.config, batcher)
-        later(lambda: grpc_server.stop(_GRACE_SECONDS).wait())
-        app = create_app(self.config, store, deriver, batcher)
-        http_server = HttpServer(app, self.config.host, self.config.http_port)
+        intake = self._intake(store, deriver)
+        grpc_server = GrpcServer(intake, credentials)
+        later(grpc_server.stop, GRACE_SECONDS)
+        tls = None if credentials is None else credentials.context
+        http_server = HttpServer(create_app(intake, store, deriver), config, tls)
         later(http_server.stop)
-        self.http, self.grpc = http_server.url, address(self.config.host, grpc_port)
-        CollectorClient(self.http).get("/healthz")
-        self._announce()
-        later((self.config.home / RUNNING_FILE).unlink, missing_ok=True)
+        self.http, self.grpc = http_server.url, address(config.host, grpc_server.port)
+        self._announce(http_server)
+        later((config.home / RUNNING_FILE).unlink, missing_ok=True)
+        event(logging.INFO, "collector ready", http=self.http, grpc=self.grpc, store=config.store)
 
-    def _announce(self) -> None:
+    def _intake(self, store: Store, deriver: Deriver) -> Intake:
+        """Start the writing thread and what stands before it."""
+        writer = Writer(self._cleanup.enter_context(store.session()))
+        metrics = Metrics()
+        log = log_commits()
+
+        def write(batches: Sequence[Batch]) -> Written:
+            written = writer.write(batches)
+            deriver.committed(written.chunk)
+            return written
+
+        def watch(commit: Commit) -> None:
+            metrics.committed(commit)
+            log(commit)
+
+        batcher = Batcher[Batch](write, self.config.queue_bytes, watch)
+        self._cleanup.callback(batcher.stop)
+        intake = Intake(self.config, batcher, metrics)
+        self._cleanup.callback(intake.stop)
+        intake.health.pending = lambda: deriver.pending
+        return intake
+
+    def _announce(self, server: HttpServer) -> None:
         """Write ``collector.json``, so that other commands find this collector."""
-        running = {"pid": os.getpid(), "http": self.http, "grpc": self.grpc, "store": str(self.config.store.absolute())}
+        running = {
+            "pid": os.getpid(),
+            "http": f"{server.scheme}://{address(_reachable(server.host), server.port)}",
+            "grpc": self.grpc,
+            "store": str(self.config.store.absolute()),
+        }
+        if self.config.tls_cert is not None:
+            running["certificate"] = str(self.config.tls_cert.absolute())
         aside = self.config.home / f".{RUNNING_FILE}"
         aside.write_text(json.dumps(running) + "\n", encoding="utf-8")
         aside.replace(self.config.home / RUNNING_FILE)
 
 
-def address(host: str, port: int) -> str:
-    """Return ``HOST:PORT``, an IPv6 host in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+def _reachable(host: str) -> str:
+    """Return a host that can be connected to, where this one stands for all of the machine's."""
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"HTTP port {port} on {host} can't be listened on: {error.strerror}; name another with --http-port"
-        ) from error
-    return listener
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not found.is_unspecified:
+        return host
+    return "127.0.0.1" if found.version == 4 else "::1"

@@ -2,8 +2,8 @@
 
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -17,20 +17,12 @@ from imitrace_collector.derived_tables import ORDER, DerivedTables
 from imitrace_collector.durable import put_in_place, sync
 from imitrace_collector.gate import Gate
 from imitrace_collector.raw_tables import RawTables
+from imitrace_collector.rows import LogRow, SpanRow
 
 STORE_VERSION = 2
 """The version of the raw tables and of how they are kept; ``imitrace.schema`` has its own for the derived ones."""
 
 _VERSIONS = {"store_version": STORE_VERSION, "schema_version": SCHEMA_VERSION}
-
-_OF_AGENT = "trajectory_id IN (SELECT trajectory_id FROM trajectories WHERE agent = $agent)"
-_AGENT_FILTER = {
-    "trajectories": "agent = $agent",
-    "steps": _OF_AGENT,
-    "scores": _OF_AGENT,
-    "messages": f"message_id IN (SELECT unnest(state) FROM steps WHERE {_OF_AGENT})",  # noqa: S608 - a literal
-    "tools": f"tools_hash IN (SELECT tools_hash FROM steps WHERE {_OF_AGENT})",  # noqa: S608 - a literal
-}
 
 ATTACHED = "ROW_GROUP_SIZE 2048"
 """How a store file is attached: a checkpoint writes a row group anew when rows were added, and of DuckDB's own 122,880
@@ -52,12 +44,24 @@ class Reader:
             names = [column[0] for column in result.description or ()]
             return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
-    def table(self, table: str, agent: str | None = None) -> pa.RecordBatchReader:
-        """Return a derived table as Arrow batches, in ``ORDER``; only what belongs to ``agent`` when named."""
-        where, parameters = ("", {}) if agent is None else (f"WHERE {_AGENT_FILTER[table]}", {"agent": agent})
+    def batches(self, sql: str, rows: int, parameters: Mapping[str, object] | None = None) -> pa.RecordBatchReader:
+        """Return a query's rows as Arrow batches of at most so many; one such query at a time."""
         with as_store_error("query"):
-            relation = self._connection.sql(_select(table, where), params=parameters)
-            return relation.to_arrow_reader(4096)
+            return self._connection.sql(sql, params=dict(parameters or {})).to_arrow_reader(rows)
+
+    def trace(self, trace_id: str) -> tuple[list[SpanRow], list[LogRow]]:
+        """Return the spans and the log records of a trace, decoded."""
+        raw = RawTables(self._connection)
+        with as_store_error("query"):
+            return raw.spans_of_trace(trace_id), raw.logs_of_trace(trace_id)
+
+    def interrupt(self) -> None:
+        """End the query that runs; from any thread."""
+        self._connection.interrupt()
+
+    def table(self, table: str) -> pa.RecordBatchReader:
+        """Return a derived table as Arrow batches, in ``ORDER``."""
+        return self.batches(_select(table), 4096)
 
     def write_parquet(self, table: str, path: Path) -> int:
         """Write a derived table as a zstd Parquet file, in ``ORDER``, and return its number of rows."""
@@ -67,9 +71,8 @@ class Reader:
             return int(self._connection.execute(sql).fetchall()[0][0])
 
 
-def _select(table: str, where: str = "") -> str:
-    columns = ", ".join(TABLES[table])
-    return f"SELECT {columns} FROM {table} {where} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
+def _select(table: str) -> str:
+    return f"SELECT {', '.join(TABLES[table])} FROM {table} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
 
 
 class StoreHeldError(StoreError):
@@ -98,16 +101,20 @@ class Session:
         self._connection.close()
         self._inside = False
 
+    def _enter_again(self) -> None:
+        if not self._inside:
+            self.enter()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make everything written inside durable at the end, or nothing of it."""
         with self._store.gate.together(), as_store_error("write"):
-            if not self._inside:
-                self.enter()
+            self._enter_again()
             self._connection.execute("BEGIN")
             try:
                 yield
-                self._connection.execute("COMMIT")
+                with self._store.commits:
+                    self._connection.execute("COMMIT")
                 sync(self._store.path.parent)
             except BaseException:
                 roll_back(self._connection)
@@ -118,6 +125,12 @@ class Session:
         """Be the one transaction that may change derived tables: what one found there no other takes away."""
         with self._store.deriving, self.transaction():
             yield
+
+    def positions(self) -> tuple[int, int]:
+        """Return the last chunk that is stored, and the last up to which everything is derived."""
+        with self._store.gate.together(), as_store_error("query"):
+            self._enter_again()
+            return self.raw.last_chunk(), self.derived.derived_chunk()
 
     def execute(self, sql: str, **parameters: object) -> list[tuple[Any, ...]]:
         """Return a statement's rows; for a count of rows changed, its one row."""
@@ -138,6 +151,8 @@ class Store:
         self.path = path
         self.gate = Gate()
         """Readers and transactions come in together, whoever changes the file comes in alone."""
+        self.commits = threading.Lock()
+        """Held while a transaction is committed, so that views that begin while one holds it are the same."""
         self.deriving = threading.Lock()
         self.maintenance = threading.RLock()
         """For whoever deletes what came in, or copies all of it: one of them at a time."""
@@ -179,8 +194,9 @@ class Store:
 
     def underived(self) -> bool:
         """Return whether something is stored that nothing is derived from yet."""
-        with self.session() as session, session.transaction():
-            return session.derived.derived_chunk() < session.raw.last_chunk()
+        with self.session() as session:
+            stored, derived = session.positions()
+        return derived < stored
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -197,7 +213,22 @@ class Store:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Open one consistent view; writing goes on beside it."""
-        with self.gate.together(), self.connected() as cursor:
+        with self.gate.together(), self._view() as reader:
+            yield reader
+
+    @contextmanager
+    def readers(self, count: int) -> Iterator[list[Reader]]:
+        """Open several connections on one and the same view, for as many threads."""
+        with self.gate.together(), ExitStack() as stack:
+            with self.commits:  # a view begins with the first read
+                opened = [stack.enter_context(self._view()) for _ in range(count)]
+                for reader in opened:
+                    reader.rows("SELECT key FROM meta LIMIT 1")
+            yield opened
+
+    @contextmanager
+    def _view(self) -> Iterator[Reader]:
+        with self.connected() as cursor:
             cursor.execute("BEGIN")
             try:
                 yield Reader(cursor)
@@ -234,9 +265,10 @@ class Store:
 def _open(path: Path, read_only: bool = False, older: bool = False) -> duckdb.DuckDBPyConnection:
     connection = connect(path, read_only)
     try:
-        if not read_only and not _tables(connection):
-            connection.execute(f"BEGIN; {_ddl()} COMMIT;")
-        _check_version(connection, path, older)
+        with as_store_error("opening"):
+            if not read_only and not _tables(connection):
+                connection.execute(f"BEGIN; {_ddl()} COMMIT;")
+            _check_version(connection, path, older)
     except BaseException:
         connection.close()
         raise

@@ -20,6 +20,7 @@ class LazyCommand:
 
 
 _COLLECTOR = "imitrace_collector.cli"
+_READS = "imitrace_collector.reads_cli"
 _MAINTENANCE = "imitrace_collector.maintenance_cli"
 _TRAINER = "imitrace_trainer.cli"
 
@@ -36,6 +37,8 @@ COMMANDS: dict[str, LazyCommand] = {
     "migrate": LazyCommand(_MAINTENANCE, "migrate", "collector", "Bring an older imitrace's store to this version."),
     "trajectories": LazyCommand(_COLLECTOR, "trajectories", "collector", "List the trajectories in the store."),
     "show": LazyCommand(_COLLECTOR, "show", "collector", "Print one trajectory step by step."),
+    "spans": LazyCommand(_READS, "spans", "collector", "Print what came in of one trace."),
+    "sql": LazyCommand(_READS, "sql", "collector", "Ask the store in SQL, read-only."),
     "curate": LazyCommand(_TRAINER, "curate", "trainer", "Make a dataset version from a cohort."),
     "datasets": LazyCommand(_TRAINER, "datasets", "trainer", "List the dataset versions."),
     "train": LazyCommand(_TRAINER, "train", "trainer", "Train a clone on its cohort's newest dataset."),
@@ -48,7 +51,10 @@ COMMANDS: dict[str, LazyCommand] = {
     "refresh": LazyCommand(_TRAINER, "refresh", "trainer", "Do the turn from curate to promote."),
 }
 
-_EXTRA_MODULES = {"duckdb", "starlette", "uvicorn", "pyarrow", "polars", "torch", "safetensors", "numpy"}
+_EXTRA_MODULES = {
+    *("duckdb", "starlette", "uvicorn", "httptools", "prometheus_client", "zstandard", "pyarrow"),
+    *("polars", "torch", "safetensors", "numpy"),
+}
 
 
 class LazyGroup(click.Group):

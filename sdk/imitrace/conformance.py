@@ -94,7 +94,7 @@ def step_problems(attributes: Attributes) -> list[str]:
     return found + [reason for reason in (*reasons, *action_problems(attributes)) if reason]
 
 
-def reassemble(attributes: Attributes, chunks: Iterable[Attributes]) -> tuple[dict[str, Any], str | None]:
+def reassemble(attributes: Attributes, chunks: Iterable[Attributes]) -> tuple[Attributes, str | None]:
     """Put the payloads that went into chunks back into their span's attributes.
 
     Args:
@@ -104,6 +104,9 @@ def reassemble(attributes: Attributes, chunks: Iterable[Attributes]) -> tuple[di
     Returns:
         All the attributes, and why they are not whole, or None. A payload that lacks a chunk is left out.
     """
+    chunks = list(chunks)
+    if not chunks and STEP_CHUNKS not in attributes:
+        return attributes, None
     pieces: dict[str, dict[int, str]] = defaultdict(dict)
     counts: dict[str, int] = {}
     ordered = sorted(chunks, key=lambda chunk: [str(chunk.get(key)) for key in _CHUNK])

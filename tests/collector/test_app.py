@@ -1,10 +1,11 @@
 import base64
 import gzip
 import http.client
+import itertools
 import json
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import polars as pl
 import pyarrow as pa
 import pytest
+import zstandard
 from google.protobuf import json_format
 from google.rpc import code_pb2, status_pb2
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -22,17 +24,22 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.routing import Route
 
 from imitrace.schema import TABLES
-from imitrace_collector.app import create_app
+from imitrace_collector.app import Api, create_app
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.chat_jsonl import read_line
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.derive import Deriver
 from imitrace_collector.derived_tables import arrow_schema
+from imitrace_collector.http_server import HttpServer
+from imitrace_collector.intake import Intake
 from imitrace_collector.rows import Batch
-from imitrace_collector.server import CollectorServer, HttpServer
+from imitrace_collector.server import CollectorServer
 from imitrace_collector.store import Store
+from imitrace_collector.tokens import Role
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -73,7 +80,10 @@ def as_otlp_json(message: ExportTraceServiceRequest) -> bytes:
     return json.dumps(found).encode()
 
 
-@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), (None, None)])
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("zstd", zstandard.ZstdCompressor().compress), (None, None)],
+)
 @pytest.mark.parametrize("headers", [PROTOBUF, JSON])
 def test_an_export_is_stored_in_each_form_and_answered_in_the_same(
     collector: CollectorServer,
@@ -173,10 +183,12 @@ def test_a_request_over_the_limit_is_too_large(config: CollectorConfig, pack: Ca
 @pytest.fixture
 def full(config: CollectorConfig, store: Store, full_batcher: Batcher[Batch]) -> Iterator[str]:
     """Serve with a queue that is full."""
-    deriver = Deriver(store)
-    server = HttpServer(create_app(config, store, deriver, full_batcher), "127.0.0.1", 0)
+    config = replace(config, max_request_bytes=50_000, queue_bytes=100_000)
+    intake, deriver = Intake(config, full_batcher), Deriver(store)
+    server = HttpServer(create_app(intake, store, deriver), config)
     yield server.url
     server.stop()
+    intake.stop()
     deriver.stop()
 
 
@@ -194,14 +206,111 @@ def test_metrics_are_refused_in_words(collector: CollectorServer) -> None:
     assert "no metrics; turn the metrics exporter off" in answer.json()["message"]
 
 
-@pytest.mark.parametrize("path", ["/v1/trajectories", "/v1/tables/steps", "/v1/trajectories/t1"])
-def test_every_path_but_health_asks_for_the_token(config: CollectorConfig, path: str) -> None:
-    with CollectorServer(replace(config, token="secret")) as server:
-        assert ask(server.http, "/healthz").status == 200
-        refused = ask(server.http, path)
-        assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
-        assert ask(server.http, "/v1/traces", b"", PROTOBUF).status == 401
-        assert ask(server.http, path, headers={"Authorization": "Bearer secret"}).status in (200, 404)
+ROLES = {
+    "token": {Role.OPEN, Role.INGEST, Role.READ, Role.ADMIN},
+    "ingest_token": {Role.OPEN, Role.INGEST},
+    "read_token": {Role.OPEN, Role.READ},
+    "admin_token": {Role.OPEN, Role.INGEST, Role.READ, Role.ADMIN},
+}
+
+
+def test_every_route_asks_for_the_token_that_opens_it(
+    config: CollectorConfig, store: Store, full_batcher: Batcher[Batch]
+) -> None:
+    intake = Intake(config, full_batcher)
+    deriver = Deriver(store)
+    doors = Api(intake, store, deriver).doors()
+    assert {door.path for door in doors if door.role is Role.OPEN} == {"/healthz"}
+    app = create_app(intake, store, deriver)
+    assert {
+        (route.path, frozenset(route.methods or ()) - {"HEAD"}) for route in app.routes if isinstance(route, Route)
+    } == {(door.path, frozenset({door.method})) for door in doors}
+    deriver.stop()
+    intake.stop()
+    guarded = replace(config, **{name: name for name in ROLES})  # type: ignore[arg-type]  # texts only
+    with CollectorServer(guarded) as server:
+        for door, (token, opens) in itertools.product(doors, ROLES.items()):
+            path, body = door.path.replace("{", "").replace("}", ""), None if door.method == "GET" else b"{}"
+            refused = ask(server.http, path, body)
+            assert refused.status == (200 if door.role is Role.OPEN else 401), path
+            assert refused.headers.get("www-authenticate") == (None if door.role is Role.OPEN else "Bearer")
+            answer = ask(server.http, path, body, {"Authorization": f"Bearer {token}"})
+            assert (answer.status == 403) is (door.role not in opens), (path, token)
+
+
+def test_a_token_that_sends_too_much_is_told_when_to_come_again(config: CollectorConfig, export: MakeExport) -> None:
+    body = export().SerializeToString()
+    with CollectorServer(replace(config, rate_bytes=len(body) / 3)) as server:
+        assert ask(server.http, "/v1/traces", body, PROTOBUF).status == 200
+        answer = ask(server.http, "/v1/traces", body, PROTOBUF)
+        assert (answer.status, ask(server.http, "/healthz").status) == (429, 200)
+        assert 1 <= int(answer.headers["retry-after"]) <= 3
+
+
+def test_a_collector_says_that_it_is_ready_and_why(collector: CollectorServer, export: MakeExport) -> None:
+    assert ask(collector.http, "/readyz").json()["seconds_since_commit"] is None
+    ask(collector.http, "/v1/traces", export().SerializeToString(), PROTOBUF)
+    answer = ask(collector.http, "/readyz")
+    found = answer.json()
+    assert (answer.status, found["ready"], found["why_not"]) == (200, True, [])
+    assert 0 <= found["seconds_since_commit"] < 20
+    assert found["disk_free_bytes"] > 0 < found["store_bytes"]
+    assert {"queue_bytes", "queue_depth", "pending_derivation"} <= set(found)
+
+
+def test_a_full_queue_is_not_ready(full: str) -> None:
+    answer = ask(full, "/readyz")
+    assert (answer.status, answer.json()["why_not"]) == (503, ["the queue is nearly full"])
+
+
+def test_a_full_disk_is_told_and_nothing_is_taken(config: CollectorConfig, export: MakeExport) -> None:
+    with CollectorServer(replace(config, min_free_bytes=2**62)) as server:
+        assert ask(server.http, "/readyz").json()["why_not"] == ["the disk is nearly full"]
+        answer = ask(server.http, "/v1/traces", export().SerializeToString(), PROTOBUF)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert b"bytes free" in answer.body
+
+
+def test_what_was_counted_is_told_to_prometheus(collector: CollectorServer, export: MakeExport) -> None:
+    message = export()
+    count = len(message.resource_spans[0].scope_spans[0].spans)
+    message.resource_spans[0].scope_spans[0].spans.add(trace_id=b"short", span_id=b"s" * 8)
+    for _ in range(2):
+        ask(collector.http, "/v1/traces", message.SerializeToString(), PROTOBUF)
+    ask(collector.http, "/v1/traces", b"\xff", PROTOBUF)
+    answer = ask(collector.http, "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found = {
+        (sample.name.removeprefix("imitrace_"), *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+    assert found["requests_total", "200", "http", "traces"] == 2
+    assert found["requests_total", "400", "http", "traces"] == 1
+    assert found["items_total", "accepted", "traces"] == 2 * count
+    assert found["items_total", "rejected", "traces"] == 2
+    assert found["items_total", "all", "duplicate"] == count
+    assert found["commit_seconds_count",] == found["commit_requests_sum",] == 2
+    assert found["store_bytes",] > 0
+    assert found["queue_bytes",] == 0
+
+
+def test_a_route_that_fails_says_no_more_than_that(
+    config: CollectorConfig, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    def write(_: Sequence[Batch]) -> None:
+        raise ValueError("/etc/secret")
+
+    batcher = Batcher[Batch](write, config.queue_bytes)
+    intake, deriver = Intake(config, batcher), Deriver(store)
+    server = HttpServer(create_app(intake, store, deriver), config)
+    body = b"\x0a\x24\x12\x22\x12\x20\x0a\x10" + b"t" * 16 + b"\x12\x08" + b"s" * 8 + b"\x2a\x02no"
+    answer = ask(server.url, "/v1/traces", body, PROTOBUF)
+    for stop in (server.stop, deriver.stop, intake.stop, batcher.stop):
+        stop()
+    assert (answer.status, "retry-after" in answer.headers) == (500, False)
+    assert b"secret" not in answer.body
+    assert "request failed" in [record.getMessage() for record in caplog.records]
 
 
 @pytest.mark.parametrize("table", TABLES)

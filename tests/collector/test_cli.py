@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,40 @@ def test_an_endpoint_that_does_not_answer_is_named(tmp_path: Path, file: Path, e
     result = imitrace("import", file, "--agent", "desk", "--endpoint", endpoint, "--home", tmp_path)
     assert result.exit_code == 2
     assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--host", "10.0.0.1"], "set IMITRACE_TOKEN or --token, or listen on 127.0.0.1, or say --insecure"),
+        (["--tls-cert", "cert.pem"], "TLS needs both --tls-cert and --tls-key"),
+        (["--tls-cert", "cert.pem", "--tls-key", "key.pem"], "TLS file cert.pem can't be read: No such file"),
+        (["--http-port", "70000"], "--http-port is 70000"),
+    ],
+)
+def test_collect_refuses_what_could_not_work(tmp_path: Path, arguments: Sequence[str], told: str) -> None:
+    result = imitrace("collect", "--home", tmp_path, *arguments)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_the_collectors_table_of_the_configuration_is_read(tmp_path: Path) -> None:
+    (tmp_path / "imitrace.toml").write_text("[collector]\nquue_bytes = 1\n")
+    result = imitrace("collect", "--home", tmp_path, "--config", tmp_path / "imitrace.toml")
+    assert "[collector] has the key 'quue_bytes', allowed: host, http_port" in result.stderr
+
+
+def test_listening_for_anyone_without_a_token_is_warned_of_and_logged(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "imitrace", "collect", "--home", str(tmp_path), "--log-format", "json"]
+    arguments = ["--host", "0.0.0.0", "--insecure", "--http-port", "0", "--grpc-port", "0"]  # noqa: S104 - warned of
+    with subprocess.Popen([*program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("collector ready")
+        process.terminate()
+        _, told = process.communicate(timeout=20)
+    warned, ready, stops = told.splitlines()
+    assert warned == "imitrace: warning: 0.0.0.0 takes requests from other machines without any token"
+    assert [json.loads(line)["event"] for line in (ready, stops)] == ["collector ready", "collector stops"]
 
 
 @pytest.mark.parametrize("command", ["collect", "import", "snapshot", "rebuild", "trajectories", "show"])

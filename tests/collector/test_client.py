@@ -11,8 +11,10 @@ from imitrace_collector.batcher import Batcher
 from imitrace_collector.client import CollectorClient
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.derive import Deriver
+from imitrace_collector.http_server import HttpServer
+from imitrace_collector.intake import Intake
 from imitrace_collector.rows import Batch
-from imitrace_collector.server import CollectorServer, HttpServer
+from imitrace_collector.server import CollectorServer
 from imitrace_collector.store import Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
@@ -37,8 +39,8 @@ def test_a_refused_export_carries_the_servers_words(collector: CollectorServer) 
 def test_a_full_queue_is_waited_for(
     config: CollectorConfig, store: Store, export: MakeExport, full_batcher: Batcher[Batch], go: threading.Event
 ) -> None:
-    deriver = Deriver(store)
-    server = HttpServer(create_app(config, store, deriver, full_batcher), "127.0.0.1", 0)
+    intake, deriver = Intake(config, full_batcher), Deriver(store)
+    server = HttpServer(create_app(intake, store, deriver), config)
     body = export().SerializeToString()
     sender = threading.Thread(target=CollectorClient(server.url).export, args=("/v1/traces", body))
     sender.start()
@@ -46,4 +48,5 @@ def test_a_full_queue_is_waited_for(
     sender.join(SECONDS)
     assert not sender.is_alive()
     server.stop()
+    intake.stop()
     deriver.stop()

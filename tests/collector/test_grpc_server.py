@@ -1,4 +1,5 @@
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,8 @@ from imitrace.exceptions import ConfigError
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.client import CollectorClient
 from imitrace_collector.config import CollectorConfig
-from imitrace_collector.grpc_server import start_grpc
+from imitrace_collector.grpc_server import GrpcServer
+from imitrace_collector.intake import Intake
 from imitrace_collector.rows import Batch
 from imitrace_collector.server import CollectorServer
 
@@ -64,10 +66,12 @@ def test_bad_spans_are_told_by_partial_success(collector: CollectorServer, expor
 def test_a_full_queue_tells_the_sender_when_to_come_again(
     config: CollectorConfig, export: MakeExport, full_batcher: Batcher[Batch]
 ) -> None:
-    server, port = start_grpc(config, full_batcher)
+    intake = Intake(config, full_batcher)
+    server = GrpcServer(intake)
     with pytest.raises(grpc.RpcError) as refused:
-        send(f"127.0.0.1:{port}", export())
-    server.stop(None).wait()
+        send(f"127.0.0.1:{server.port}", export())
+    server.stop()
+    intake.stop()
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
     details = dict(refused.value.trailing_metadata())["grpc-status-details-bin"]
     retry = error_details_pb2.RetryInfo()
@@ -85,6 +89,7 @@ def test_a_request_over_the_limit_is_refused(config: CollectorConfig, export: Ma
     ):
         send(server.grpc, message, compression=compression)
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "grpc-status-details-bin" not in dict(refused.value.trailing_metadata() or ())  # or senders would retry
 
 
 def test_the_token_comes_as_metadata(config: CollectorConfig, export: MakeExport) -> None:
@@ -102,3 +107,94 @@ def test_a_port_that_is_taken_is_named_with_its_flag(collector: CollectorServer,
         CollectorServer(replace(config, home=config.home / "other", grpc_port=port)),
     ):
         pass
+
+
+def call(address: str, body: bytes, method: str = "trace.v1.TraceService", **options: Any) -> Any:  # grpc is untyped
+    """Send any bytes as an export request."""
+    unlimited = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(address, options=unlimited) as channel:
+        path = f"/opentelemetry.proto.collector.{method}/Export"
+        return channel.unary_unary(path)(body, timeout=SECONDS, **options)
+
+
+def code_of(address: str, body: bytes, **options: Any) -> str:
+    with pytest.raises(grpc.RpcError) as refused:
+        call(address, body, **options)
+    return str(refused.value.code().name)
+
+
+def test_bytes_that_are_no_request_are_refused_for_good(collector: CollectorServer) -> None:
+    assert code_of(collector.grpc, b"\xff\xff") == "INVALID_ARGUMENT"
+
+
+def test_metrics_are_refused_in_words(collector: CollectorServer) -> None:
+    with pytest.raises(grpc.RpcError, match="turn the metrics exporter off") as refused:
+        call(collector.grpc, b"", method="metrics.v1.MetricsService")
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_message_that_is_too_large_leaves_nothing_behind(
+    config: CollectorConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    with CollectorServer(replace(config, max_request_bytes=10_000)) as server:
+        assert code_of(server.grpc, bytes(20_000)) == "RESOURCE_EXHAUSTED"
+        assert call(server.grpc, b"") == b""
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_what_is_in_flight_is_bounded_and_given_back(
+    config: CollectorConfig, export: MakeExport, full_batcher: Batcher[Batch]
+) -> None:
+    intake = Intake(config, full_batcher)
+    server = GrpcServer(intake)
+    address = f"127.0.0.1:{server.port}"
+    with intake.budget.reserve(config.queue_bytes):
+        assert code_of(address, export().SerializeToString()) == "UNAVAILABLE"
+    assert intake.budget.held == 0
+    server.stop()
+    intake.stop()
+
+
+def test_a_sender_that_is_too_slow_is_cut_off(config: CollectorConfig) -> None:
+    go = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        go.wait(SECONDS)
+        yield b""
+
+    with CollectorServer(replace(config, body_seconds=0.3)) as server:
+        with grpc.insecure_channel(server.grpc) as channel:
+            export = channel.stream_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+            with pytest.raises(grpc.RpcError) as refused:
+                export(nothing(), timeout=SECONDS)
+        go.set()
+        assert refused.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert call(server.grpc, b"") == b""
+
+
+def test_a_token_that_asks_too_often_is_told_when_to_come_again(config: CollectorConfig) -> None:
+    with CollectorServer(replace(config, rate_requests=1.0)) as server:
+        call(server.grpc, b"")
+        with pytest.raises(grpc.RpcError, match="1 requests a second") as refused:
+            for _ in range(5):
+                call(server.grpc, b"")
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    status = status_pb2.Status.FromString(dict(refused.value.trailing_metadata())["grpc-status-details-bin"])
+    retry = error_details_pb2.RetryInfo()
+    assert status.details[0].Unpack(retry)
+    assert 0 < retry.retry_delay.ToTimedelta().total_seconds() <= 1
+
+
+def test_a_read_token_may_not_send(config: CollectorConfig, export: MakeExport) -> None:
+    with CollectorServer(replace(config, read_token="r", ingest_token="i")) as server:
+        body = export().SerializeToString()
+        assert code_of(server.grpc, body, metadata=(("authorization", "Bearer r"),)) == "PERMISSION_DENIED"
+        call(server.grpc, body, metadata=(("authorization", "Bearer i"),))
+
+
+def test_many_senders_at_once_are_all_stored(collector: CollectorServer, export: MakeExport) -> None:
+    with grpc.insecure_channel(collector.grpc) as channel:
+        stub = TraceServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        answers = [stub.Export.future(export(f"t{number}"), timeout=SECONDS) for number in range(200)]
+        assert all(answer.result() is not None for answer in answers)
+    assert len(CollectorClient(collector.http).get("/v1/trajectories", limit=1000)["trajectories"]) == 200

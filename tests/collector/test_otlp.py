@@ -1,6 +1,4 @@
-import gzip
 import json
-import zlib
 from collections.abc import Callable
 
 import pytest
@@ -119,34 +117,6 @@ def test_a_log_record_has_one_name_however_often_it_comes() -> None:
     assert otlp.read(otlp.LOGS, message, 2).batch.logs[0].log_id == first.log_id
     record.time_unix_nano = 6
     assert otlp.read(otlp.LOGS, message, 1).batch.logs[0].log_id != first.log_id
-
-
-PACKED = [("gzip", gzip.compress(b"x" * 1000)), ("deflate", zlib.compress(b"x" * 1000)), ("identity", b"x" * 1000)]
-
-
-@pytest.mark.parametrize(("encoding", "body"), PACKED)
-def test_each_encoding_gives_the_body_back(encoding: str, body: bytes) -> None:
-    assert otlp.decompress(body, encoding, 1000) == b"x" * 1000
-
-
-@pytest.mark.parametrize(("encoding", "body"), PACKED)
-def test_a_body_over_the_limit_is_refused_compressed_or_not(encoding: str, body: bytes) -> None:
-    with pytest.raises(otlp.TooLargeError, match="999"):
-        otlp.decompress(body, encoding, 999)
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        (gzip.compress(b"abc")[:-9], "ends early"),
-        (gzip.compress(b"abc") + b"more", "goes on"),
-        (b"abc", "not valid"),
-        (b"", "ends early"),
-    ],
-)
-def test_broken_gzip_is_refused(body: bytes, reason: str) -> None:
-    with pytest.raises(WireError, match=reason):
-        otlp.decompress(body, "gzip", 1000)
 
 
 def test_an_answer_comes_in_the_media_type_of_the_request() -> None:

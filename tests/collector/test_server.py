@@ -1,3 +1,5 @@
+import gzip
+import http.client
 import json
 import os
 import signal
@@ -8,8 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import grpc
 import pytest
+import zstandard
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from imitrace.exceptions import ConfigError, ImitraceError, StoreError
@@ -131,3 +136,54 @@ def test_a_second_collector_on_one_store_is_told_who_holds_it(tmp_path: Path) ->
 
 def test_the_ready_line_says_where_everything_is(collector: CollectorServer, config: CollectorConfig) -> None:
     assert collector.ready_line() == f"collector ready http={collector.http} grpc={collector.grpc} store={config.store}"
+
+
+def resident(pid: int) -> int:
+    """Return the most MiB that a process has had in memory."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) // 1024
+
+
+def test_decompression_bombs_cost_little_memory(tmp_path: Path) -> None:
+    bomb = bytes(400 * 1024 * 1024)
+    with collecting(tmp_path) as (process, client):
+        before = resident(process.pid)
+        address = json.loads((tmp_path / "collector.json").read_text())["grpc"]
+        with grpc.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
+            export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+            with pytest.raises(grpc.RpcError) as refused:
+                export(bomb, compression=grpc.Compression.Gzip, timeout=60)
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        for encoding, body in (("gzip", gzip.compress(bomb, 1)), ("zstd", zstandard.compress(bomb))):
+            connection = http.client.HTTPConnection(urlsplit(client.endpoint).netloc)
+            headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": encoding}
+            connection.request("POST", "/v1/traces", body, headers)
+            assert connection.getresponse().status == 413
+            connection.close()
+        assert resident(process.pid) - before < 80
+
+
+def test_an_idle_collector_is_small(tmp_path: Path) -> None:
+    with collecting(tmp_path) as (process, client):
+        client.get("/healthz")
+        assert resident(process.pid) < 150
+
+
+def test_what_listens_on_every_address_is_found_on_this_machine(config: CollectorConfig) -> None:
+    with CollectorServer(replace(config, host="0.0.0.0", token="secret")):  # noqa: S104 - with a token
+        told = json.loads((config.home / "collector.json").read_text())
+        assert told["http"].startswith("http://127.0.0.1:")
+        assert running_collector(config.home, "secret") is not None
+
+
+def test_large_grpc_messages_are_not_kept_after_their_answers(tmp_path: Path) -> None:
+    size = 8 * 1024 * 1024
+    body = b"\x7a" + bytes([0x80, 0x80, 0x80, 0x04]) + bytes(size)  # an unknown field, which is ignored
+    with collecting(tmp_path) as (process, _):
+        address = json.loads((tmp_path / "collector.json").read_text())["grpc"]
+        before = resident(process.pid)
+        with grpc.insecure_channel(address) as channel:
+            export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+            for _ in range(40):
+                assert export(body, timeout=60) == b""
+        assert resident(process.pid) - before < 120

@@ -1,6 +1,8 @@
+import itertools
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -170,3 +172,29 @@ def test_a_reader_sees_one_view_while_writing_goes_on(store: Store, export: Make
         assert reader.rows("SELECT count(*) AS n FROM spans") == [{"n": 0}]
     with store.reader() as reader:
         assert reader.rows("SELECT count(*) AS n FROM spans") == [{"n": 3}]
+
+
+def test_several_readers_have_the_same_view_while_writing_goes_on(store: Store) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        with store.session() as session:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                with session.transaction():
+                    session.derived.insert("losses", [{"service": "a", "process": str(number), "lost": number}])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        seen = set()
+        for _ in range(50):
+            with store.readers(8) as readers:
+                counts = [reader.rows("SELECT count(*) AS n FROM losses")[0]["n"] for reader in readers]
+            assert len(set(counts)) == 1
+            seen.add(counts[0])
+    finally:
+        stop.set()
+        writer.join()
+    assert len(seen) > 1

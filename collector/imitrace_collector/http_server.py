@@ -1,0 +1,111 @@
+"""Serve an application by HTTP, from a thread of its own."""
+
+import asyncio
+import socket
+import ssl
+import threading
+from concurrent.futures import Future
+from functools import partial
+
+import uvicorn
+from starlette.applications import Starlette
+
+from imitrace.exceptions import ConfigError
+from imitrace_collector.config import CollectorConfig
+from imitrace_collector.http_protocol import guarded_protocol
+
+GRACE_SECONDS = 10
+_BACKLOG = 1024
+
+
+class HttpServer:
+    """Serve an application, on a port that is bound before it starts."""
+
+    def __init__(self, app: Starlette, config: CollectorConfig, tls: ssl.SSLContext | None = None) -> None:
+        """Bind, and return once requests are answered.
+
+        Raises:
+            ConfigError: the port is taken, or the host is not this machine's.
+        """
+        self._socket = _bind(config.host, config.http_port)
+        self.host, self.port = config.host, int(self._socket.getsockname()[1])
+        self.scheme = "http" if tls is None else "https"
+        self._server = _Server(app, config, tls)
+        self._thread = threading.Thread(target=self._run, name="imitrace-http", daemon=True)
+        self._thread.start()
+        self._server.listening.result()
+
+    @property
+    def url(self) -> str:
+        """Return the address to send requests to."""
+        return f"{self.scheme}://{address(self.host, self.port)}"
+
+    def stop(self) -> None:
+        """Answer what was begun, then close."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        except BaseException as error:  # whoever waits for the start must hear of it
+            if self._server.listening.done():
+                raise
+            self._server.listening.set_exception(error)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server with limits on TLS handshakes, which tells when it listens."""
+
+    def __init__(self, app: Starlette, limits: CollectorConfig, tls: ssl.SSLContext | None) -> None:
+        config = uvicorn.Config(
+            app,
+            http=guarded_protocol(limits),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_keep_alive=round(limits.keep_alive_seconds),
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        super().__init__(config)
+        self.listening = Future[None]()
+        self._limits = limits
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the sockets."""
+        make = partial(self.config.http_protocol_class, self.config, self.server_state, {})  # type: ignore[call-arg]  # ours
+        loop = asyncio.get_running_loop()
+        seconds = None if self._tls is None else self._limits.header_seconds
+        self.servers = [
+            await loop.create_server(
+                make, sock=listener, ssl=self._tls, ssl_handshake_timeout=seconds, backlog=_BACKLOG
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
+        self.listening.set_result(None)
+
+
+def address(host: str, port: int) -> str:
+    """Return ``HOST:PORT``, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # event loops turn Nagle's algorithm off only where the protocol is named; with it every answer waits 40 ms
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"HTTP port {port} on {host} can't be listened on: {error.strerror}; name another with --http-port"
+        ) from error
+    return listener

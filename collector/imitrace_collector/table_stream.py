@@ -1,0 +1,155 @@
+"""Stream derived tables as Arrow: by agent, time and column, in one consistent view, and never for ever."""
+
+import io
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+import pyarrow as pa
+
+from imitrace.exceptions import StoreError, WireError
+from imitrace.schema import TABLES
+from imitrace_collector.derived_tables import ORDER
+from imitrace_collector.store import Store
+
+STREAM_SECONDS = 600.0
+"""How long a client may take to read a stream: while it reads, the space of rows written anew is not used again."""
+
+_ROWS_AT_ONCE = 4096
+_OF_AGENT = "trajectory_id IN (SELECT trajectory_id FROM trajectories WHERE agent = $agent)"
+_AGENT = {"trajectories": "agent = $agent", "steps": _OF_AGENT, "scores": _OF_AGENT}
+_TIME = {"trajectories": "started_at", "steps": "started_at", "scores": "scored_at"}
+_NAMED_BY_STEPS = {"messages": "message_id IN (SELECT unnest(state)", "tools": "tools_hash IN (SELECT tools_hash"}
+_MOST_NS = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which rows and columns of a table are wanted."""
+
+    agent: str | None = None
+    since: int | None = None
+    """Nanoseconds since 1970 UTC: of trajectories and steps when they started, of scores when they were given."""
+    until: int | None = None
+    """The first nanosecond that is not wanted any more."""
+    columns: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_query(cls, table: str, query: Mapping[str, str]) -> Self:
+        """Return what an HTTP query asks for: ``agent``, ``since``, ``until``, ``columns`` (with commas between).
+
+        Raises:
+            WireError: a name or a value is none that is allowed.
+        """
+        unknown = sorted(set(query) - {"agent", "since", "until", "columns"})
+        if unknown:
+            raise WireError(f"query has {unknown[0]!r}, allowed: agent, since, until, columns")
+        columns = tuple(query["columns"].split(",")) if "columns" in query else None
+        for name in columns or ():
+            if name not in TABLES[table]:
+                raise WireError(f"column is {name!r}, {table} has: {', '.join(TABLES[table])}")
+        since, until = (nanoseconds(query[name]) if name in query else None for name in ("since", "until"))
+        return cls(agent=query.get("agent"), since=since, until=until, columns=columns)
+
+
+def nanoseconds(text: str) -> int:
+    """Return a time in nanoseconds since 1970 UTC: given so, or in ISO 8601; without a zone it is UTC.
+
+    Raises:
+        WireError: it is neither.
+    """
+    if text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST_NS)):
+        return min(int(text), _MOST_NS)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise WireError(
+            f"time is {text!r}, expected nanoseconds since 1970 or ISO 8601 like 2026-01-31T12:00Z"
+        ) from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    passed = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    found = ((passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds) * 1000
+    return max(-_MOST_NS, min(found, _MOST_NS))
+
+
+def stream_table(store: Store, table: str, selection: Selection, seconds: float = STREAM_SECONDS) -> Iterator[bytes]:
+    """Return a derived table as an Arrow IPC stream, in pieces of a few thousand rows.
+
+    What can't be read is told at once, before the first piece. A stream may be let go before its end.
+
+    Args:
+        store: where from.
+        table: a name of ``schema.TABLES``.
+        selection: which rows and columns.
+        seconds: after this time the next piece is a ``StoreError``, which breaks the answer off.
+    """
+    view = _View(store, table, selection)
+    timer = threading.Timer(
+        seconds, view.end, [f"stream of {table} took over {seconds:g} s; read faster, or ask for less"]
+    )
+    timer.daemon = True
+    timer.start()
+    return _pieces(view, timer)
+
+
+def _pieces(view: "_View", timer: threading.Timer) -> Iterator[bytes]:
+    sink = io.BytesIO()
+    try:
+        with pa.ipc.new_stream(sink, view.schema) as stream:
+            while (batch := view.next()) is not None:
+                stream.write_batch(batch)
+                yield sink.getvalue()
+                sink.seek(0)
+                sink.truncate()
+        yield sink.getvalue()
+    finally:
+        timer.cancel()
+        view.end("")
+
+
+class _View:
+    """A query that runs in a transaction of its own until it is read to the end, or ended by whatever thread."""
+
+    def __init__(self, store: Store, table: str, selection: Selection) -> None:
+        self._lock = threading.Lock()
+        self._problem: str | None = None
+        with ExitStack() as stack:
+            reader = stack.enter_context(store.reader())
+            self._batches = reader.batches(*_query(table, selection))
+            self.schema = self._batches.schema
+            self._stack = stack.pop_all()
+
+    def next(self) -> pa.RecordBatch | None:
+        with self._lock:
+            if self._problem is not None:
+                raise StoreError(self._problem)
+            return next(self._batches, None)
+
+    def end(self, problem: str) -> None:
+        with self._lock:
+            if self._problem is None:
+                self._problem = problem
+                self._batches.close()
+                self._stack.close()
+
+
+def _query(table: str, selection: Selection) -> tuple[str, int, dict[str, object]]:
+    if table in _NAMED_BY_STEPS:
+        where = _where("steps", selection)
+        where = f"{_NAMED_BY_STEPS[table]} FROM steps WHERE {where})" if where else ""
+    else:
+        where = _where(table, selection)
+    columns = ", ".join(selection.columns or TABLES[table])
+    sql = f"SELECT {columns} FROM {table} WHERE {where or 'true'} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
+    given = {"agent": selection.agent, "since": selection.since, "until": selection.until}
+    return sql, _ROWS_AT_ONCE, {name: value for name, value in given.items() if value is not None}
+
+
+def _where(table: str, selection: Selection) -> str:
+    conditions = [_AGENT[table]] if selection.agent is not None else []
+    conditions += [f"{_TIME[table]} >= $since"] if selection.since is not None else []
+    conditions += [f"{_TIME[table]} < $until"] if selection.until is not None else []
+    return " AND ".join(conditions)

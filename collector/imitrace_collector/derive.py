@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 def derive_next(session: Session) -> int:
     """Derive what the next chunks touch, in one transaction, and return how many chunks that were."""
-    with session.transaction():
+    with session.derivation():
         chunks = session.raw.chunks_after(session.derived.derived_chunk(), CHUNKS)
         if chunks:
             _derive_trajectories(session, sorted(_touched(chunks)))
@@ -47,7 +47,7 @@ def derive_all(session: Session) -> None:
 
 def rebuild(session: Session) -> int:
     """Derive every row anew, in one transaction, and return the number of trajectories."""
-    with session.transaction():
+    with session.derivation():
         session.forget_derived()
         trajectory_ids = session.raw.trajectory_ids()
         for start in range(0, len(trajectory_ids), _TRAJECTORIES):

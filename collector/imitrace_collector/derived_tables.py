@@ -39,6 +39,12 @@ def _arrow_type(kind: str) -> pa.DataType:
     return _TYPES[kind]
 
 
+def _arrow(table: str, rows: Sequence[Row]) -> pa.Table:
+    return pa.table(
+        {field.name: pa.array([row[field.name] for row in rows], field.type) for field in arrow_schema(table)}
+    )
+
+
 class DerivedTables:
     """Write the derived tables over one connection, for one thread."""
 
@@ -60,11 +66,27 @@ class DerivedTables:
         """Insert rows; messages and tools that are there already stay as they are."""
         if not rows:
             return
-        names = arrow_schema(table)
-        columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in names}
         conflict = "ON CONFLICT DO NOTHING" if table in _CONTENT_ADDRESSED else ""
-        self._connection.register("derived", pa.table(columns))
+        self._connection.register("derived", _arrow(table, rows))
         self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM derived {conflict}")  # noqa: S608
+        self._connection.unregister("derived")
+
+    def delete(self, table: str, rows: Sequence[Row]) -> None:
+        """Delete as many rows as these of each that are equal in every column; for tables without a key."""
+        if not rows:
+            return
+        first, *_ = arrow_schema(table).names
+        names = ", ".join(arrow_schema(table).names)
+        number = f"row_number() OVER (PARTITION BY {names}) AS number"
+        same = " AND ".join(
+            f"t.{name} IS NOT DISTINCT FROM d.{name}" for name in (*arrow_schema(table).names, "number")
+        )
+        self._connection.register("derived", _arrow(table, rows))
+        self._connection.execute(
+            f"DELETE FROM {table} WHERE rowid IN (SELECT t.row FROM (SELECT *, rowid AS row, {number} FROM {table} "  # noqa: S608
+            f"WHERE {first} IN (SELECT {first} FROM derived)) t "
+            f"JOIN (SELECT *, {number} FROM derived) d ON {same})"
+        )
         self._connection.unregister("derived")
 
     def forget(self, trajectory_ids: Sequence[str]) -> None:

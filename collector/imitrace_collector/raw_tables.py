@@ -82,8 +82,13 @@ class RawTables:
         self._known: set[str] = set()
 
     def last_chunk(self) -> int:
-        """Return the highest number of a chunk; 0 in an empty store."""
-        return int(self._connection.execute("SELECT coalesce(max(chunk), 0) FROM chunks").fetchall()[0][0])
+        """Return the highest number that a chunk had; 0 in a new store.
+
+        The newest may have expired: what is derived was there, and its numbers are never given again.
+        """
+        derived = "(SELECT value::BIGINT FROM meta WHERE key = 'derived_chunk')"
+        sql = f"SELECT greatest(coalesce(max(chunk), 0), coalesce({derived}, 0)) FROM chunks"  # noqa: S608 - a literal
+        return int(self._connection.execute(sql).fetchall()[0][0])
 
     def write(self, batches: Sequence[Batch], last_chunk: int) -> Written:
         """Write items that are not there yet; of equal keys the first counts.
@@ -106,9 +111,7 @@ class RawTables:
         if not items:
             return 0, last_chunk
         numbers: dict[Hashable, int] = defaultdict(lambda: last_chunk + len(numbers) + 1)
-        chunks = [
-            numbers[item.trajectory_id, None if item.trajectory_id else item.trace_id, item.origin] for item in items
-        ]
+        chunks = [numbers[item.trajectory_id, item.trajectory_id or item.trace_id, item.origin] for item in items]
         new = self._insert_items(table, items, chunks)
         if new < len(items):
             items, chunks = self._only_new(table, items, chunks, last_chunk)

@@ -1,6 +1,5 @@
 """Own the store: one DuckDB file, its versions, its transactions, and consistent views of it."""
 
-import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,8 @@ import pyarrow as pa
 from imitrace.exceptions import StoreError
 from imitrace.schema import SCHEMA_VERSION, TABLES
 from imitrace_collector.derived_tables import ORDER, DerivedTables
+from imitrace_collector.durable import put_in_place, sync
+from imitrace_collector.gate import Gate
 from imitrace_collector.raw_tables import RawTables
 from imitrace_collector.rows import LogRow, SpanRow
 
@@ -23,8 +24,9 @@ STORE_VERSION = 2
 
 _VERSIONS = {"store_version": STORE_VERSION, "schema_version": SCHEMA_VERSION}
 
-_ROW_GROUP = 2048
-"""Rows that a checkpoint writes anew when some were added: DuckDB's own 122,880 would be seconds of work each time."""
+ATTACHED = "ROW_GROUP_SIZE 2048"
+"""How a store file is attached: a checkpoint writes a row group anew when rows were added, and of DuckDB's own 122,880
+rows that would be seconds of work each time."""
 _CHECKPOINT_AT = "32MB"
 _MEMORY = "1GiB"
 
@@ -37,20 +39,20 @@ class Reader:
 
     def rows(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
         """Return a query's rows as dictionaries."""
-        with _as_store_error("query"):
+        with as_store_error("query"):
             result = self._connection.execute(sql, parameters)
             names = [column[0] for column in result.description or ()]
             return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def batches(self, sql: str, rows: int, parameters: Mapping[str, object] | None = None) -> pa.RecordBatchReader:
         """Return a query's rows as Arrow batches of at most so many; one such query at a time."""
-        with _as_store_error("query"):
+        with as_store_error("query"):
             return self._connection.sql(sql, params=dict(parameters or {})).to_arrow_reader(rows)
 
     def trace(self, trace_id: str) -> tuple[list[SpanRow], list[LogRow]]:
         """Return the spans and the log records of a trace, decoded."""
         raw = RawTables(self._connection)
-        with _as_store_error("query"):
+        with as_store_error("query"):
             return raw.spans_of_trace(trace_id), raw.logs_of_trace(trace_id)
 
     def interrupt(self) -> None:
@@ -65,7 +67,7 @@ class Reader:
         """Write a derived table as a zstd Parquet file, in ``ORDER``, and return its number of rows."""
         target = str(path).replace("'", "''")
         sql = f"COPY ({_select(table)}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
-        with _as_store_error("snapshot"):
+        with as_store_error("snapshot"):
             return int(self._connection.execute(sql).fetchall()[0][0])
 
 
@@ -73,45 +75,71 @@ def _select(table: str) -> str:
     return f"SELECT {', '.join(TABLES[table])} FROM {table} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
 
 
-class Session:
-    """Write over a connection of its own, for one thread; several may write at once where their tables differ."""
+class StoreHeldError(StoreError):
+    """Report that another process holds the store file."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path, commits: threading.Lock) -> None:
-        self._connection = connection
-        self._folder = folder
-        self._commits = commits
-        self.raw = RawTables(connection)
-        self.derived = DerivedTables(connection)
+
+class Session:
+    """Write over a connection of its own, for one thread; several may write at once where their tables differ.
+
+    Between transactions the store may change its file, so nothing is read or written outside of them.
+    """
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self.enter()
+
+    def enter(self) -> None:
+        """Connect to the store's file."""
+        self._connection = self._store.connected()
+        self._inside = True
+        self.raw = RawTables(self._connection)
+        self.derived = DerivedTables(self._connection)
+
+    def leave(self) -> None:
+        """Let go of the store's file; the next transaction connects anew."""
+        self._connection.close()
+        self._inside = False
+
+    def _enter_again(self) -> None:
+        if not self._inside:
+            self.enter()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make everything written inside durable at the end, or nothing of it."""
-        with _as_store_error("write"):
+        with self._store.gate.together(), as_store_error("write"):
+            self._enter_again()
             self._connection.execute("BEGIN")
             try:
                 yield
-                with self._commits:
+                with self._store.commits:
                     self._connection.execute("COMMIT")
-                _sync(self._folder)
+                sync(self._store.path.parent)
             except BaseException:
-                self._roll_back()
+                roll_back(self._connection)
                 raise
+
+    @contextmanager
+    def derivation(self) -> Iterator[None]:
+        """Be the one transaction that may change derived tables: what one found there no other takes away."""
+        with self._store.deriving, self.transaction():
+            yield
 
     def positions(self) -> tuple[int, int]:
         """Return the last chunk that is stored, and the last up to which everything is derived."""
-        with _as_store_error("query"):
+        with self._store.gate.together(), as_store_error("query"):
+            self._enter_again()
             return self.raw.last_chunk(), self.derived.derived_chunk()
 
-    def _roll_back(self) -> None:
-        try:
-            self._connection.execute("ROLLBACK")
-        except duckdb.TransactionException:  # a failed commit has ended the transaction already
-            return
+    def execute(self, sql: str, **parameters: object) -> list[tuple[Any, ...]]:
+        """Return a statement's rows; for a count of rows changed, its one row."""
+        return self._connection.execute(sql, parameters).fetchall()
 
     def forget_derived(self) -> None:
         """Make every derived table anew, empty and in this program's columns; what came in stays."""
         drops = "".join(f"DROP TABLE IF EXISTS {table}; " for table in (*TABLES, "losses"))
-        self._connection.execute(f"{drops} DELETE FROM meta; {_ddl()}")  # noqa: S608 - names are our own
+        self._connection.execute(f"{drops} DELETE FROM meta WHERE key <> 'deleted'; {_ddl()}")  # noqa: S608 - names are our own
 
 
 class Store:
@@ -119,8 +147,15 @@ class Store:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         self._connection = connection
-        self._commits = threading.Lock()
+        self._sessions: list[Session] = []
         self.path = path
+        self.gate = Gate()
+        """Readers and transactions come in together, whoever changes the file comes in alone."""
+        self.commits = threading.Lock()
+        """Held while a transaction is committed, so that views that begin while one holds it are the same."""
+        self.deriving = threading.Lock()
+        self.maintenance = threading.RLock()
+        """For whoever deletes what came in, or copies all of it: one of them at a time."""
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False, create: bool = True, older: bool = False) -> Self:
@@ -140,18 +175,7 @@ class Store:
             raise StoreError(f"no store at {path}; fill one by `imitrace collect` or `imitrace import`, or name --home")
         if create:
             _make_folder(path)
-        _check_kind(path)
-        connection = duckdb.connect()
-        try:
-            _attach(connection, path, read_only)
-            with _as_store_error("opening"):
-                if not read_only and not _tables(connection):
-                    connection.execute(f"BEGIN; {_ddl()} COMMIT;")
-                _check_version(connection, path, older)
-        except BaseException:
-            connection.close()
-            raise
-        return cls(connection, path)
+        return cls(_open(path, read_only, older), path)
 
     def __enter__(self) -> Self:
         return self
@@ -165,7 +189,7 @@ class Store:
 
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the file itself."""
-        with _as_store_error("checkpoint"):
+        with self.gate.together(), as_store_error("checkpoint"):
             self._connection.execute("CHECKPOINT store")
 
     def underived(self) -> bool:
@@ -177,43 +201,86 @@ class Store:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Open a connection to write on."""
-        with self._cursor() as cursor:
-            yield Session(cursor, self.path.parent, self._commits)
+        with self.gate.together():
+            session = Session(self)
+            self._sessions.append(session)
+        try:
+            yield session
+        finally:
+            self._sessions.remove(session)
+            session.leave()
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Open one consistent view; writing goes on beside it."""
-        with self._cursor() as cursor:
+        with self.gate.together(), self._view() as reader:
+            yield reader
+
+    @contextmanager
+    def readers(self, count: int) -> Iterator[list[Reader]]:
+        """Open several connections on one and the same view, for as many threads."""
+        with self.gate.together(), ExitStack() as stack:
+            with self.commits:  # a view begins with the first read
+                opened = [stack.enter_context(self._view()) for _ in range(count)]
+                for reader in opened:
+                    reader.rows("SELECT key FROM meta LIMIT 1")
+            yield opened
+
+    @contextmanager
+    def _view(self) -> Iterator[Reader]:
+        with self.connected() as cursor:
             cursor.execute("BEGIN")
             try:
                 yield Reader(cursor)
             finally:
                 cursor.execute("ROLLBACK")
 
-    @contextmanager
-    def readers(self, count: int) -> Iterator[list[Reader]]:
-        """Open several connections on one and the same view, for as many threads."""
-        with ExitStack() as stack:
-            with self._commits:  # a view begins with the first read
-                opened = [stack.enter_context(self.reader()) for _ in range(count)]
-                for reader in opened:
-                    reader.rows("SELECT key FROM meta LIMIT 1")
-            yield opened
-
-    @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._connection.cursor() as cursor:
+    def connected(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection of one's own, to be closed; for those who are inside the gate."""
+        with as_store_error("connection"):
+            cursor = self._connection.cursor()
             cursor.execute("USE store")
-            yield cursor
+            return cursor
+
+    def replace_file(self, aside: Path) -> None:
+        """Take another file, which is whole and closed, for one's own; only for who is alone inside the gate.
+
+        Raises:
+            StoreError: that failed; then the store goes on with its own.
+        """
+        log = self.path.with_name(f"{self.path.name}.wal")
+        with as_store_error("swap"):
+            self._connection.execute("CHECKPOINT store")
+            for session in self._sessions:
+                session.leave()
+            self._connection.close()
+            try:
+                if log.exists():  # it would be replayed on the file that takes this one's name
+                    raise StoreError(f"store {self.path} keeps its write-ahead log after a checkpoint")
+                put_in_place(aside, self.path)
+            finally:
+                self._connection = _open(self.path)
 
 
-def _sync(folder: Path) -> None:
-    """Make a folder's entries durable: DuckDB syncs its write-ahead log, but not the name of a new one."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _open(path: Path, read_only: bool = False, older: bool = False) -> duckdb.DuckDBPyConnection:
+    connection = connect(path, read_only)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with as_store_error("opening"):
+            if not read_only and not _tables(connection):
+                connection.execute(f"BEGIN; {_ddl()} COMMIT;")
+            _check_version(connection, path, older)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    """End a transaction that failed; a failed commit has ended it already."""
+    try:
+        connection.execute("ROLLBACK")
+    except duckdb.TransactionException:
+        return
 
 
 def _make_folder(path: Path) -> None:
@@ -223,19 +290,29 @@ def _make_folder(path: Path) -> None:
         raise StoreError(f"folder {path.parent} can't be made: {error.strerror}; name another --home") from error
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> None:
-    options = "READ_ONLY" if read_only else f"ROW_GROUP_SIZE {_ROW_GROUP}"
+def connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """Return a connection that has a file, of whatever version, as its database ``store``.
+
+    Raises:
+        StoreError: another process holds it, or it is no DuckDB file.
+    """
+    _check_kind(path)
+    options = "READ_ONLY" if read_only else ATTACHED
     quoted = str(path).replace("'", "''")
+    connection = duckdb.connect()
     try:
         connection.execute(f"SET wal_autocheckpoint = '{_CHECKPOINT_AT}'; SET memory_limit = '{_MEMORY}'")
         connection.execute(f"SET temp_directory = '{quoted}.tmp'")
         connection.execute(f"ATTACH '{quoted}' AS store ({options}); USE store")
     except duckdb.Error as error:
-        raise StoreError(_why_not_open(path, str(error))) from error
+        connection.close()
+        raise why_not_open(path, str(error)) from error
+    return connection
 
 
 @contextmanager
-def _as_store_error(what: str) -> Iterator[None]:
+def as_store_error(what: str) -> Iterator[None]:
+    """Raise what goes wrong inside as a ``StoreError``."""
     try:
         yield
     except (duckdb.Error, OSError) as error:
@@ -253,18 +330,33 @@ def _ddl() -> str:
     return f"{tables} INSERT INTO meta VALUES {values};"  # noqa: S608 - our own numbers
 
 
-def _check_version(connection: duckdb.DuckDBPyConnection, path: Path, older: bool) -> None:
+def versions(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, int]:
+    """Return what a store file says which versions it has, none of them newer than this program.
+
+    Raises:
+        StoreError: it is no store, or a newer program wrote it.
+    """
     if "meta" not in _tables(connection):
         raise StoreError(f"{path} is a DuckDB file but not a store of imitrace; name another --home")
-    found = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    rows = connection.execute("SELECT key, value FROM meta").fetchall()
+    found = {key: int(value) for key, value in rows if key in _VERSIONS}
     for key, ours in _VERSIONS.items():
-        if int(found.get(key, 0)) > ours:
+        if found.get(key, 0) > ours:
             raise StoreError(f"store {path} has {key} {found[key]}, this program knows up to {ours}; upgrade imitrace")
-    if int(found.get("schema_version", 0)) < SCHEMA_VERSION and not older:
-        raise StoreError(
-            f"store {path} has schema_version {found.get('schema_version')}, this program needs {SCHEMA_VERSION}; "
-            "stop its collector and run `imitrace rebuild`"
-        )
+    return found
+
+
+def _check_version(connection: duckdb.DuckDBPyConnection, path: Path, older: bool) -> None:
+    found = versions(connection, path)
+    for key, ours, mend in (
+        ("store_version", STORE_VERSION, "migrate"),
+        ("schema_version", SCHEMA_VERSION, "rebuild"),
+    ):
+        if found.get(key, 0) < ours and not (older and mend == "rebuild"):
+            raise StoreError(
+                f"store {path} has {key} {found.get(key, 0)}, this program needs {ours}; "
+                f"stop its collector and run `imitrace {mend}`"
+            )
 
 
 def _check_kind(path: Path) -> None:
@@ -276,12 +368,15 @@ def _check_kind(path: Path) -> None:
             raise StoreError(f"{path} is not a DuckDB file; move it away, or name another --home")
 
 
-def _why_not_open(path: Path, message: str) -> str:
+def why_not_open(path: Path, message: str) -> StoreError:
+    """Return the error for a file that DuckDB does not open."""
     if "Could not set lock" in message:
         pid = re.search(r"PID (\d+)", message)
         holder = f"process {pid.group(1)}" if pid else "another process"
-        return f"store {path} is held by {holder}, most likely a running `imitrace collect`; stop it, or ask it by HTTP"
-    return f"store {path} can't be opened: {message.splitlines()[0]}"
+        return StoreHeldError(
+            f"store {path} is held by {holder}, most likely a running `imitrace collect`; stop it, or ask it by HTTP"
+        )
+    return StoreError(f"store {path} can't be opened: {message.splitlines()[0]}")
 
 
 def _first_line(error: Exception) -> str:

@@ -21,6 +21,7 @@ class LazyCommand:
 
 _COLLECTOR = "imitrace_collector.cli"
 _READS = "imitrace_collector.reads_cli"
+_MAINTENANCE = "imitrace_collector.maintenance_cli"
 _TRAINER = "imitrace_trainer.cli"
 
 COMMANDS: dict[str, LazyCommand] = {
@@ -29,6 +30,11 @@ COMMANDS: dict[str, LazyCommand] = {
     "import": LazyCommand(_COLLECTOR, "import_", "collector", "Import trajectories from chat JSONL."),
     "snapshot": LazyCommand(_COLLECTOR, "snapshot", "collector", "Write the store's tables as Parquet files."),
     "rebuild": LazyCommand(_COLLECTOR, "rebuild", "collector", "Derive trajectories and steps anew from raw spans."),
+    "expire": LazyCommand(_MAINTENANCE, "expire", "collector", "Delete old trajectories and what belongs to them."),
+    "compact": LazyCommand(_MAINTENANCE, "compact", "collector", "Give the space of what was deleted back."),
+    "backup": LazyCommand(_MAINTENANCE, "backup", "collector", "Copy the store, also while a collector runs."),
+    "restore": LazyCommand(_MAINTENANCE, "restore", "collector", "Put a backup's store in place."),
+    "migrate": LazyCommand(_MAINTENANCE, "migrate", "collector", "Bring an older imitrace's store to this version."),
     "trajectories": LazyCommand(_COLLECTOR, "trajectories", "collector", "List the trajectories in the store."),
     "show": LazyCommand(_COLLECTOR, "show", "collector", "Print one trajectory step by step."),
     "spans": LazyCommand(_READS, "spans", "collector", "Print what came in of one trace."),

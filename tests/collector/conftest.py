@@ -25,6 +25,7 @@ from imitrace_collector import otlp
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.chat_jsonl import read_line
 from imitrace_collector.config import CollectorConfig
+from imitrace_collector.copying import EVERY_TABLE
 from imitrace_collector.records import Packer, Unpacker
 from imitrace_collector.rows import Batch, SpanRow
 from imitrace_collector.server import CollectorServer
@@ -214,6 +215,17 @@ def collector(config: CollectorConfig) -> Iterator[CollectorServer]:
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(tmp_path / "traces.duckdb") as opened:
         yield opened
+
+
+@pytest.fixture
+def contents() -> Callable[[Store], dict[str, list[str]]]:
+    """Return every row of every table, in an order that does not depend on how it came there."""
+
+    def read(store: Store) -> dict[str, list[str]]:
+        with store.reader() as reader:
+            return {table: sorted(map(str, reader.rows(f"SELECT * FROM {table}"))) for table in EVERY_TABLE}  # noqa: S608
+
+    return read
 
 
 @pytest.fixture

@@ -132,6 +132,17 @@ def test_items_that_are_there_or_twice_in_a_batch_are_written_once(store: Store,
         assert session.raw.last_chunk() == 3
 
 
+def test_a_trajectory_that_is_named_like_its_trace_is_kept_apart_from_the_rest_of_it(
+    store: Store, export: MakeExport
+) -> None:
+    whole = otlp.read(otlp.TRACES, export(), 0).batch
+    other, *own = (span._replace(trajectory_id=span.trace_id) for span in whole.spans)
+    ingest(store, [replace(whole, spans=(other._replace(trajectory_id=None), *own))])
+    with store.reader() as reader:
+        found = reader.rows("SELECT trajectory_id AS id, items FROM chunks ORDER BY chunk")
+    assert found == [{"id": None, "items": 1}, {"id": whole.spans[0].trace_id, "items": 2}]
+
+
 def test_what_came_in_is_kept_byte_for_byte(store: Store, export: MakeExport) -> None:
     message = export()
     span = message.resource_spans[0].scope_spans[0].spans[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from starlette.routing import Route
 from imitrace.exceptions import WireError
 from imitrace.schema import TABLES
 from imitrace_collector import otlp
+from imitrace_collector.backup import write_backup
 from imitrace_collector.derive import Deriver
 from imitrace_collector.http_exports import export, media_type, read_body
 from imitrace_collector.intake import Intake
@@ -78,6 +80,7 @@ class Api:
             Door("/v1/trajectories/lookup", "POST", Role.READ, self.lookup),
             Door("/v1/trajectories/{id:path}", "GET", Role.READ, self.trajectory),
             Door("/v1/snapshot", "POST", Role.ADMIN, self.snapshot),
+            Door("/v1/backup", "POST", Role.ADMIN, self.backup),
         )
 
     def no_metrics(self, request: Request) -> Response:
@@ -155,6 +158,18 @@ class Api:
         """Write a snapshot and say where it is."""
         self._deriver.catch_up()
         return _answer(write_snapshot(self._store, self._config.home, datetime.now(UTC)))
+
+    async def backup(self, request: Request) -> Response:
+        """Write a backup into a new folder on this machine and say where it is."""
+        with self._intake.reserve() as held:
+            body = await read_body(request, self._config.max_request_bytes, held)
+        try:
+            target = json.loads(body)["target"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise WireError('body is not {"target": FOLDER}') from error
+        if not isinstance(target, str) or not Path(target).is_absolute():
+            raise WireError(f"target is {target!r}, expected the absolute path of a folder on the collector's machine")
+        return _answer(await run_in_threadpool(write_backup, self._store, Path(target), datetime.now(UTC)))
 
 
 def create_app(intake: Intake, store: Store, deriver: Deriver) -> Starlette:

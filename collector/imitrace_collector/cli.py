@@ -65,17 +65,21 @@ def collect(home: Path | None, config_file: Path | None, log_format: str, **give
 
     quiet_grpc()
     from imitrace_collector.logs import configure
+    from imitrace_collector.schedule import UPKEEP_TABLES, upkeep_from
     from imitrace_collector.server import CollectorServer
 
     tokens = {name: setting(f"IMITRACE_{name.upper()}", given[name]) for name in TOKENS}
-    config = config_from(workspace_home(home), given | tokens, read_config(config_file).get("collector", {}))
+    table = read_config(config_file).get("collector", {})
+    upkeep = upkeep_from(table)
+    plain = {key: value for key, value in table.items() if key not in UPKEEP_TABLES}
+    config = config_from(workspace_home(home), given | tokens, plain)
     configure(log_format)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     if config.exposed:
         click.echo(f"imitrace: warning: {config.host} takes requests from other machines without any token", err=True)
-    with CollectorServer(config) as server:
+    with CollectorServer(config, upkeep) as server:
         gc.set_threshold(*_GARBAGE)
         click.echo(server.ready_line())
         sys.stdout.flush()

@@ -16,6 +16,10 @@ from imitrace_collector.trajectories import Assembled, assemble, unreadable
 
 CHUNKS = 256
 """Most chunks of one transaction."""
+BYTES = 64 * 2**20
+"""Most bytes of spans that are decoded at once, unless one trajectory has more."""
+LARGEST = 256 * 2**20
+"""Most bytes of a trajectory's spans; one with more is not read, and marked incomplete."""
 _TRAJECTORIES = 256
 _STATE_IDS = 2_000_000
 """How many ids the states of one insertion have, about."""
@@ -31,7 +35,7 @@ _log = logging.getLogger(__name__)
 def derive_next(session: Session) -> int:
     """Derive what the next chunks touch, in one transaction, and return how many chunks that were."""
     with session.derivation():
-        chunks = session.raw.chunks_after(session.derived.derived_chunk(), CHUNKS)
+        chunks = _first(session.raw.chunks_after(session.derived.derived_chunk(), CHUNKS))
         if chunks:
             _derive_trajectories(session, sorted(_touched(chunks)))
             _derive_notes(session, chunks)
@@ -53,7 +57,7 @@ def rebuild(session: Session) -> int:
         for start in range(0, len(trajectory_ids), _TRAJECTORIES):
             _derive_trajectories(session, trajectory_ids[start : start + _TRAJECTORIES])
         last = 0
-        while chunks := session.raw.chunks_after(last, CHUNKS):
+        while chunks := _first(session.raw.chunks_after(last, CHUNKS)):
             _derive_notes(session, chunks)
             last = chunks[-1].chunk
         session.derived.advance(last)
@@ -64,18 +68,47 @@ def _touched(chunks: Sequence[Chunk]) -> set[str]:
     return {chunk.trajectory_id for chunk in chunks if chunk.kind == SPANS and chunk.trajectory_id is not None}
 
 
+def _first(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """Return the first chunks, as many as may be decoded at once."""
+    size = 0
+    for place, chunk in enumerate(chunks):
+        size += chunk.size
+        if size > BYTES and place:
+            return chunks[:place]
+    return chunks
+
+
 def _derive_trajectories(session: Session, trajectory_ids: Sequence[str]) -> None:
     if not trajectory_ids:
         return
+    session.derived.forget(trajectory_ids)
+    group: list[str] = []
+    size = 0
+    for trajectory_id, own, first in session.raw.sizes(trajectory_ids):
+        if own > LARGEST:
+            found = session.raw.spans_in([first])
+            error = StoreError(f"they have {own} bytes, allowed: {LARGEST}")
+            _insert(session, [unreadable(trajectory_id, found, error)])
+            continue
+        if group and size + own > BYTES:
+            _derive_group(session, group)
+            group, size = [], 0
+        group.append(trajectory_id)
+        size += own
+    _derive_group(session, group)
+
+
+def _derive_group(session: Session, trajectory_ids: Sequence[str]) -> None:
     groups: dict[str, list[SpanRow]] = defaultdict(list)
     for span in session.raw.spans_of(trajectory_ids):
         groups[span.trajectory_id or ""].append(span)
-    session.derived.forget(trajectory_ids)
     for portion in _portions(_assembled(trajectory_id, group) for trajectory_id, group in groups.items()):
-        session.derived.insert("trajectories", [row for rows in portion for row in rows.trajectories])
-        session.derived.insert("steps", [row for rows in portion for row in rows.steps])
-        session.derived.insert("messages", [row for rows in portion for row in rows.messages])
-        session.derived.insert("tools", [row for rows in portion for row in rows.tools])
+        _insert(session, portion)
+
+
+def _insert(session: Session, portion: Sequence[Assembled]) -> None:
+    for table in ("trajectories", "steps", "messages", "tools"):
+        session.derived.insert(table, [row for rows in portion for row in getattr(rows, table)])
 
 
 def _portions(assembled: Iterable[Assembled]) -> Iterator[list[Assembled]]:

@@ -44,6 +44,7 @@ _CHUNKS = pa.schema(
         ("noted", pa.bool_()),
         ("items", _NUMBER),
         ("received_at", _NUMBER),
+        ("size", _NUMBER),
         ("body", pa.binary()),
     ]
 )
@@ -60,6 +61,8 @@ class Chunk(NamedTuple):
     kind: str
     trajectory_id: str | None
     noted: bool
+    size: int
+    """Bytes of its items, before they were compressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +158,7 @@ class RawTables:
                 "noted": any(item.noted for item in group),
                 "items": len(group),
                 "received_at": group[0].received_at,
+                "size": sum(len(item.record) for item in group),
                 "body": self._packer.pack(item.record for item in group),
             }
             for chunk, group in groups.items()
@@ -188,6 +192,14 @@ class RawTables:
         """Return the id of every trajectory that a raw span names."""
         sql = "SELECT DISTINCT trajectory_id FROM chunks WHERE kind = 'spans' AND trajectory_id IS NOT NULL ORDER BY 1"
         return [row[0] for row in self._connection.execute(sql).fetchall()]
+
+    def sizes(self, trajectory_ids: Sequence[str]) -> list[tuple[str, int, int]]:
+        """Return of each trajectory its id, the bytes of its spans before they were compressed, and its first chunk."""
+        sql = (
+            "SELECT trajectory_id, sum(size)::BIGINT, min(chunk) FROM chunks WHERE kind = 'spans' "
+            "AND trajectory_id IN (SELECT unnest($named::VARCHAR[])) GROUP BY trajectory_id ORDER BY trajectory_id"
+        )
+        return self._connection.execute(sql, {"named": list(trajectory_ids)}).fetchall()
 
     def spans_of(self, trajectory_ids: Sequence[str]) -> list[SpanRow]:
         """Return the spans of trajectories."""

@@ -2,20 +2,25 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from imitrace.exceptions import ConfigError
+from imitrace_collector.amounts import age
 from imitrace_collector.compaction import compact, worth_compacting
 from imitrace_collector.periodic import Periodic
-from imitrace_collector.retention import Gone, RetentionConfig, expire
+from imitrace_collector.retention import Gone, RetentionConfig, expire, retention_from
 from imitrace_collector.snapshot import SNAPSHOTS, write_snapshot
 from imitrace_collector.store import Store
 
 SCHEDULED = ".scheduled.json"
 """In the folder of snapshots: which of them the schedule made, oldest first; no others are ever deleted."""
+
+UPKEEP_TABLES = ("retention", "snapshots")
+"""Tables of ``imitrace.toml`` below ``[collector]`` that ``upkeep_from`` reads."""
 
 _GOING = ".deleted"
 
@@ -105,6 +110,71 @@ class SnapshotSchedule(Periodic):
         aside = self._folder / f"{SCHEDULED}.new"
         aside.write_text(json.dumps(made) + "\n", encoding="utf-8")
         aside.replace(self._folder / SCHEDULED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upkeep:
+    """What a running collector does unasked."""
+
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
+    """What it lets go of; by default nothing."""
+
+    snapshots_every: timedelta | None = None
+    """How often it writes a snapshot; None never does."""
+
+    snapshots_kept: int = 7
+    """How many of its own snapshots stay."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before anything is started.
+
+        Raises:
+            ConfigError: a value is not above 0.
+        """
+        if self.snapshots_kept < 1 or (self.snapshots_every is not None and self.snapshots_every <= timedelta(0)):
+            raise ConfigError(
+                f"[collector.snapshots] says every {self.snapshots_every}, keep {self.snapshots_kept}; "
+                "allowed: both above 0"
+            )
+
+    def start(self, store: Store, home: Path, catch_up: Callable[[], None]) -> list[Periodic]:
+        """Start the threads that this asks for.
+
+        Args:
+            store: of the running collector.
+            home: its workspace folder.
+            catch_up: returns once everything acknowledged is derived.
+        """
+        started: list[Periodic] = []
+        if not self.retention.limits_nothing:
+            started.append(Expirer(store, self.retention))
+        if self.snapshots_every is not None:
+            write = snapshots_of(store, home, catch_up)
+            started.append(SnapshotSchedule(write, home, self.snapshots_every, self.snapshots_kept))
+        return started
+
+
+def upkeep_from(collector: Mapping[str, Any]) -> Upkeep:
+    """Return what ``[collector.retention]`` and ``[collector.snapshots]`` ask for.
+
+    Args:
+        collector: the ``[collector]`` table.
+
+    Raises:
+        ConfigError: a key is unknown, or a value can't be read.
+    """
+    retention, snapshots = (collector.get(name, {}) for name in UPKEEP_TABLES)
+    for name, table in zip(UPKEEP_TABLES, (retention, snapshots), strict=True):
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"[collector] {name} is {table!r}, expected a table [collector.{name}]")
+    for key in snapshots:
+        if key not in ("every", "keep"):
+            raise ConfigError(f"[collector.snapshots] has the key {key!r}, allowed: every, keep")
+    keep = snapshots.get("keep", 7)
+    if isinstance(keep, bool) or not isinstance(keep, int):
+        raise ConfigError(f"[collector.snapshots] keep is {keep!r}, expected a whole number")
+    every = age(str(snapshots["every"])) if "every" in snapshots else None
+    return Upkeep(retention=retention_from(retention), snapshots_every=every, snapshots_kept=keep)
 
 
 def _time(text: str) -> datetime:

@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS chunks (
     noted BOOLEAN NOT NULL,
     items BIGINT NOT NULL,
     received_at BIGINT NOT NULL,
+    size BIGINT NOT NULL,
     body BLOB NOT NULL USING COMPRESSION uncompressed
 );
 

@@ -21,6 +21,7 @@ from imitrace_collector.logs import event
 from imitrace_collector.metrics import Metrics
 from imitrace_collector.raw_tables import Written
 from imitrace_collector.rows import Batch
+from imitrace_collector.schedule import Upkeep
 from imitrace_collector.store import Store
 from imitrace_collector.tls import server_credentials
 
@@ -28,8 +29,9 @@ from imitrace_collector.tls import server_credentials
 class CollectorServer:
     """A running collector: enter it to start, leave it to drain and close."""
 
-    def __init__(self, config: CollectorConfig) -> None:
+    def __init__(self, config: CollectorConfig, upkeep: Upkeep | None = None) -> None:
         self.config = config
+        self._upkeep = upkeep or Upkeep()
         self.http = ""
         self.grpc = ""
         self._cleanup = ExitStack()
@@ -76,6 +78,8 @@ class CollectorServer:
         tls = None if credentials is None else credentials.context
         http_server = HttpServer(create_app(intake, store, deriver), config, tls)
         later(http_server.stop)
+        for periodic in self._upkeep.start(store, config.home, deriver.catch_up):
+            later(periodic.stop)
         self.http, self.grpc = http_server.url, address(config.host, grpc_server.port)
         self._announce(http_server)
         later((config.home / RUNNING_FILE).unlink, missing_ok=True)

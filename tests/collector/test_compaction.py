@@ -62,7 +62,7 @@ def bulky(store: Store) -> None:
     with store.session() as session:
         with session.transaction():
             session.execute(
-                "INSERT INTO chunks SELECT -1, 'spans', 'x', NULL, 'x', false, 1, 0, "
+                "INSERT INTO chunks SELECT -1, 'spans', 'x', NULL, 'x', false, 1, 0, 0, "
                 "repeat(md5(i::VARCHAR), 100)::BLOB FROM range(4000) t(i)"
             )
         store.checkpoint()

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from imitrace import semconv
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
 from imitrace_collector import derive, otlp
-from imitrace_collector.derive import Deriver, derive_all, derive_next
+from imitrace_collector.derive import Deriver, derive_all, derive_next, rebuild
 from imitrace_collector.ingest import Writer
 from imitrace_collector.rows import Batch, SpanRow
 from imitrace_collector.store import Session, Store
@@ -129,3 +130,27 @@ def test_one_span_of_many_more_tells_of_no_other_trajectory(session: Session, st
     assert [row for row in after["steps"] if row["trajectory_id"] == "t1"] == before["steps"]
     assert [row["complete"] for row in after["trajectories"]] == [True, True]
     assert semconv.OUTCOMES
+
+
+def test_what_is_decoded_at_once_has_a_bound(
+    session: Session, store: Store, export: MakeExport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Writer(session).write([batch(export, f"t{number}") for number in range(5)])
+    size = session.raw.chunks_after(0, 1)[0].size
+    monkeypatch.setattr(derive, "BYTES", 2 * size)
+    assert [derive_next(session) for _ in range(4)] == [2, 2, 1, 0]
+    assert rebuild(session) == 5
+    assert [row["complete"] for row in everything(store)["trajectories"]] == [True] * 5
+
+
+def test_a_trajectory_that_is_too_large_to_read_is_named_and_stops_no_other(
+    session: Session, store: Store, export: MakeExport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = export("large")
+    large.resource_spans[0].scope_spans[0].spans[0].name = "x" * 10_000
+    Writer(session).write([otlp.read(otlp.TRACES, large, 0).batch, batch(export, "good")])
+    monkeypatch.setattr(derive, "LARGEST", 10_000)
+    derive_all(session)
+    found = {row["trajectory_id"]: row["incomplete_reason"] for row in everything(store)["trajectories"]}
+    assert found["good"] is None
+    assert re.fullmatch(r"its spans can't be read: StoreError: they have \d+ bytes, allowed: 10000", found["large"])

@@ -13,7 +13,7 @@ from imitrace_collector import compaction, otlp
 from imitrace_collector.ingest import ingest
 from imitrace_collector.periodic import Periodic
 from imitrace_collector.retention import RetentionConfig
-from imitrace_collector.schedule import Expirer, SnapshotSchedule, snapshots_of
+from imitrace_collector.schedule import Expirer, SnapshotSchedule, Upkeep, snapshots_of, upkeep_from
 from imitrace_collector.store import Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
@@ -127,3 +127,26 @@ def test_what_is_old_expires_and_the_file_is_compacted(
     assert store.path.stat().st_ino != before
     with store.reader() as reader:
         assert reader.rows("SELECT trajectory_id AS id FROM trajectories") == [{"id": "new"}]
+
+
+def test_upkeep_is_read_from_the_tables_below_the_collectors() -> None:
+    upkeep = upkeep_from({"retention": {"max_age": "30d"}, "snapshots": {"every": "24h", "keep": 3}, "host": "::1"})
+    assert upkeep.retention.max_age == timedelta(days=30)
+    assert (upkeep.snapshots_every, upkeep.snapshots_kept) == (timedelta(days=1), 3)
+    assert upkeep_from({}) == Upkeep()
+    assert Upkeep().retention.limits_nothing
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"snapshots": {"often": 1}}, r"\[collector.snapshots\] has the key 'often', allowed: every, keep"),
+        ({"snapshots": {"every": "24h", "keep": "all"}}, "keep is 'all', expected a whole number"),
+        ({"snapshots": {"every": "24h", "keep": 0}}, "allowed: both above 0"),
+        ({"snapshots": 7}, r"snapshots is 7, expected a table \[collector.snapshots\]"),
+        ({"retention": {"max": "30d"}}, r"\[collector.retention\] has the key 'max'"),
+    ],
+)
+def test_upkeep_that_can_not_be_read_is_refused(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        upkeep_from(table)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,10 +18,13 @@ import pytest
 import zstandard
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from imitrace.exceptions import ConfigError, ImitraceError, StoreError
+from imitrace.exceptions import ConfigError, ImitraceError, StoreError, WireError
+from imitrace_collector.backup import restore
 from imitrace_collector.client import CollectorClient, running_collector
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.derive import derive_all
+from imitrace_collector.retention import RetentionConfig
+from imitrace_collector.schedule import Upkeep
 from imitrace_collector.server import CollectorServer
 from imitrace_collector.store import Store
 
@@ -187,3 +191,18 @@ def test_large_grpc_messages_are_not_kept_after_their_answers(tmp_path: Path) ->
             for _ in range(40):
                 assert export(body, timeout=60) == b""
         assert resident(process.pid) - before < 120
+
+
+def test_a_running_collector_keeps_itself_up(config: CollectorConfig, export: MakeExport, tmp_path: Path) -> None:
+    upkeep = Upkeep(retention=RetentionConfig(max_age=timedelta(days=1)), snapshots_every=timedelta(hours=1))
+    with CollectorServer(config, upkeep) as server:
+        client = CollectorClient(server.http)
+        client.export("/v1/traces", export("t1").SerializeToString())
+        written = client.post("/v1/backup", {"target": str(tmp_path / "backups")})
+        with pytest.raises(WireError, match="expected the absolute path of a folder"):
+            client.post("/v1/backup", {"target": "here"})
+        names = {thread.name for thread in threading.enumerate()}
+    assert {"imitrace-expiry", "imitrace-snapshot"} <= names
+    restore(Path(written["path"]), tmp_path / "again" / "traces.duckdb", datetime.now(UTC))
+    assert stored_trajectories(tmp_path / "again") == {"t1"}
+    assert len(list((config.home / "snapshots").glob("2*"))) == 1

@@ -28,7 +28,9 @@ ATTACHED = "ROW_GROUP_SIZE 2048"
 """How a store file is attached: a checkpoint writes a row group anew when rows were added, and of DuckDB's own 122,880
 rows that would be seconds of work each time."""
 _CHECKPOINT_AT = "32MB"
-_MEMORY = "1GiB"
+_MEMORY = 512 * 2**20
+_KEY = 200
+"""Bytes of memory for each row with a key: 65 to 80 were measured, and growing takes more for a moment."""
 
 
 class Reader:
@@ -125,6 +127,12 @@ class Session:
         """Be the one transaction that may change derived tables: what one found there no other takes away."""
         with self._store.deriving, self.transaction():
             yield
+
+    def fit_memory(self) -> None:
+        """Let DuckDB have the memory that the store needs by now."""
+        with self._store.gate.together(), as_store_error("settings"):
+            self._enter_again()
+            _fit_memory(self._connection)
 
     def positions(self) -> tuple[int, int]:
         """Return the last chunk that is stored, and the last up to which everything is derived."""
@@ -301,13 +309,21 @@ def connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     quoted = str(path).replace("'", "''")
     connection = duckdb.connect()
     try:
-        connection.execute(f"SET wal_autocheckpoint = '{_CHECKPOINT_AT}'; SET memory_limit = '{_MEMORY}'")
+        connection.execute(f"SET wal_autocheckpoint = '{_CHECKPOINT_AT}'")
         connection.execute(f"SET temp_directory = '{quoted}.tmp'")
         connection.execute(f"ATTACH '{quoted}' AS store ({options}); USE store")
+        _fit_memory(connection)
     except duckdb.Error as error:
         connection.close()
         raise why_not_open(path, str(error)) from error
     return connection
+
+
+def _fit_memory(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bound DuckDB's memory: so much to work with, and room for the keys, which it holds in memory whole."""
+    sql = "SELECT coalesce(sum(estimated_size), 0) FROM duckdb_tables() WHERE has_primary_key"
+    rows = connection.execute(sql).fetchall()[0][0]
+    connection.execute(f"SET memory_limit = '{(_MEMORY + _KEY * int(rows)) // 2**20}MiB'")
 
 
 @contextmanager

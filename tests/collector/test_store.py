@@ -20,7 +20,7 @@ from imitrace_collector.derive import rebuild
 from imitrace_collector.derived_tables import arrow_schema
 from imitrace_collector.ingest import Writer, ingest
 from imitrace_collector.raw_tables import Written
-from imitrace_collector.store import Store
+from imitrace_collector.store import Session, Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
 
@@ -198,3 +198,20 @@ def test_several_readers_have_the_same_view_while_writing_goes_on(store: Store) 
         stop.set()
         writer.join()
     assert len(seen) > 1
+
+
+def test_the_memory_for_keys_grows_with_the_store(tmp_path: Path) -> None:
+    def limit(session: Session) -> str:
+        return str(session.execute("SELECT current_setting('memory_limit')")[0][0])
+
+    path = tmp_path / "s.duckdb"
+    with Store.open(path) as store, store.session() as session:
+        assert limit(session) == "512.0 MiB"
+        with session.transaction():
+            session.execute(
+                "INSERT INTO spans SELECT 't', i::VARCHAR, NULL, 'x', 1, 0, 0, 0, NULL, NULL, 0, 1 FROM range(300000) r(i)"
+            )
+        session.fit_memory()
+        assert limit(session) == "569.0 MiB"
+    with Store.open(path) as store, store.session() as session:
+        assert limit(session) == "569.0 MiB"

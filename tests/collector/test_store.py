@@ -209,7 +209,8 @@ def test_the_memory_for_keys_grows_with_the_store(tmp_path: Path) -> None:
         assert limit(session) == "512.0 MiB"
         with session.transaction():
             session.execute(
-                "INSERT INTO spans SELECT 't', i::VARCHAR, NULL, 'x', 1, 0, 0, 0, NULL, NULL, 0, 1 FROM range(300000) r(i)"
+                "INSERT INTO spans SELECT 't', i::VARCHAR, NULL, 'x', 1, 0, 0, 0, NULL, NULL, 0, 1 "
+                "FROM range(300000) r(i)"
             )
         session.fit_memory()
         assert limit(session) == "569.0 MiB"

@@ -15,12 +15,16 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from imitrace.exceptions import WireError
 from imitrace.semconv import EVENT_LOSS, EVENT_SCORE, TRAJECTORY_ID
+from imitrace_collector.compression import TooLargeError
 from imitrace_collector.records import event_name, text_of, trajectory_id
 from imitrace_collector.rows import Batch, Origin, RawLog, RawSpan
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 MEDIA_TYPES = (PROTOBUF, JSON)
+
+MAX_ITEMS = 50_000
+"""Most spans or log records, and scopes, of one request: a few bytes on the wire cost a hundred times that here."""
 
 _MAX_TIME = 2**63 - 1
 _LATE = "time is beyond the year 2262"
@@ -61,6 +65,7 @@ class Signal:
     request: Callable[[], Proto]
     response: Callable[[], Proto]
     rows: Callable[[Proto, int, Counter[str]], Batch]
+    count: Callable[[Proto], int]
     noun: str
     rejected_field: str
 
@@ -112,7 +117,14 @@ def parse(signal: Signal, body: bytes, media_type: str) -> Proto:
 
 
 def read(signal: Signal, message: Proto, received_at: int) -> Reading:
-    """Return a request's good rows, and the answer that counts the others with their reasons."""
+    """Return a request's good rows, and the answer that counts the others with their reasons.
+
+    Raises:
+        TooLargeError: it holds more items, or scopes of them, than one request may.
+    """
+    items = signal.count(message)
+    if items > MAX_ITEMS:
+        raise TooLargeError(f"request has {items} {signal.noun} and scopes, allowed: {MAX_ITEMS}; send smaller batches")
     reasons: Counter[str] = Counter()
     batch = signal.rows(message, received_at, reasons)
     response = signal.response()
@@ -244,10 +256,19 @@ def _hash(*parts: bytes) -> str:
     return hashlib.blake2b(lengths + b"".join(parts), digest_size=16).hexdigest()
 
 
+def _count_spans(request: Proto) -> int:
+    return sum(1 + len(scoped.spans) for group in request.resource_spans for scoped in group.scope_spans)
+
+
+def _count_logs(request: Proto) -> int:
+    return sum(1 + len(scoped.log_records) for group in request.resource_logs for scoped in group.scope_logs)
+
+
 TRACES = Signal(
     trace_service_pb2.ExportTraceServiceRequest,
     trace_service_pb2.ExportTraceServiceResponse,
     _span_batch,
+    _count_spans,
     "spans",
     "rejected_spans",
 )
@@ -255,6 +276,7 @@ LOGS = Signal(
     logs_service_pb2.ExportLogsServiceRequest,
     logs_service_pb2.ExportLogsServiceResponse,
     _log_batch,
+    _count_logs,
     "log records",
     "rejected_log_records",
 )

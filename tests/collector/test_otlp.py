@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from imitrace.exceptions import WireError
 from imitrace_collector import otlp
+from imitrace_collector.compression import TooLargeError
 from imitrace_collector.rows import Batch, SpanRow
 
 OTLP_JSON = {
@@ -125,3 +127,13 @@ def test_an_answer_comes_in_the_media_type_of_the_request() -> None:
     assert json.loads(otlp.encode(response, otlp.JSON)) == {"partialSuccess": {"rejectedSpans": "2"}}
     assert otlp.TRACES.response().FromString(otlp.encode(response, otlp.PROTOBUF)) == response
     assert json_format.MessageToDict(response)
+
+
+@pytest.mark.parametrize(("spans", "scopes"), [(50_000, 1), (0, 50_001)])
+def test_a_request_of_too_many_items_is_refused_whole(spans: int, scopes: int) -> None:
+    message = ExportTraceServiceRequest()
+    group = message.resource_spans.add()
+    group.scope_spans.extend([ScopeSpans()] * scopes)
+    group.scope_spans[0].spans.extend([Span()] * spans)
+    with pytest.raises(TooLargeError, match="request has 50001 spans and scopes, allowed: 50000; send smaller batches"):
+        otlp.read(otlp.TRACES, message, 0)

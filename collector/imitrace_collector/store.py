@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -241,7 +241,7 @@ class Store:
             try:
                 yield Reader(cursor)
             finally:
-                cursor.execute("ROLLBACK")
+                roll_back(cursor)
 
     def connected(self) -> duckdb.DuckDBPyConnection:
         """Return a connection of one's own, to be closed; for those who are inside the gate."""
@@ -284,11 +284,9 @@ def _open(path: Path, read_only: bool = False, older: bool = False) -> duckdb.Du
 
 
 def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """End a transaction that failed; a failed commit has ended it already."""
-    try:
+    """End a transaction; a failed commit has ended it already, and so has closing the file."""
+    with suppress(duckdb.TransactionException, duckdb.ConnectionException):
         connection.execute("ROLLBACK")
-    except duckdb.TransactionException:
-        return
 
 
 def _make_folder(path: Path) -> None:

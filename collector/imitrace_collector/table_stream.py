@@ -92,12 +92,15 @@ def stream_table(store: Store, table: str, selection: Selection, seconds: float 
     )
     timer.daemon = True
     timer.start()
-    return _pieces(view, timer)
+    pieces = _pieces(view, timer)
+    next(pieces)  # a generator that was never begun would not clean up when it is let go
+    return pieces
 
 
 def _pieces(view: "_View", timer: threading.Timer) -> Iterator[bytes]:
     sink = io.BytesIO()
     try:
+        yield b""
         with pa.ipc.new_stream(sink, view.schema) as stream:
             while (batch := view.next()) is not None:
                 stream.write_batch(batch)

@@ -152,7 +152,8 @@ _PACKAGES = {"mlflow": "mlflow", "phoenix": "arize-phoenix"}
 
 def install(name: str) -> None:
     """Make a peer's virtual environment and install the newest release; what is there is brought up to date."""
-    venv.create(VENVS / name, with_pip=True)
+    if not python_of(name).exists():
+        venv.create(VENVS / name, with_pip=True)
     pip = [str(python_of(name)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--upgrade", _PACKAGES[name]], check=True, stdout=sys.stderr)
 

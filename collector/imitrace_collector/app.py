@@ -24,6 +24,7 @@ from imitrace.exceptions import WireError
 from imitrace.schema import TABLES
 from imitrace_collector import otlp
 from imitrace_collector.backup import write_backup
+from imitrace_collector.budget import Reservation
 from imitrace_collector.derive import Deriver
 from imitrace_collector.http_exports import export, media_type, read_body
 from imitrace_collector.intake import Intake
@@ -144,15 +145,20 @@ class Api:
 
     async def lookup(self, request: Request) -> Response:
         """Return which of the named trajectories are stored, and from which traces."""
+        form = '{"trajectories": [ID, ...]}'
         with self._intake.reserve() as held:
-            body = await read_body(request, self._config.max_request_bytes, held)
-            try:
-                ids = json.loads(body)["trajectories"]
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise WireError('body is not {"trajectories": [ID, ...]}') from error
+            ids = await self._asked(request, held, "trajectories", form)
             if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
-                raise WireError('body is not {"trajectories": [ID, ...]}')
+                raise WireError(f"body is not {form}")
             return _answer({"traces": await run_in_threadpool(traces_of, self._store, ids)})
+
+    async def _asked(self, request: Request, held: Reservation, key: str, form: str) -> Any:  # any JSON value
+        """Return what a JSON body says under a key; ``form`` says how it must look."""
+        body = await read_body(request, self._config.max_request_bytes, held)
+        try:
+            return json.loads(body)[key]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise WireError(f"body is not {form}") from error
 
     def snapshot(self, request: Request) -> Response:
         """Write a snapshot and say where it is."""
@@ -162,11 +168,7 @@ class Api:
     async def backup(self, request: Request) -> Response:
         """Write a backup into a new folder on this machine and say where it is."""
         with self._intake.reserve() as held:
-            body = await read_body(request, self._config.max_request_bytes, held)
-        try:
-            target = json.loads(body)["target"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise WireError('body is not {"target": FOLDER}') from error
+            target = await self._asked(request, held, "target", '{"target": FOLDER}')
         if not isinstance(target, str) or not Path(target).is_absolute():
             raise WireError(f"target is {target!r}, expected the absolute path of a folder on the collector's machine")
         return _answer(await run_in_threadpool(write_backup, self._store, Path(target), datetime.now(UTC)))

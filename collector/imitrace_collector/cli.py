@@ -134,11 +134,11 @@ def snapshot(home: Path | None, as_json: bool) -> None:
     from imitrace_collector.snapshot import write_snapshot
 
     folder = workspace_home(home)
-    client = _collector(folder)
+    client = open_collector(folder)
     if client is not None:
         written = client.post("/v1/snapshot")
     else:
-        with _store(folder) as store:
+        with open_store(folder) as store:
             written = write_snapshot(store, folder, datetime.now(UTC))
     click.echo(json.dumps(written) if as_json else written["path"])
 
@@ -158,7 +158,7 @@ def rebuild(home: Path | None, as_json: bool) -> None:
     from imitrace_collector.store import Store
 
     folder = workspace_home(home)
-    client = _collector(folder)
+    client = open_collector(folder)
     if client is not None:
         raise StoreError(f"a collector runs on {folder} at {client.endpoint}; stop it, then rebuild")
     with Store.open(folder / STORE_FILE, create=False, older=True) as store:
@@ -185,12 +185,12 @@ def trajectories(agent: str | None, limit: int, home: Path | None, as_json: bool
     from imitrace_collector.rendering import render_list, render_losses
 
     folder = workspace_home(home)
-    client = _collector(folder)
+    client = open_collector(folder)
     if client is not None:
         answer = client.get("/v1/trajectories", agent=agent, limit=limit)
         found, lost = answer["trajectories"], answer["lost_records"]
     else:
-        with _store(folder) as store:
+        with open_store(folder) as store:
             found, lost = list_trajectories(store, agent, limit), lost_records(store)
     click.echo(json.dumps(found) if as_json else render_list(found))
     if lost:
@@ -213,16 +213,17 @@ def show(trajectory_id: str, home: Path | None, as_json: bool) -> None:
     from imitrace_collector.rendering import render_detail
 
     folder = workspace_home(home)
-    client = _collector(folder)
+    client = open_collector(folder)
     if client is not None:
         detail: dict[str, Any] = client.get(f"/v1/trajectories/{trajectory_id}")
     else:
-        with _store(folder) as store:
+        with open_store(folder) as store:
             detail = trajectory_detail(store, trajectory_id)
     click.echo(json.dumps(detail) if as_json else render_detail(detail))
 
 
-def _collector(folder: Path) -> "CollectorClient | None":
+def open_collector(folder: Path) -> "CollectorClient | None":
+    """Return a client, with the token and TLS of the environment, for the collector that runs on a workspace, if any."""
     from imitrace_collector.client import running_collector
 
     return running_collector(folder, setting("IMITRACE_TOKEN"), _client_tls())
@@ -238,7 +239,7 @@ def _client_tls() -> "ClientTls":
     return ClientTls(ca, certificate, key)
 
 
-def _store(folder: Path) -> "Store":
+def open_store(folder: Path) -> "Store":
     """Open the store to read, after whatever a killed collector left is derived."""
     from imitrace_collector.config import STORE_FILE
     from imitrace_collector.derive import derive_all
@@ -260,7 +261,9 @@ def _sink(folder: Path, endpoint: str | None) -> "Iterator[Sink]":
     from imitrace_collector.importer import CollectorSink, StoreSink
     from imitrace_collector.store import Store
 
-    client = CollectorClient(endpoint, setting("IMITRACE_TOKEN"), tls=_client_tls()) if endpoint else _collector(folder)
+    client = (
+        CollectorClient(endpoint, setting("IMITRACE_TOKEN"), tls=_client_tls()) if endpoint else open_collector(folder)
+    )
     if client is not None:
         yield CollectorSink(client)
         return

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from imitrace.config import setting, workspace_home
+from imitrace.config import workspace_home
 from imitrace.exceptions import StoreError
+from imitrace_collector.cli import open_collector
 
 _HOME = click.option("--home", type=click.Path(path_type=Path), help="Workspace folder  [default: ./.imitrace]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -100,12 +101,11 @@ def backup(target: Path, home: Path | None, as_json: bool) -> None:
       imitrace backup /mnt/backups --json
     """
     from imitrace_collector.backup import write_backup
-    from imitrace_collector.client import running_collector
     from imitrace_collector.config import STORE_FILE
     from imitrace_collector.store import Store
 
     folder = workspace_home(home)
-    client = running_collector(folder, setting("IMITRACE_TOKEN"))
+    client = open_collector(folder)
     if client is not None:
         written = client.post("/v1/backup", {"target": str(target.absolute())})
     else:
@@ -166,10 +166,9 @@ def migrate(home: Path | None, as_json: bool) -> None:
 
 def _stopped(folder: Path) -> Path:
     """Return where a workspace's store is, if no collector runs on it."""
-    from imitrace_collector.client import running_collector
     from imitrace_collector.config import STORE_FILE
 
-    client = running_collector(folder, setting("IMITRACE_TOKEN"))
+    client = open_collector(folder)
     if client is not None:
         raise StoreError(f"a collector runs on {folder} at {client.endpoint}; stop it first")
     return folder / STORE_FILE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imitrace.config import workspace_home
-from imitrace_collector.cli import _collector, _store
+from imitrace_collector.cli import open_collector, open_store
 
 if TYPE_CHECKING:
     from imitrace_collector.sql import Json
@@ -62,11 +62,11 @@ def spans(trace_id: str, width: int, home: Path | None, as_json: bool) -> None:
     from imitrace_collector.traces import render_trace, trace_detail
 
     folder = workspace_home(home)
-    client = _collector(folder)
+    client = open_collector(folder)
     if client is not None:
         detail = client.get(f"/v1/traces/{trace_id}")
     else:
-        with _store(folder) as store:
+        with open_store(folder) as store:
             detail = trace_detail(store, trace_id)
     click.echo(json.dumps(detail) if as_json else render_trace(detail, width))
 
@@ -74,9 +74,9 @@ def spans(trace_id: str, width: int, home: Path | None, as_json: bool) -> None:
 def _answer(folder: Path, query: str, limit: int) -> "Json":
     from imitrace_collector.sql import SqlLimits, SqlQuery, run_sql
 
-    client = _collector(folder)
+    client = open_collector(folder)
     if client is not None:
         answer: Json = client.post("/v1/sql", {"sql": query, "limit": limit})
         return answer
-    with _store(folder) as store:
+    with open_store(folder) as store:
         return run_sql(store, SqlQuery(query, limits=SqlLimits(rows=limit))).to_json()

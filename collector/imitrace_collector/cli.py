@@ -223,7 +223,7 @@ def show(trajectory_id: str, home: Path | None, as_json: bool) -> None:
 
 
 def open_collector(folder: Path) -> "CollectorClient | None":
-    """Return a client, with the token and TLS of the environment, for the collector that runs on a workspace, if any."""
+    """Return a client for the collector that runs on a workspace, by the token and TLS of the environment, if any."""
     from imitrace_collector.client import running_collector
 
     return running_collector(folder, setting("IMITRACE_TOKEN"), _client_tls())

@@ -198,7 +198,7 @@ class Store:
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the file itself."""
         with self.gate.together(), as_store_error("checkpoint"):
-            self._connection.execute("CHECKPOINT store")
+            self._connection.execute("FORCE CHECKPOINT store")
 
     def underived(self) -> bool:
         """Return whether something is stored that nothing is derived from yet."""
@@ -258,7 +258,7 @@ class Store:
         """
         log = self.path.with_name(f"{self.path.name}.wal")
         with as_store_error("swap"):
-            self._connection.execute("CHECKPOINT store")
+            self._connection.execute("FORCE CHECKPOINT store")
             for session in self._sessions:
                 session.leave()
             self._connection.close()

@@ -4,6 +4,8 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from imitrace_collector.store import Store
 Json = dict[str, Any]  # a JSON object
 MakeExport = Callable[..., ExportTraceServiceRequest]
 MakePart = Callable[..., list[SpanRow]]
+Beside = Callable[..., AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -226,6 +229,30 @@ def contents() -> Callable[[Store], dict[str, list[str]]]:
             return {table: sorted(map(str, reader.rows(f"SELECT * FROM {table}"))) for table in EVERY_TABLE}  # noqa: S608
 
     return read
+
+
+@pytest.fixture
+def beside() -> Beside:
+    """Return a context that does things again and again, each in a thread of its own, and raises what they raised."""
+
+    @contextmanager
+    def run(*works: Callable[[], object]) -> Iterator[None]:
+        over = threading.Event()
+
+        def repeat(work: Callable[[], object]) -> None:
+            while not over.is_set():
+                work()
+
+        with ThreadPoolExecutor(len(works)) as pool:
+            running = [pool.submit(repeat, work) for work in works]
+            try:
+                yield
+            finally:
+                over.set()
+        for work in running:
+            work.result()
+
+    return run
 
 
 @pytest.fixture

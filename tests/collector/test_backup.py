@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from imitrace_collector.rows import Batch
 from imitrace_collector.store import Store, StoreHeldError
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
+Beside = Callable[..., AbstractContextManager[None]]
 Contents = Callable[[Store], dict[str, list[str]]]
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LONG = 60.0
@@ -36,32 +38,26 @@ def backup(tmp_path: Path, export: MakeExport) -> Path:
         return Path(write_backup(store, tmp_path / "backups", NOW)["path"])
 
 
-def test_the_drill(tmp_path: Path, export: MakeExport, contents: Contents) -> None:
+def test_the_drill(tmp_path: Path, export: MakeExport, contents: Contents, beside: Beside) -> None:
     """Back up while ingest goes on, destroy the store, restore, and go on with what the backup had."""
     path = tmp_path / "home" / "traces.duckdb"
     acknowledged: list[str] = []
-    begun, over = threading.Event(), threading.Event()
-    with Store.open(path) as store:
+    begun = threading.Event()
+    with Store.open(path) as store, store.session() as session:
+        writer = Writer(session)
 
         def write() -> None:
-            with store.session() as session:
-                writer = Writer(session)
-                while not over.is_set():
-                    writer.write([batch(export, f"t{len(acknowledged)}")])
-                    derive_all(session)
-                    acknowledged.append(f"t{len(acknowledged)}")
-                    if len(acknowledged) == 5:
-                        begun.set()
+            writer.write([batch(export, f"t{len(acknowledged)}")])
+            derive_all(session)
+            acknowledged.append(f"t{len(acknowledged)}")
+            if len(acknowledged) == 5:
+                begun.set()
 
-        thread = threading.Thread(target=write)
-        thread.start()
-        assert begun.wait(LONG)
-        before = len(acknowledged)
-        written = write_backup(store, tmp_path / "backups", NOW)
-        after = len(acknowledged)
-        over.set()
-        thread.join(LONG)
-    assert not thread.is_alive()
+        with beside(write):
+            assert begun.wait(LONG)
+            before = len(acknowledged)
+            written = write_backup(store, tmp_path / "backups", NOW)
+            after = len(acknowledged)
 
     with Store.open(Path(written["path"]) / "traces.duckdb", read_only=True) as copy:
         expected = contents(copy)

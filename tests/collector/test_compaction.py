@@ -1,9 +1,10 @@
 import shutil
 import subprocess
 import sys
-import threading
 from collections import namedtuple
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -17,6 +18,7 @@ from imitrace_collector.rows import Batch
 from imitrace_collector.store import Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
+Beside = Callable[..., AbstractContextManager[None]]
 Contents = Callable[[Store], dict[str, list[str]]]
 Usage = namedtuple("Usage", "total used free")
 LONG = 60.0
@@ -100,20 +102,18 @@ def test_a_compacted_store_takes_new_items_and_knows_the_old_ones(
         assert len(expected["trajectories"]) == 3
 
 
-def test_writing_deriving_and_reading_go_on_meanwhile(store: Store, export: MakeExport) -> None:
+def test_writing_deriving_and_reading_go_on_meanwhile(store: Store, export: MakeExport, beside: Beside) -> None:
     fill(store, export)
-    deriver, over, problems = Deriver(store, rest=0.01), threading.Event(), []
+    deriver, problems = Deriver(store, rest=0.01), []
     written: list[str] = []
+    with store.session() as session:
+        writer = Writer(session)
 
-    def write() -> None:
-        with store.session() as session:
-            writer = Writer(session)
-            while not over.is_set():
-                written.append(f"n{len(written)}")
-                deriver.committed(writer.write([batch(export, written[-1])]).chunk)
+        def write() -> None:
+            written.append(f"n{len(written)}")
+            deriver.committed(writer.write([batch(export, written[-1])]).chunk)
 
-    def read() -> None:
-        while not over.is_set():
+        def read() -> None:
             known = len(written) - 1
             deriver.catch_up(LONG)
             with store.reader() as reader:
@@ -121,14 +121,9 @@ def test_writing_deriving_and_reading_go_on_meanwhile(store: Store, export: Make
             if found["n"] < known:
                 problems.append(f"{found['n']} of {known} trajectories")
 
-    threads = [threading.Thread(target=act) for act in (write, read)]
-    for thread in threads:
-        thread.start()
-    for _ in range(3):
-        compact(store)
-    over.set()
-    for thread in threads:
-        thread.join(LONG)
+        with beside(write, read):
+            for _ in range(3):
+                compact(store)
     deriver.catch_up(LONG)
     deriver.stop()
     assert problems == []
@@ -144,13 +139,13 @@ def test_a_reader_is_waited_for(
     monkeypatch.setattr(compaction, "_PATIENCE", 0.01)
     monkeypatch.setattr(compaction, "_PAUSE", 0.01)
     expected = contents(store)
-    with store.reader() as reader:
-        thread = threading.Thread(target=compact, args=(store,))
-        thread.start()
-        thread.join(0.5)
-        assert thread.is_alive()
-        assert len(reader.rows("SELECT * FROM trajectories")) == 40
-    thread.join(LONG)
+    with ThreadPoolExecutor() as pool:
+        with store.reader() as reader:
+            done = pool.submit(compact, store)
+            with pytest.raises(TimeoutError):
+                done.result(0.5)
+            assert len(reader.rows("SELECT * FROM trajectories")) == 40
+        done.result(LONG)
     assert contents(store) == expected
 
 

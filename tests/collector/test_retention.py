@@ -1,6 +1,6 @@
 import random
-import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +26,7 @@ from imitrace_collector.rows import Batch
 from imitrace_collector.store import Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
+Beside = Callable[..., AbstractContextManager[None]]
 Contents = Callable[[Store], dict[str, list[str]]]
 DAY = 24 * 3600 * 10**9
 LONG = 60.0
@@ -242,36 +243,28 @@ def test_new_chunks_are_derived_also_where_the_last_has_expired(store: Store, ex
         assert names(again) == ["t3"]
 
 
-def test_it_goes_on_beside_a_writer_and_a_deriver(store: Store, export: MakeExport, contents: Contents) -> None:
-    deriver, over = Deriver(store, rest=0.01), threading.Event()
+def test_it_goes_on_beside_a_writer_and_a_deriver(
+    store: Store, export: MakeExport, contents: Contents, beside: Beside
+) -> None:
+    deriver, rng = Deriver(store, rest=0.01), random.Random(5)
     sent: list[Batch] = []
-    failed: list[Exception] = []
+    with store.session() as session:
+        writer = Writer(session)
 
-    def write() -> None:
-        rng = random.Random(5)
-        try:
-            with store.session() as session:
-                writer = Writer(session)
-                while not over.is_set():
-                    own = batch(export, f"t{len(sent)}", at=len(sent))
-                    spans = [span for span in own.spans if rng.random() < 0.8]
-                    again = rng.choice(sent) if sent else own  # late ones, and retries
-                    sent.append(own)
-                    deriver.committed(writer.write([Batch(spans=tuple(spans), origins=own.origins), again]).chunk)
-        except Exception as error:
-            failed.append(error)
+        def write() -> None:
+            own = batch(export, f"t{len(sent)}", at=len(sent))
+            spans = [span for span in own.spans if rng.random() < 0.8]
+            again = rng.choice(sent) if sent else own  # late ones, and retries
+            sent.append(own)
+            deriver.committed(writer.write([Batch(spans=tuple(spans), origins=own.origins), again]).chunk)
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    for _ in range(15):
-        deriver.catch_up(LONG)
-        expire(store, RetentionConfig(max_age=days(3)), len(sent) * DAY)
-    compact(store)
-    over.set()
-    thread.join(LONG)
+        with beside(write):
+            for _ in range(15):
+                deriver.catch_up(LONG)
+                expire(store, RetentionConfig(max_age=days(3)), len(sent) * DAY)
+            compact(store)
     deriver.catch_up(LONG)
     deriver.stop()
-    assert failed == []
     after = contents(store)
     assert 0 < len(after["trajectories"]) < len(sent)
     assert rebuilt(store, contents) | {"messages": []} == after | {"messages": []}

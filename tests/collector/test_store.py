@@ -2,8 +2,8 @@ import itertools
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from imitrace_collector.raw_tables import Written
 from imitrace_collector.store import Session, Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
+Beside = Callable[..., AbstractContextManager[None]]
 
 SQL_TYPES = {
     "string": "VARCHAR",
@@ -174,29 +175,22 @@ def test_a_reader_sees_one_view_while_writing_goes_on(store: Store, export: Make
         assert reader.rows("SELECT count(*) AS n FROM spans") == [{"n": 3}]
 
 
-def test_several_readers_have_the_same_view_while_writing_goes_on(store: Store) -> None:
-    stop = threading.Event()
+def test_several_readers_have_the_same_view_while_writing_goes_on(store: Store, beside: Beside) -> None:
+    numbers = itertools.count()
+    seen = set()
+    with store.session() as session:
 
-    def write() -> None:
-        with store.session() as session:
-            for number in itertools.count():
-                if stop.is_set():
-                    return
-                with session.transaction():
-                    session.derived.insert("losses", [{"service": "a", "process": str(number), "lost": number}])
+        def write() -> None:
+            number = next(numbers)
+            with session.transaction():
+                session.derived.insert("losses", [{"service": "a", "process": str(number), "lost": number}])
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        seen = set()
-        for _ in range(50):
-            with store.readers(8) as readers:
-                counts = [reader.rows("SELECT count(*) AS n FROM losses")[0]["n"] for reader in readers]
-            assert len(set(counts)) == 1
-            seen.add(counts[0])
-    finally:
-        stop.set()
-        writer.join()
+        with beside(write):
+            for _ in range(50):
+                with store.readers(8) as readers:
+                    counts = [reader.rows("SELECT count(*) AS n FROM losses")[0]["n"] for reader in readers]
+                assert len(set(counts)) == 1
+                seen.add(counts[0])
     assert len(seen) > 1
 
 

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST_FLAGS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test check lint types format build clean

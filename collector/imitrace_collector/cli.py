@@ -1,7 +1,6 @@
 """Offer the collector's commands: each parses, calls one function and prints."""
 
 import dataclasses
-import gc
 import json
 import signal
 import sys
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from imitrace_collector.importer import ImportReport, Sink
     from imitrace_collector.store import Store
     from imitrace_collector.tls import ClientTls
-
-_GARBAGE = 50_000, 20, 20
-"""Requests are many objects without cycles: by Python's own thresholds, collecting took half of the CPU of reading."""
 
 _HOME = click.option("--home", type=click.Path(path_type=Path), help="Workspace folder  [default: ./.imitrace]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -62,8 +58,10 @@ def collect(home: Path | None, config_file: Path | None, log_format: str, **give
       imitrace collect --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --tls-client-ca clients.pem --insecure
     """
     from imitrace_collector.config import TOKENS, config_from, quiet_grpc
+    from imitrace_collector.memory import keep_small
 
     quiet_grpc()
+    keep_small()
     from imitrace_collector.logs import configure
     from imitrace_collector.schedule import UPKEEP_TABLES, upkeep_from
     from imitrace_collector.server import CollectorServer
@@ -80,7 +78,6 @@ def collect(home: Path | None, config_file: Path | None, log_format: str, **give
     if config.exposed:
         click.echo(f"imitrace: warning: {config.host} takes requests from other machines without any token", err=True)
     with CollectorServer(config, upkeep) as server:
-        gc.set_threshold(*_GARBAGE)
         click.echo(server.ready_line())
         sys.stdout.flush()
         stop.wait()

@@ -16,7 +16,7 @@ from imitrace_collector.trajectories import Assembled, assemble, unreadable
 
 CHUNKS = 256
 """Most chunks of one transaction."""
-BYTES = 64 * 2**20
+BYTES = 16 * 2**20
 """Most bytes of spans that are decoded at once, unless one trajectory has more."""
 LARGEST = 256 * 2**20
 """Most bytes of a trajectory's spans; one with more is not read, and marked incomplete."""

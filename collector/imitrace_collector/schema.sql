@@ -58,6 +58,8 @@ CREATE TABLE IF NOT EXISTS trajectories (
     tags VARCHAR NOT NULL,
     outcome VARCHAR,
     source VARCHAR NOT NULL,
+    parent VARCHAR,
+    parent_step BIGINT,
     step_count BIGINT NOT NULL,
     started_at BIGINT NOT NULL,
     ended_at BIGINT,

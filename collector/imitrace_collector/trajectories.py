@@ -108,7 +108,7 @@ def unreadable(trajectory_id: str, spans: Sequence[SpanRow], error: Exception) -
     row = {
         "trajectory_id": trajectory_id,
         "agent": service_of(spans[0]) or UNKNOWN_AGENT,
-        **dict.fromkeys(("agent_version", "task", "outcome", "ended_at")),
+        **dict.fromkeys(("agent_version", "task", "outcome", "parent", "parent_step", "ended_at")),
         "tags": "{}",
         "source": source_of(spans[0]),
         "step_count": 0,
@@ -134,6 +134,8 @@ def _trajectory_row(trajectory_id: str, sent: Sent, steps: Sequence[SentStep]) -
         "agent": columns["agent"] or service_of(first) or UNKNOWN_AGENT,
         "tags": columns["tags"] or "{}",
         "source": source_of(first),
+        "parent": None,
+        "parent_step": None,
         "started_at": min(part.started_at for part in sent.parts),
         "ended_at": _ended_at(sent),
     }

@@ -7,7 +7,7 @@ may be null.
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 TRAJECTORIES: Final[dict[str, str]] = {
     "trajectory_id": "string",
@@ -17,6 +17,8 @@ TRAJECTORIES: Final[dict[str, str]] = {
     "tags": "string",  # JSON object of strings
     "outcome": "string?",  # success, failure, abandoned
     "source": "string",  # which dialect or importer it came from
+    "parent": "string?",  # the trajectory that called or handed over to it
+    "parent_step": "int64?",  # the step of that one which did
     "step_count": "int64",
     "started_at": "int64",
     "ended_at": "int64?",  # null while it runs

@@ -3,12 +3,10 @@
 import hashlib
 import json
 
-import pyarrow as pa
-
 from imitrace.exceptions import WireError
 from imitrace_collector import otlp
 from imitrace_collector.compression import ENCODINGS, decompress
-from imitrace_collector.derived_tables import arrow_schema
+from imitrace_collector.derived_tables import as_arrow
 from imitrace_collector.losses import losses_of
 from imitrace_collector.records import Packer, Unpacker
 from imitrace_collector.rows import Batch, LogRow, SpanRow
@@ -64,12 +62,6 @@ def derive(data: bytes) -> None:
 
 TARGETS = {"decompress": decompress_any, "otlp_bytes": otlp_bytes, "derive": derive}
 """By the name of their corpus."""
-
-
-def as_arrow(table: str, rows: list[dict[str, object]]) -> None:
-    """Make rows into Arrow arrays, as the store does."""
-    for field in arrow_schema(table):
-        pa.array([row[field.name] for row in rows], field.type)
 
 
 def _read(choice: int, body: bytes) -> tuple[Batch, list[SpanRow], list[LogRow]]:

@@ -4,12 +4,16 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import pyarrow as pa
 
 from imitrace.exceptions import StoreError
+from imitrace_collector.derived_tables import Row, as_arrow
 from imitrace_collector.losses import losses_of
 from imitrace_collector.raw_tables import LOGS, SPANS, Chunk
-from imitrace_collector.rows import SpanRow
+from imitrace_collector.rows import LogRow, SpanRow
 from imitrace_collector.scores import scores_of
 from imitrace_collector.store import Session, Store
 from imitrace_collector.trajectories import Assembled, assemble, unreadable
@@ -28,8 +32,18 @@ _SHARE = 4
 """How many times as long as it worked a deriver rests, so that it takes little from the writer under load."""
 _DRAIN_SECONDS = 5.0
 _PATIENCE = 120.0
+_TABLES = ("trajectories", "steps", "messages", "tools")
 
+_Item = TypeVar("_Item")
 _log = logging.getLogger(__name__)
+
+
+class _Read(NamedTuple):
+    """A trajectory's spans, and what was made of them."""
+
+    trajectory_id: str
+    spans: Sequence[SpanRow]
+    rows: Assembled
 
 
 def derive_next(session: Session) -> int:
@@ -88,7 +102,7 @@ def _derive_trajectories(session: Session, trajectory_ids: Sequence[str]) -> Non
         if own > LARGEST:
             found = session.raw.spans_in([first])
             error = StoreError(f"they have {own} bytes, allowed: {LARGEST}")
-            _insert(session, [unreadable(trajectory_id, found, error)])
+            _insert(session, _tables([unreadable(trajectory_id, found, error)]))
             continue
         if group and size + own > BYTES:
             _derive_group(session, group)
@@ -103,41 +117,79 @@ def _derive_group(session: Session, trajectory_ids: Sequence[str]) -> None:
     for span in session.raw.spans_of(trajectory_ids):
         groups[span.trajectory_id or ""].append(span)
     for portion in _portions(_assembled(trajectory_id, group) for trajectory_id, group in groups.items()):
-        _insert(session, portion)
+        _insert(session, _tables_of(portion))
 
 
-def _insert(session: Session, portion: Sequence[Assembled]) -> None:
-    for table in ("trajectories", "steps", "messages", "tools"):
-        session.derived.insert(table, [row for rows in portion for row in getattr(rows, table)])
+def _insert(session: Session, tables: Mapping[str, pa.Table]) -> None:
+    for table, rows in tables.items():
+        session.derived.insert(table, rows)
 
 
-def _portions(assembled: Iterable[Assembled]) -> Iterator[list[Assembled]]:
-    """Yield trajectories' rows, a few trajectories at a time where their states are long."""
-    portion: list[Assembled] = []
+def _tables_of(portion: Sequence[_Read]) -> Mapping[str, pa.Table]:
+    """Return trajectories' rows by table; of one whose rows no table can have there is only the reason."""
+    try:
+        return _tables([read.rows for read in portion])
+    except Exception as error:
+        if len(portion) > 1:
+            alone = [_tables_of([read]) for read in portion]
+            return {table: pa.concat_tables([tables[table] for tables in alone]) for table in _TABLES}
+        (read,) = portion
+        return _tables([_not_read(read.trajectory_id, read.spans, error)])
+
+
+def _tables(portion: Sequence[Assembled]) -> Mapping[str, pa.Table]:
+    return {table: as_arrow(table, [row for rows in portion for row in getattr(rows, table)]) for table in _TABLES}
+
+
+def _portions(reads: Iterable[_Read]) -> Iterator[list[_Read]]:
+    """Yield what was read of trajectories, a few at a time where their states are long."""
+    portion: list[_Read] = []
     ids = 0
-    for rows in assembled:
-        portion.append(rows)
-        ids += sum(len(step["state"]) for step in rows.steps)
+    for read in reads:
+        portion.append(read)
+        ids += sum(len(step["state"]) for step in read.rows.steps)
         if ids > _STATE_IDS:
             yield portion
             portion, ids = [], 0
     yield portion
 
 
-def _assembled(trajectory_id: str, spans: Sequence[SpanRow]) -> Assembled:
+def _assembled(trajectory_id: str, spans: Sequence[SpanRow]) -> _Read:
     try:
-        return assemble(trajectory_id, spans)
+        return _Read(trajectory_id, spans, assemble(trajectory_id, spans))
     except Exception as error:  # one trajectory that breaks our reading must not keep all others from being derived
-        _log.exception("trajectory %r can't be derived", trajectory_id)
-        return unreadable(trajectory_id, spans, error)
+        return _Read(trajectory_id, spans, _not_read(trajectory_id, spans, error))
+
+
+def _not_read(trajectory_id: str, spans: Sequence[SpanRow], error: Exception) -> Assembled:
+    _log.error("trajectory %r can't be derived", trajectory_id, exc_info=error)
+    return unreadable(trajectory_id, spans, error)
 
 
 def _derive_notes(session: Session, chunks: Sequence[Chunk]) -> None:
     """Derive what each item says by itself: scores, and what its sender lost."""
     spans = session.raw.spans_in([chunk.chunk for chunk in chunks if chunk.noted and chunk.kind == SPANS])
     logs = session.raw.logs_in([chunk.chunk for chunk in chunks if chunk.noted and chunk.kind == LOGS])
-    session.derived.insert("scores", scores_of(spans, logs))
-    session.derived.insert("losses", losses_of(logs))
+    for table, rows in note_tables(spans, logs):
+        session.derived.insert(table, rows)
+
+
+def note_tables(spans: Sequence[SpanRow], logs: Sequence[LogRow]) -> Iterator[tuple[str, pa.Table]]:
+    """Yield what items say by themselves, each with the name of the table that it belongs to."""
+    yield "scores", _notes("scores", lambda found: scores_of(found, ()), spans)
+    yield "scores", _notes("scores", lambda found: scores_of((), found), logs)
+    yield "losses", _notes("losses", losses_of, logs)
+
+
+def _notes(table: str, read: Callable[[Sequence[_Item]], Sequence[Row]], items: Sequence[_Item]) -> pa.Table:
+    """Return the rows that items say; one whose rows no table can have stays raw, and stops no other."""
+    try:
+        return as_arrow(table, read(items))
+    except Exception:
+        if len(items) == 1:
+            _log.exception("%s of one item can't be derived; it stays as it came", table)
+            return as_arrow(table, [])
+        return pa.concat_tables([_notes(table, read, [item]) for item in items])
 
 
 class Deriver:

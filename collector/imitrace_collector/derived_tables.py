@@ -6,6 +6,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
 
 LOSSES = {"service": "string", "process": "string", "lost": "int64"}
@@ -29,8 +30,11 @@ Row = Mapping[str, Any]
 
 def arrow_schema(table: str) -> pa.Schema:
     """Return a derived table's columns as Arrow types."""
-    columns = LOSSES if table == "losses" else TABLES[table]
-    return pa.schema([(name, _arrow_type(kind.rstrip("?"))) for name, kind in columns.items()])
+    return pa.schema([(name, _arrow_type(kind.rstrip("?"))) for name, kind in _columns(table).items()])
+
+
+def _columns(table: str) -> Mapping[str, str]:
+    return LOSSES if table == "losses" else TABLES[table]
 
 
 def _arrow_type(kind: str) -> pa.DataType:
@@ -39,10 +43,19 @@ def _arrow_type(kind: str) -> pa.DataType:
     return _TYPES[kind]
 
 
-def _arrow(table: str, rows: Sequence[Row]) -> pa.Table:
-    return pa.table(
+def as_arrow(table: str, rows: Sequence[Row]) -> pa.Table:
+    """Return rows in a derived table's columns and types, so that DuckDB has nothing left to refuse.
+
+    Raises:
+        Exception: a value fits no such column; each kind of value has an error of its own.
+    """
+    found = pa.table(
         {field.name: pa.array([row[field.name] for row in rows], field.type) for field in arrow_schema(table)}
     )
+    for name, kind in _columns(table).items():
+        if not kind.endswith("?") and found[name].null_count:
+            raise StoreError(f"{name} is null, {table} must have it")
+    return found
 
 
 class DerivedTables:
@@ -62,18 +75,18 @@ class DerivedTables:
         sql = "INSERT OR REPLACE INTO meta VALUES ('derived_chunk', $chunk::VARCHAR)"
         self._connection.execute(sql, {"chunk": chunk})
 
-    def insert(self, table: str, rows: Sequence[Row]) -> None:
-        """Insert rows; messages and tools that are there already stay as they are."""
-        if not rows:
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Insert rows that ``as_arrow`` made; messages and tools that are there already stay as they are."""
+        if not rows.num_rows:
             return
         conflict = "ON CONFLICT DO NOTHING" if table in _CONTENT_ADDRESSED else ""
-        self._connection.register("derived", _arrow(table, rows))
+        self._connection.register("derived", rows)
         self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM derived {conflict}")  # noqa: S608
         self._connection.unregister("derived")
 
-    def delete(self, table: str, rows: Sequence[Row]) -> None:
+    def delete(self, table: str, rows: pa.Table) -> None:
         """Delete as many rows as these of each that are equal in every column; for tables without a key."""
-        if not rows:
+        if not rows.num_rows:
             return
         first, *_ = arrow_schema(table).names
         names = ", ".join(arrow_schema(table).names)
@@ -81,7 +94,7 @@ class DerivedTables:
         same = " AND ".join(
             f"t.{name} IS NOT DISTINCT FROM d.{name}" for name in (*arrow_schema(table).names, "number")
         )
-        self._connection.register("derived", _arrow(table, rows))
+        self._connection.register("derived", rows)
         self._connection.execute(
             f"DELETE FROM {table} WHERE rowid IN (SELECT t.row FROM (SELECT *, rowid AS row, {number} FROM {table} "  # noqa: S608
             f"WHERE {first} IN (SELECT {first} FROM derived)) t "

@@ -14,9 +14,8 @@ from imitrace.exceptions import ConfigError
 from imitrace_collector.amounts import age, size
 from imitrace_collector.compaction import compact
 from imitrace_collector.copying import used_bytes
-from imitrace_collector.losses import losses_of
+from imitrace_collector.derive import note_tables
 from imitrace_collector.raw_tables import LOGS, SPANS
-from imitrace_collector.scores import scores_of
 from imitrace_collector.store import Session, Store
 
 _ITEMS = 5_000
@@ -241,8 +240,8 @@ def _forget_notes(session: Session, chunks: Sequence[tuple[int, str]]) -> None:
     """Delete the scores and losses that these chunks told, and no others that say the same."""
     spans = session.raw.spans_in([chunk for chunk, kind in chunks if kind == SPANS])
     logs = session.raw.logs_in([chunk for chunk, kind in chunks if kind == LOGS])
-    session.derived.delete("scores", scores_of(spans, logs))
-    session.derived.delete("losses", losses_of(logs))
+    for table, rows in note_tables(spans, logs):
+        session.derived.delete(table, rows)
 
 
 def _forget_derived(session: Session, batch: int) -> None:

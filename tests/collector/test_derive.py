@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from imitrace.schema import TABLES
 from imitrace_collector import derive, otlp
 from imitrace_collector.derive import Deriver, derive_all, derive_next, rebuild
 from imitrace_collector.ingest import Writer
-from imitrace_collector.rows import Batch, SpanRow
+from imitrace_collector.rows import Batch, LogRow, SpanRow
+from imitrace_collector.scores import scores_of
 from imitrace_collector.store import Session, Store
 from imitrace_collector.trajectories import assemble, unreadable
 
@@ -107,6 +108,57 @@ def test_a_trajectory_that_can_not_be_read_is_named_and_stops_no_other(
     derive_all(session)
     reasons = {row["trajectory_id"]: row["incomplete_reason"] for row in everything(store)["trajectories"]}
     assert reasons == {"bad": "its spans can't be read: ZeroDivisionError: by us", "good": None}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("step_index", 2**63, "OverflowError: "),
+        ("observation", 3, "ArrowTypeError: "),
+        ("confidence", "much", "ArrowInvalid: "),
+        ("action_name", "\ud83d", "UnicodeEncodeError: "),
+        ("decision", None, "StoreError: decision is null, steps must have it"),
+    ],
+)
+@pytest.mark.parametrize("again", [derive_all, rebuild])
+def test_a_trajectory_whose_rows_no_table_can_have_is_named_and_stops_no_other(
+    session: Session,
+    store: Store,
+    export: MakeExport,
+    monkeypatch: pytest.MonkeyPatch,
+    again: Callable[[Session], object],
+    column: str,
+    value: object,
+    told: str,
+) -> None:
+    def careless(trajectory_id: str, spans: list[SpanRow]) -> Any:
+        rows = assemble(trajectory_id, spans)
+        if trajectory_id == "bad":
+            rows.steps[0][column] = value
+        return rows
+
+    monkeypatch.setattr(derive, "assemble", careless)
+    Writer(session).write([batch(export, name) for name in ("a", "bad", "c")])
+    again(session)
+    found = everything(store)
+    reasons = {row["trajectory_id"]: row["incomplete_reason"] for row in found["trajectories"]}
+    assert (reasons.pop("bad") or "").startswith(f"its spans can't be read: {told}")
+    assert reasons == {"a": None, "c": None}
+    assert {row["trajectory_id"] for row in found["steps"]} == {"a", "c"}
+    assert len(found["scores"]) == 3
+
+
+def test_an_item_that_says_what_no_table_can_have_stops_no_other(
+    session: Session, store: Store, export: MakeExport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(spans: Sequence[SpanRow], logs: Sequence[LogRow]) -> list[dict[str, Any]]:
+        found = scores_of(spans, logs)
+        return [row | {"step_index": 2**63} if row["trajectory_id"] == "bad" else row for row in found]
+
+    monkeypatch.setattr(derive, "scores_of", careless)
+    Writer(session).write([batch(export, name) for name in ("a", "bad", "c")])
+    derive_all(session)
+    assert {row["trajectory_id"] for row in everything(store)["scores"]} == {"a", "c"}
 
 
 def test_an_unreadable_trajectory_has_every_column(

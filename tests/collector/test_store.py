@@ -17,7 +17,7 @@ from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
 from imitrace_collector import otlp
 from imitrace_collector.derive import rebuild
-from imitrace_collector.derived_tables import arrow_schema
+from imitrace_collector.derived_tables import arrow_schema, as_arrow
 from imitrace_collector.ingest import Writer, ingest
 from imitrace_collector.raw_tables import Written
 from imitrace_collector.store import Session, Store
@@ -183,7 +183,8 @@ def test_several_readers_have_the_same_view_while_writing_goes_on(store: Store, 
         def write() -> None:
             number = next(numbers)
             with session.transaction():
-                session.derived.insert("losses", [{"service": "a", "process": str(number), "lost": number}])
+                row = {"service": "a", "process": str(number), "lost": number}
+                session.derived.insert("losses", as_arrow("losses", [row]))
 
         with beside(write):
             for _ in range(50):

@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from imitrace.exceptions import StoreError, WireError
 from imitrace.schema import TABLES
 from imitrace_collector import otlp
-from imitrace_collector.derived_tables import arrow_schema
+from imitrace_collector.derived_tables import arrow_schema, as_arrow
 from imitrace_collector.ingest import ingest
 from imitrace_collector.store import Store
 from imitrace_collector.table_stream import Selection, nanoseconds, stream_table
@@ -82,7 +82,8 @@ def large(store: Store) -> Store:
         row = dict.fromkeys(TABLES["steps"]) | {"state": [], "complete": True, "observation": "x" * 2000}
         row |= dict.fromkeys(("trajectory_id", "decision", "agent", "policy_role", "action_kind"), "a")
         row |= dict.fromkeys(("trace_id", "span_id"), "a") | {"started_at": 0, "ended_at": 0}
-        session.derived.insert("steps", [row | {"step_index": number} for number in range(50_000)])
+        rows = [row | {"step_index": number} for number in range(50_000)]
+        session.derived.insert("steps", as_arrow("steps", rows))
     return store
 
 

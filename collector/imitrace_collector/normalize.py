@@ -68,6 +68,8 @@ TRAJECTORY_COLUMNS: dict[str, str] = {
 _REMEMBERED = 2**16
 LONGEST_NAME = 1000
 """Characters of a name that many rows repeat."""
+LONGEST_REASON = 2000
+"""Characters of ``incomplete_reason``: senders' own words stand in it."""
 
 Attributes = Mapping[str, Any]
 Columns = dict[str, Any]
@@ -134,6 +136,15 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def reason(problems: Iterable[str | None]) -> str | None:
+    """Return what is wrong as one text of at most ``LONGEST_REASON`` characters; None where nothing is."""
+    text = storable("; ".join(filter(None, problems)))
+    if len(text) > LONGEST_REASON:
+        ending = f"... ({len(text)} characters, cut)"
+        text = text[: LONGEST_REASON - len(ending)] + ending
+    return text or None
+
+
 def trajectory_columns(attributes: Attributes) -> Columns:
     """Return what a span says about its trajectory."""
     columns = pick(TRAJECTORY_COLUMNS, attributes, TRAJECTORIES)
@@ -183,7 +194,7 @@ def read_step(span: SpanRow, sent: Attributes, chunks: Iterable[Attributes] = ()
 def read_run(span: SpanRow, sent: Attributes, chunks: Iterable[Attributes] = ()) -> ToolRun:
     """Return what a tool run came to; its digest is looked at where it has one."""
     attributes, chunk_problem = reassemble(sent, chunks)
-    problem = _why_not_whole(span, attributes, chunk_problem)
+    problem = reason([_why_not_whole(span, attributes, chunk_problem)])
     if problem is None and semconv.STEP_DIGEST in attributes:
         problem = digest_problem(attributes)
     result = as_type(attributes.get(semconv.TOOL_CALL_RESULT), "string")

@@ -15,6 +15,7 @@ from imitrace_collector.normalize import (
     SentStep,
     ToolRun,
     as_type,
+    reason,
     service_of,
     source_of,
     storable,
@@ -92,11 +93,11 @@ def assemble(trajectory_id: str, spans: Iterable[SpanRow]) -> Assembled:
     steps = [step for part in sent.parts for step in part.in_order()]
     trajectory = _trajectory_row(trajectory_id, sent, steps)
     rows = _step_rows(trajectory, sent, steps)
-    reasons = [*_part_problems(sent), *_trajectory_problems(sent, trajectory), *_step_problems(rows)]
+    problems = [*_part_problems(sent), *_trajectory_problems(sent, trajectory), *_step_problems(rows)]
     trajectory |= {
         "step_count": len(rows),
-        "complete": not reasons,
-        "incomplete_reason": "; ".join(reasons) or None,
+        "complete": not problems,
+        "incomplete_reason": reason(problems),
     }
     messages = {row["message_id"]: row for step in steps for row in step.message_rows}
     tools = {row["tools_hash"] + str(row["position"]): row for step in steps for row in step.tool_rows}
@@ -114,7 +115,7 @@ def unreadable(trajectory_id: str, spans: Sequence[SpanRow], error: Exception) -
         "step_count": 0,
         "started_at": min(span.started_at for span in spans),
         "complete": False,
-        "incomplete_reason": storable(f"its spans can't be read: {type(error).__name__}: {error}"[:500]),
+        "incomplete_reason": reason([f"its spans can't be read: {type(error).__name__}: {error}"]),
     }
     return Assembled([row])
 
@@ -154,7 +155,7 @@ def _part_problems(sent: Sent) -> list[str]:
         found = [part.problem] if part.problem else []
         if part.root:
             lack = part.root[1].get(semconv.STEP_INCOMPLETE)
-            found += [str(lack)] if lack is not None else []
+            found += [str(lack) or "sent incomplete"] if lack is not None else []
             found += _count_problems(part.announced, part.steps)
         if part.unnumbered:
             found.append(f"{len(part.unnumbered)} step spans without a step index from 0")
@@ -212,7 +213,7 @@ def _step_rows(trajectory: Columns, sent: Sent, steps: Sequence[SentStep]) -> li
         problems = [*step.problems, placed.state_problem, _tools_problem(step, defined), observation_problem]
         if placed.claims > 1:
             problems.append(f"{placed.claims} different spans claim this step")
-        reasons = "; ".join(filter(None, problems))
+        why_not = reason(problems)
         agent = trajectory_columns(placed.part.root[1])["agent"] if placed.part.root else None
         row = step.row
         rows.append(
@@ -227,8 +228,8 @@ def _step_rows(trajectory: Columns, sent: Sent, steps: Sequence[SentStep]) -> li
                 "ended_at": row.ended_at,
                 "trace_id": row.trace_id,
                 "span_id": row.span_id,
-                "complete": not reasons,
-                "incomplete_reason": reasons or None,
+                "complete": why_not is None,
+                "incomplete_reason": why_not,
             }
         )
     return rows

@@ -1,5 +1,6 @@
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -18,7 +19,7 @@ from imitrace_collector import otlp
 from imitrace_collector.ingest import ingest
 from imitrace_collector.rows import Batch, SpanRow
 from imitrace_collector.store import Store
-from imitrace_collector.trajectories import Assembled, assemble
+from imitrace_collector.trajectories import Assembled, assemble, unreadable
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
 Decode = Callable[[Batch], list[SpanRow]]
@@ -131,6 +132,27 @@ def test_what_is_wrong_with_a_step_is_said_in_words(
     assert rows.steps[0]["complete"]
     assert not rows.trajectories[0]["complete"]
     assert rows.trajectories[0]["incomplete_reason"].startswith("step 1: ")
+
+
+def test_a_sender_that_says_incomplete_without_a_word_is_given_one(spans: list[SpanRow]) -> None:
+    rows = assemble("t1", [changed(spans[0], STEP_INCOMPLETE=""), *spans[1:]])
+    assert rows.trajectories[0]["incomplete_reason"] == "sent incomplete"
+
+
+ENDLESS = "no end " * 1000
+
+
+def test_reasons_have_an_end_whatever_a_sender_says(spans: list[SpanRow]) -> None:
+    root, first, second = spans
+    silent = changed(first, TOOL_CALL_RESULT=None, POLICY_ROLE=ENDLESS)
+    run = changed(tool_run(first, "cut"), STEP_INCOMPLETE=ENDLESS)
+    sent = [changed(root, STEP_INCOMPLETE=ENDLESS), silent, changed(second, STEP_INCOMPLETE=ENDLESS), run]
+    found = reasons(assemble("t1", sent))
+    found += [row["incomplete_reason"] for row in unreadable("t1", sent, ValueError(ENDLESS)).trajectories]
+    assert len(found) == 4
+    assert all(
+        told and len(told) == 2000 and re.search(r"no end.*\.\.\. \(\d+ characters, cut\)$", told) for told in found
+    )
 
 
 @pytest.mark.parametrize(

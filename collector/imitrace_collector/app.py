@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from imitrace.exceptions import WireError
 from imitrace.schema import TABLES
@@ -33,7 +34,7 @@ from imitrace_collector.refusals import Refusal
 from imitrace_collector.snapshot import write_snapshot
 from imitrace_collector.sql import SqlQuery, run_sql
 from imitrace_collector.store import Store
-from imitrace_collector.table_stream import Selection, stream_table
+from imitrace_collector.table_stream import Selection, TableStream, stream_table
 from imitrace_collector.tokens import Role
 from imitrace_collector.traces import trace_detail
 
@@ -54,6 +55,24 @@ class Door:
     answer: Answer
     signal: str = ""
     """What it takes, for the routes of OTLP."""
+
+
+class TableAnswer(StreamingResponse):
+    """Stream a table, and end its view when the answer ends.
+
+    A client that hangs up leaves a cancelled task, whose frames hold the stream until they are collected as garbage.
+    """
+
+    def __init__(self, stream: TableStream) -> None:
+        super().__init__(stream, media_type=ARROW_STREAM)
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, to the end or until the client hangs up."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()
 
 
 class Api:
@@ -113,7 +132,7 @@ class Api:
             raise NotFoundError(f"table is {table!r}, allowed: {', '.join(TABLES)}")
         selection = Selection.from_query(table, request.query_params)
         self._deriver.catch_up()
-        return StreamingResponse(stream_table(self._store, table, selection), media_type=ARROW_STREAM)
+        return TableAnswer(stream_table(self._store, table, selection))
 
     async def sql(self, request: Request) -> Response:
         """Answer one SELECT: in JSON, or as an Arrow stream where that is accepted."""

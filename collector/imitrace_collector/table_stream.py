@@ -2,8 +2,9 @@
 
 import io
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+import weakref
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -75,10 +76,33 @@ def nanoseconds(text: str) -> int:
     return max(-_MOST_NS, min(found, _MOST_NS))
 
 
-def stream_table(store: Store, table: str, selection: Selection, seconds: float = STREAM_SECONDS) -> Iterator[bytes]:
-    """Return a derived table as an Arrow IPC stream, in pieces of a few thousand rows.
+class TableStream(Iterator[bytes]):
+    """A derived table on its way, as an Arrow IPC stream in pieces of a few thousand rows.
 
-    What can't be read is told at once, before the first piece. A stream may be let go before its end.
+    It holds a view, until it is read to the end, closed, let go, or its time is over.
+    """
+
+    def __init__(self, view: "_View", clock: threading.Timer) -> None:
+        self._pieces = _pieces(view)
+        self._end = weakref.finalize(self, _end, view, clock)
+        self._end.atexit = False
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the view, from any thread; a piece that is being made is waited for."""
+        self._end()
+        with suppress(ValueError):  # who makes that piece is still inside
+            self._pieces.close()
+
+
+def stream_table(store: Store, table: str, selection: Selection, seconds: float = STREAM_SECONDS) -> TableStream:
+    """Return a derived table's rows; what can't be read is told at once, before the first piece.
 
     Args:
         store: where from.
@@ -87,30 +111,28 @@ def stream_table(store: Store, table: str, selection: Selection, seconds: float 
         seconds: after this time the next piece is a ``StoreError``, which breaks the answer off.
     """
     view = _View(store, table, selection)
-    timer = threading.Timer(
+    clock = threading.Timer(
         seconds, view.end, [f"stream of {table} took over {seconds:g} s; read faster, or ask for less"]
     )
-    timer.daemon = True
-    timer.start()
-    pieces = _pieces(view, timer)
-    next(pieces)  # a generator that was never begun would not clean up when it is let go
-    return pieces
+    clock.daemon = True
+    clock.start()
+    return TableStream(view, clock)
 
 
-def _pieces(view: "_View", timer: threading.Timer) -> Iterator[bytes]:
+def _pieces(view: "_View") -> Generator[bytes]:
     sink = io.BytesIO()
-    try:
-        yield b""
-        with pa.ipc.new_stream(sink, view.schema) as stream:
-            while (batch := view.next()) is not None:
-                stream.write_batch(batch)
-                yield sink.getvalue()
-                sink.seek(0)
-                sink.truncate()
-        yield sink.getvalue()
-    finally:
-        timer.cancel()
-        view.end("")
+    with pa.ipc.new_stream(sink, view.schema) as stream:
+        while (batch := view.next()) is not None:
+            stream.write_batch(batch)
+            yield sink.getvalue()
+            sink.seek(0)
+            sink.truncate()
+    yield sink.getvalue()
+
+
+def _end(view: "_View", clock: threading.Timer) -> None:
+    clock.cancel()
+    view.end("stream was closed")
 
 
 class _View:

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import gzip
 import http.client
@@ -26,19 +27,23 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.routing import Route
+from starlette.types import Message
 
 from imitrace.schema import TABLES
-from imitrace_collector.app import Api, create_app
+from imitrace_collector import otlp
+from imitrace_collector.app import Api, TableAnswer, create_app
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.chat_jsonl import read_line
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.derive import Deriver
 from imitrace_collector.derived_tables import arrow_schema
 from imitrace_collector.http_server import HttpServer
+from imitrace_collector.ingest import ingest
 from imitrace_collector.intake import Intake
 from imitrace_collector.rows import Batch
 from imitrace_collector.server import CollectorServer
 from imitrace_collector.store import Store
+from imitrace_collector.table_stream import Selection, stream_table
 from imitrace_collector.tokens import Role
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
@@ -340,6 +345,26 @@ def test_a_large_table_comes_in_many_batches(collector: CollectorServer, export:
     body = ask(collector.http, "/v1/tables/steps").body
     assert [batch.num_rows for batch in pa.ipc.open_stream(body)] == [4096, 906]
     assert pl.read_ipc_stream(body).get_column("step_index").to_list() == list(range(5002))
+
+
+def test_a_client_that_hangs_up_holds_no_view_though_its_answer_is_still_held(store: Store, export: MakeExport) -> None:
+    ingest(store, [otlp.read(otlp.TRACES, export(), 0).batch])
+    answer = TableAnswer(stream_table(store, "steps", Selection()))
+    first_piece, never = asyncio.Event(), asyncio.Event()
+
+    async def hang_up() -> Message:
+        await first_piece.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            first_piece.set()
+            await never.wait()
+
+    asyncio.run(answer({"type": "http", "method": "GET"}, hang_up, send))
+    with store.gate.alone(0) as nobody_reads:
+        assert nobody_reads
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(("agent", "rows"), [("desk", 2), ("nobody", 0)])

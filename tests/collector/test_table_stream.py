@@ -114,6 +114,16 @@ def test_a_stream_that_is_let_go_ends_its_view_and_its_clock(large: Store, read:
     assert not clock.is_alive()
 
 
+def test_a_stream_that_is_closed_ends_its_view_though_it_is_still_held(large: Store) -> None:
+    stream = stream_table(large, "steps", Selection())
+    next(stream)
+    stream.close()
+    stream.close()
+    assert list(stream) == []
+    with large.gate.alone(0) as nobody_reads:
+        assert nobody_reads
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 
+from imitrace.semconv import SPAN_STEP
 from imitrace_collector.records import Packer, Unpacker
 from imitrace_collector.rows import Batch, LogRow, Origin, RawLog, RawSpan, SpanRow
 
@@ -45,22 +46,29 @@ _CHUNKS = pa.schema(
         ("items", _NUMBER),
         ("received_at", _NUMBER),
         ("size", _NUMBER),
-        ("body", pa.binary()),
+        ("bytes", _NUMBER),
     ]
 )
+_BODIES = pa.schema([("chunk", _NUMBER), ("piece", _NUMBER), ("body", pa.binary())])
+_PIECE = 16 * 1024
+"""Bytes of a piece of a body: a checkpoint writes up to 2,048 of them anew."""
 _ORIGINS = pa.schema([("origin", _TEXT), ("service", _TEXT), ("resource", pa.binary()), ("scope", pa.binary())])
 _KNOWN = 10_000
+_FOREIGN = "c.trajectory_id IS NULL AND c.trace_id IN (SELECT unnest($named::VARCHAR[]))"
 
 Item = RawSpan | RawLog
 
 
 class Chunk(NamedTuple):
-    """A chunk's row, without its body."""
+    """A chunk's row."""
 
     chunk: int
     kind: str
     trajectory_id: str | None
+    trace_id: str | None
+    """Of its first item; of all where no trajectory is named."""
     noted: bool
+    items: int
     size: int
     """Bytes of its items, before they were compressed."""
 
@@ -76,7 +84,7 @@ class Written:
 
 
 class RawTables:
-    """Write and read ``spans``, ``log_records``, ``chunks`` and ``origins`` over one connection, for one thread."""
+    """Write and read what came in over one connection, for one thread."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -119,7 +127,7 @@ class RawTables:
         if new < len(items):
             items, chunks = self._only_new(table, items, chunks, last_chunk)
         if items:
-            self._insert("chunks", pa.Table.from_pylist(self._packed(table, items, chunks), schema=_CHUNKS))
+            self._insert_chunks(table, items, chunks)
         return new, max(chunks, default=last_chunk)
 
     def _insert_items(self, table: str, items: Sequence[Item], chunks: Sequence[int]) -> int:
@@ -144,11 +152,12 @@ class RawTables:
                 numbers.append(chunk)
         return kept, numbers
 
-    def _packed(self, table: str, items: Sequence[Item], chunks: Sequence[int]) -> list[dict[str, object]]:
+    def _insert_chunks(self, table: str, items: Sequence[Item], chunks: Sequence[int]) -> None:
         groups: dict[int, list[Item]] = defaultdict(list)
         for item, chunk in zip(items, chunks, strict=True):
             groups[chunk].append(item)
-        return [
+        bodies = {chunk: self._packer.pack(item.record for item in group) for chunk, group in groups.items()}
+        rows = [
             {
                 "chunk": chunk,
                 "kind": table,
@@ -159,10 +168,17 @@ class RawTables:
                 "items": len(group),
                 "received_at": group[0].received_at,
                 "size": sum(len(item.record) for item in group),
-                "body": self._packer.pack(item.record for item in group),
+                "bytes": len(bodies[chunk]),
             }
             for chunk, group in groups.items()
         ]
+        self._insert("chunks", pa.Table.from_pylist(rows, schema=_CHUNKS))
+        pieces = [
+            (chunk, piece, body[at : at + _PIECE])
+            for chunk, body in bodies.items()
+            for piece, at in enumerate(range(0, len(body), _PIECE))
+        ]
+        self._insert("bodies", pa.table(list(map(pa.array, zip(*pieces, strict=True))), schema=_BODIES))
 
     def _write_origins(self, origins: dict[str, Origin]) -> None:
         new = [origin._asdict() for name, origin in origins.items() if name not in self._known]
@@ -214,6 +230,48 @@ class RawTables:
         found = self._spans("chunk IN (SELECT chunk FROM spans WHERE trace_id = $named)", trace_id)
         return [span for span in found if span.trace_id == trace_id]
 
+    def trace_ids(self) -> list[str]:
+        """Return every trace that has items of no trajectory of ours."""
+        sql = "SELECT DISTINCT trace_id FROM chunks WHERE trajectory_id IS NULL AND trace_id IS NOT NULL ORDER BY 1"
+        return [row[0] for row in self._connection.execute(sql).fetchall()]
+
+    def named(self, trajectory_ids: Sequence[str]) -> list[str]:
+        """Return those of the ids that a raw span of ours names."""
+        sql = (
+            "SELECT DISTINCT trajectory_id FROM chunks WHERE kind = 'spans' AND trajectory_id IN (SELECT unnest($ids))"
+        )
+        return [row[0] for row in self._connection.execute(sql, {"ids": list(trajectory_ids)}).fetchall()]
+
+    def traces_with_steps(self, trace_ids: Sequence[str]) -> list[str]:
+        """Return those of the traces that have steps of ours."""
+        sql = (
+            "SELECT DISTINCT trace_id FROM spans WHERE trajectory_id IS NOT NULL AND name = $step "
+            "AND trace_id IN (SELECT unnest($ids::VARCHAR[]))"
+        )
+        named = {"step": SPAN_STEP, "ids": list(trace_ids)}
+        return [row[0] for row in self._connection.execute(sql, named).fetchall()]
+
+    def trace_sizes(self, trace_ids: Sequence[str]) -> dict[str, int]:
+        """Return the bytes of traces' items of no trajectory of ours, before they were compressed."""
+        sql = f"SELECT trace_id, sum(size)::BIGINT FROM chunks c WHERE {_FOREIGN} GROUP BY trace_id"  # noqa: S608
+        return dict(self._connection.execute(sql, {"named": list(trace_ids)}).fetchall())
+
+    def spans_of_traces(self, trace_ids: Sequence[str]) -> list[SpanRow]:
+        """Return the spans of traces that name no trajectory of ours."""
+        found = self._bodies(f"c.kind = 'spans' AND {_FOREIGN}", list(trace_ids))
+        return [span for _, origin, body in found for span in self._unpacker.spans(body, origin)]
+
+    def logs_of_traces(self, trace_ids: Sequence[str]) -> list[LogRow]:
+        """Return the log records of traces that name no trajectory of ours."""
+        found = self._bodies(f"c.kind = 'log_records' AND {_FOREIGN}", list(trace_ids))
+        return [log for received_at, origin, body in found for log in self._unpacker.logs(body, origin, received_at)]
+
+    def first_spans_of(self, trace_id: str) -> list[SpanRow]:
+        """Return the spans of the first chunk of a trace that names no trajectory of ours."""
+        sql = f"SELECT min(chunk) FROM chunks c WHERE c.kind = 'spans' AND {_FOREIGN}"  # noqa: S608 - a literal
+        ((chunk,),) = self._connection.execute(sql, {"named": [trace_id]}).fetchall()
+        return [] if chunk is None else self.spans_in([chunk])
+
     def logs_in(self, chunks: Sequence[int]) -> list[LogRow]:
         """Return the log records of chunks."""
         return self._logs("chunk IN (SELECT unnest($named::BIGINT[]))", list(chunks))
@@ -233,8 +291,12 @@ class RawTables:
 
     def _bodies(self, where: str, named: object) -> list[tuple[int, Origin, bytes]]:
         sql = (
-            "SELECT c.received_at, c.body, o.origin, o.service, o.resource, o.scope "  # noqa: S608 - literals
+            "SELECT c.chunk, c.received_at, o.origin, o.service, o.resource, o.scope "  # noqa: S608 - literals
             f"FROM chunks c JOIN origins o USING (origin) WHERE {where} ORDER BY c.chunk"
         )
-        rows = self._connection.execute(sql, {"named": named}).fetchall()
-        return [(received_at, Origin(*origin), body) for received_at, body, *origin in rows]
+        chunks = self._connection.execute(sql, {"named": named}).fetchall()
+        sql = "SELECT chunk, body FROM bodies WHERE chunk IN (SELECT unnest($chunks::BIGINT[])) ORDER BY chunk, piece"
+        pieces: dict[int, list[bytes]] = defaultdict(list)
+        for chunk, piece in self._connection.execute(sql, {"chunks": [chunk for chunk, *_ in chunks]}).fetchall():
+            pieces[chunk].append(piece)
+        return [(received_at, Origin(*origin), b"".join(pieces[chunk])) for chunk, received_at, *origin in chunks]

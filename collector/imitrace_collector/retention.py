@@ -13,8 +13,9 @@ from typing import Any
 from imitrace.exceptions import ConfigError
 from imitrace_collector.amounts import age, size
 from imitrace_collector.compaction import compact
-from imitrace_collector.copying import used_bytes
+from imitrace_collector.copying import CAME_IN, used_bytes
 from imitrace_collector.derive import note_tables
+from imitrace_collector.derived_tables import as_arrow
 from imitrace_collector.raw_tables import LOGS, SPANS
 from imitrace_collector.store import Session, Store
 
@@ -30,13 +31,26 @@ WITH active AS (
     SELECT s.trace_id, arg_max(trajectory_id, (newest, trajectory_id)) AS owner
     FROM (SELECT DISTINCT trace_id, trajectory_id FROM spans WHERE trajectory_id IS NOT NULL) s
     JOIN active USING (trajectory_id) GROUP BY s.trace_id
+), linked AS (
+    SELECT l.trace_id, min(trajectory_id) AS owner
+    FROM links l JOIN component_trajectories USING (component) GROUP BY l.trace_id
+), owned AS (
+    SELECT c.*, coalesce(c.trajectory_id, o.owner, l.owner) AS owner
+    FROM chunks c LEFT JOIN owners o ON c.trajectory_id IS NULL AND o.trace_id = c.trace_id
+    LEFT JOIN linked l ON c.trajectory_id IS NULL AND l.trace_id = c.trace_id
 )
-SELECT c.chunk, c.kind, c.noted, c.origin, c.items, c.received_at, octet_length(c.body) AS bytes,
-    coalesce(c.trajectory_id, owner) AS trajectory_id,
-    coalesce('trajectory ' || coalesce(c.trajectory_id, owner), 'trace ' || c.trace_id, 'chunk ' || c.chunk) AS unit
-FROM chunks c LEFT JOIN owners ON c.trajectory_id IS NULL AND owners.trace_id = c.trace_id
+SELECT chunk, kind, noted, origin, items, received_at, bytes, owner AS trajectory_id,
+    coalesce('trajectory ' || owner, 'trace ' || trace_id, 'chunk ' || chunk) AS unit
+FROM owned
 """
-"""Each chunk with what it goes with; of several trajectories in its trace the one that is active last."""
+"""Each chunk with what it goes with: of several trajectories in its trace the one that is active last, of those that
+other instrumentation's traces make together the first by name."""
+
+_GREW = """
+SELECT trajectory_id FROM chunks WHERE chunk > (SELECT chunk FROM watermark) UNION ALL
+SELECT t.trajectory_id FROM chunks c JOIN links l USING (trace_id) JOIN component_trajectories t USING (component)
+WHERE c.chunk > (SELECT chunk FROM watermark)
+"""
 
 _EXPIRING = """
 CREATE OR REPLACE TEMP TABLE expiring AS
@@ -220,8 +234,7 @@ def _before(now: int, limit: timedelta | None) -> int | None:
 def _delete_batch(session: Session, batch: int) -> None:
     with session.derivation():
         session.execute(
-            "DELETE FROM expiring WHERE batch = $batch AND trajectory_id IN "
-            "(SELECT trajectory_id FROM chunks WHERE chunk > (SELECT chunk FROM watermark))",
+            f"DELETE FROM expiring WHERE batch = $batch AND trajectory_id IN ({_GREW})",  # noqa: S608 - a literal
             batch=batch,
         )
         chosen = "SELECT unit FROM expiring WHERE batch = $batch"
@@ -231,7 +244,7 @@ def _delete_batch(session: Session, batch: int) -> None:
         _forget_notes(session, [(chunk, kind) for chunk, kind, noted in found if noted])
         _forget_derived(session, batch)
         numbers = [chunk for chunk, *_ in found]
-        for table in (SPANS, LOGS, "chunks"):
+        for table in CAME_IN:
             session.execute(f"DELETE FROM {table} WHERE chunk IN (SELECT unnest($chunks::BIGINT[]))", chunks=numbers)  # noqa: S608
         session.execute(_DELETED)
 
@@ -245,12 +258,18 @@ def _forget_notes(session: Session, chunks: Sequence[tuple[int, str]]) -> None:
 
 
 def _forget_derived(session: Session, batch: int) -> None:
-    of_ids = "trajectory_id IN (SELECT trajectory_id FROM expiring WHERE batch = $batch)"
+    chosen = "SELECT trajectory_id FROM expiring WHERE batch = $batch AND trajectory_id IS NOT NULL"
+    traces = session.links.traces_of([row[0] for row in session.execute(chosen, batch=batch)])
+    with_theirs = f"{chosen} UNION SELECT unnest($linked::VARCHAR[])"
+    of_ids = f"trajectory_id IN ({with_theirs})"
+    named = {"batch": batch, "linked": session.links.trajectories_of(traces)}
     steps = f"FROM steps WHERE {of_ids}"
-    session.execute(f"INSERT INTO loose SELECT DISTINCT 'message', unnest(state) {steps}", batch=batch)
-    session.execute(f"INSERT INTO loose SELECT DISTINCT 'tools', tools_hash {steps}", batch=batch)
+    session.execute(f"INSERT INTO loose SELECT DISTINCT 'message', unnest(state) {steps}", **named)
+    session.execute(f"INSERT INTO loose SELECT DISTINCT 'tools', tools_hash {steps}", **named)
     for table in ("trajectories", "steps"):
-        session.execute(f"DELETE FROM {table} WHERE {of_ids}", batch=batch)  # noqa: S608 - literals
+        session.execute(f"DELETE FROM {table} WHERE {of_ids}", **named)  # noqa: S608 - literals
+    session.derived.delete("scores", as_arrow("scores", session.links.scores_of(traces)))
+    session.links.forget(traces)
 
 
 def _delete_loose(session: Session) -> None:

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS log_records (
     chunk BIGINT NOT NULL
 );
 
--- The items themselves, byte for byte: zstd over an opentelemetry.proto ScopeSpans or ScopeLogs without its scope.
+-- What one write brought of one trajectory, or of one trace, from one origin; size is that of its items before they were
+-- compressed, bytes that of the body.
 CREATE TABLE IF NOT EXISTS chunks (
     chunk BIGINT NOT NULL,
     kind VARCHAR NOT NULL,
@@ -39,6 +40,14 @@ CREATE TABLE IF NOT EXISTS chunks (
     items BIGINT NOT NULL,
     received_at BIGINT NOT NULL,
     size BIGINT NOT NULL,
+    bytes BIGINT NOT NULL
+);
+
+-- The items themselves, byte for byte: zstd over an opentelemetry.proto ScopeSpans or ScopeLogs without its scope, in
+-- pieces, for a checkpoint writes the last 2,048 rows of a table anew.
+CREATE TABLE IF NOT EXISTS bodies (
+    chunk BIGINT NOT NULL,
+    piece BIGINT NOT NULL,
     body BLOB NOT NULL USING COMPRESSION uncompressed
 );
 
@@ -130,6 +139,32 @@ CREATE TABLE IF NOT EXISTS losses (
     service VARCHAR NOT NULL,
     process VARCHAR NOT NULL,
     lost BIGINT NOT NULL
+);
+
+-- Which traces of other instrumentation belong together: those of a component share keys, and make its trajectories.
+CREATE TABLE IF NOT EXISTS links (
+    key VARCHAR NOT NULL,
+    trace_id VARCHAR NOT NULL,
+    component VARCHAR NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS component_trajectories (
+    component VARCHAR NOT NULL,
+    trajectory_id VARCHAR NOT NULL
+);
+
+-- The rows of scores that were found by such links, to be taken back when these change.
+CREATE TABLE IF NOT EXISTS component_scores (
+    component VARCHAR NOT NULL,
+    trajectory_id VARCHAR NOT NULL,
+    step_index BIGINT,
+    name VARCHAR NOT NULL,
+    value DOUBLE,
+    label VARCHAR,
+    explanation VARCHAR,
+    evaluator VARCHAR,
+    evaluator_version VARCHAR,
+    scored_at BIGINT NOT NULL
 );
 
 CREATE TABLE IF NOT EXISTS meta (

@@ -16,6 +16,7 @@ from imitrace.schema import SCHEMA_VERSION, TABLES
 from imitrace_collector.derived_tables import ORDER, DerivedTables
 from imitrace_collector.durable import put_in_place, sync
 from imitrace_collector.gate import Gate
+from imitrace_collector.link_tables import COMPONENT_TABLES, LinkTables
 from imitrace_collector.raw_tables import RawTables
 from imitrace_collector.rows import LogRow, SpanRow
 
@@ -97,6 +98,7 @@ class Session:
         self._inside = True
         self.raw = RawTables(self._connection)
         self.derived = DerivedTables(self._connection)
+        self.links = LinkTables(self._connection)
 
     def leave(self) -> None:
         """Let go of the store's file; the next transaction connects anew."""
@@ -146,7 +148,7 @@ class Session:
 
     def forget_derived(self) -> None:
         """Make every derived table anew, empty and in this program's columns; what came in stays."""
-        drops = "".join(f"DROP TABLE IF EXISTS {table}; " for table in (*TABLES, "losses"))
+        drops = "".join(f"DROP TABLE IF EXISTS {table}; " for table in (*TABLES, "losses", *COMPONENT_TABLES))
         self._connection.execute(f"{drops} DELETE FROM meta WHERE key <> 'deleted'; {_ddl()}")  # noqa: S608 - names are our own
 
 

@@ -63,13 +63,10 @@ def bulky(store: Store) -> None:
     """Write a few megabytes into the store, and delete them again."""
     with store.session() as session:
         with session.transaction():
-            session.execute(
-                "INSERT INTO chunks SELECT -1, 'spans', 'x', NULL, 'x', false, 1, 0, 0, "
-                "repeat(md5(i::VARCHAR), 100)::BLOB FROM range(4000) t(i)"
-            )
+            session.execute("INSERT INTO bodies SELECT -1, i, repeat(md5(i::VARCHAR), 100)::BLOB FROM range(4000) t(i)")
         store.checkpoint()
         with session.transaction():
-            session.execute("DELETE FROM chunks WHERE chunk = -1")
+            session.execute("DELETE FROM bodies WHERE chunk = -1")
     store.checkpoint()
 
 

@@ -150,7 +150,7 @@ def test_what_came_in_is_kept_byte_for_byte(store: Store, export: MakeExport) ->
     span.MergeFromString(b"\xa2\x06\x03new")  # field 100, which this program does not know
     ingest(store, [otlp.read(otlp.TRACES, message, 0).batch])
     with store.reader() as reader:
-        (body,) = reader.rows("SELECT body FROM chunks")
+        (body,) = reader.rows("SELECT body FROM bodies")
     kept = ScopeSpans.FromString(zstandard.decompress(body["body"])).spans
     assert list(kept) == list(message.resource_spans[0].scope_spans[0].spans)
 

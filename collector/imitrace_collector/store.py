@@ -29,6 +29,8 @@ ATTACHED = "ROW_GROUP_SIZE 2048"
 """How a store file is attached: a checkpoint writes a row group anew when rows were added, and of DuckDB's own 122,880
 rows that would be seconds of work each time."""
 _CHECKPOINT_AT = "32MB"
+_ROW_GROUP = 8192
+"""Rows of a Parquet file's row group, which is made in memory: DuckDB's own 122,880 steps do not fit."""
 _MEMORY = 384 * 2**20
 _KEY = 128
 """Bytes of memory for each row with a key: 65 to 100 were measured, and they can't leave it."""
@@ -69,7 +71,7 @@ class Reader:
     def write_parquet(self, table: str, path: Path) -> int:
         """Write a derived table as a zstd Parquet file, in ``ORDER``, and return its number of rows."""
         target = str(path).replace("'", "''")
-        sql = f"COPY ({_select(table)}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
+        sql = f"COPY ({_select(table)}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
         with as_store_error("snapshot"):
             return int(self._connection.execute(sql).fetchall()[0][0])
 

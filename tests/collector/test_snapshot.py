@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from imitrace.schema import SCHEMA_VERSION, TABLES
 from imitrace_collector import otlp
-from imitrace_collector.derived_tables import arrow_schema
+from imitrace_collector.derived_tables import arrow_schema, as_arrow
 from imitrace_collector.ingest import ingest
 from imitrace_collector.snapshot import write_snapshot
 from imitrace_collector.store import Store
@@ -54,6 +54,14 @@ def test_it_is_named_by_time_and_content_and_never_half_there(store: Store, tmp_
     assert first.name.startswith("20260102T120000000000Z-")
     assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2]
     assert sorted(path.name for path in (tmp_path / "snapshots").iterdir()) == sorted([first.name, second.name])
+
+
+def test_what_is_made_in_memory_has_a_bound(store: Store, tmp_path: Path) -> None:
+    with store.session() as session, session.transaction():
+        rows = [{"trajectory_id": "t1", "step_index": number, "name": "s", "scored_at": 0} for number in range(10_000)]
+        session.derived.insert("scores", as_arrow("scores", [dict.fromkeys(TABLES["scores"]) | row for row in rows]))
+    written = pq.read_metadata(Path(write_snapshot(store, tmp_path, NOON)["path"]) / "scores.parquet")
+    assert [written.row_group(number).num_rows for number in range(written.num_row_groups)] == [8192, 1808]
 
 
 def test_what_failed_leaves_no_folder(store: Store, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import http.client
 import json
 import threading
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,22 @@ class CollectorClient:
 
     def get(self, path: str, **query: object) -> Any:  # JSON
         """Return what a path of the read API answers."""
-        given = {name: value for name, value in query.items() if value is not None}
-        return json.loads(self._ask("GET", quote(path) + (f"?{urlencode(given)}" if given else "")))
+        return json.loads(self._ask("GET", _asked(path, query)))
+
+    @contextmanager
+    def stream(self, path: str, **query: object) -> Iterator[http.client.HTTPResponse]:
+        """Open what a path of the read API answers, to be read piece by piece."""
+        connection = self._connection()
+        try:
+            connection.request("GET", self._prefix + _asked(path, query), headers=self._headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise refusal(answer, answer.read(), f"collector {self.endpoint} answers {answer.status}")
+            yield answer
+        except (OSError, http.client.HTTPException) as error:
+            raise StoreError(f"the answer of {self.endpoint} broke off: {error}; ask again") from error
+        finally:
+            connection.close()
 
     def post(self, path: str, body: object = None) -> Any:  # JSON
         """Return what a path answers to a JSON body."""
@@ -91,6 +106,11 @@ class CollectorClient:
             ) from error
         finally:
             connection.close()
+
+
+def _asked(path: str, query: Mapping[str, object]) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    return quote(path) + (f"?{urlencode(given)}" if given else "")
 
 
 def running_collector(home: Path, token: str | None, tls: ClientTls | None = None) -> CollectorClient | None:

@@ -1,6 +1,10 @@
 """Offer the commands that ask the store: in SQL, and for what came in of one trace."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +14,12 @@ from imitrace.config import workspace_home
 from imitrace_collector.cli import open_collector, open_store
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from imitrace_collector.sql import Json
+    from imitrace_collector.table_stream import Selection
+
+    Tables = Callable[[str, Selection], AbstractContextManager[Iterable[pa.RecordBatch]]]
 
 _HOME = click.option("--home", type=click.Path(path_type=Path), help="Workspace folder  [default: ./.imitrace]")
 _LIMIT = click.option(
@@ -69,6 +78,55 @@ def spans(trace_id: str, width: int, home: Path | None, as_json: bool) -> None:
         with open_store(folder) as store:
             detail = trace_detail(store, trace_id)
     click.echo(json.dumps(detail) if as_json else render_trace(detail, width))
+
+
+@click.command()
+@click.option("--agent", help="Only this agent's.")
+@click.option("--trajectory", help="Only this trajectory's.")
+@_HOME
+@click.option("--jsonl", is_flag=True, help="Print a JSON object a line.")
+def steps(agent: str | None, trajectory: str | None, home: Path | None, jsonl: bool) -> None:
+    """Print a line for each step: who decided what, what came back, and whether it is whole.
+
+    \b
+    Examples:
+      imitrace steps --trajectory conv-1
+      imitrace steps --agent support --jsonl | head
+    """
+    from imitrace_collector.step_lines import COLUMNS, offered_tools, render_steps, step_lines
+    from imitrace_collector.table_stream import Selection
+
+    chosen = Selection(agent=agent, trajectory=trajectory)
+    with _tables(workspace_home(home)) as tables:
+        with tables("tools", chosen) as tools:
+            offered = offered_tools(tools)
+        with tables("steps", replace(chosen, columns=tuple(COLUMNS))) as rows:
+            lines = step_lines(rows, offered)
+            if not jsonl:
+                click.echo(render_steps(lines))
+            for line in lines:
+                click.echo(json.dumps(line))
+
+
+@contextmanager
+def _tables(folder: Path) -> "Iterator[Tables]":
+    """Return what opens a table's rows as Arrow batches: the running collector's, else the store's own."""
+    import pyarrow as pa
+
+    from imitrace_collector.table_stream import select_rows
+
+    client = open_collector(folder)
+    if client is None:
+        with open_store(folder) as store:
+            yield partial(select_rows, store)
+        return
+
+    @contextmanager
+    def asked(table: str, selection: "Selection") -> "Iterator[Iterable[pa.RecordBatch]]":
+        with client.stream(f"/v1/tables/{table}", **selection.query()) as answer, pa.ipc.open_stream(answer) as stream:
+            yield stream
+
+    yield asked
 
 
 def _answer(folder: Path, query: str, limit: int) -> "Json":

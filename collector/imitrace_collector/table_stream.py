@@ -4,7 +4,7 @@ import io
 import threading
 import weakref
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
@@ -21,9 +21,11 @@ STREAM_SECONDS = 600.0
 
 _ROWS_AT_ONCE = 4096
 _OF_AGENT = "trajectory_id IN (SELECT trajectory_id FROM trajectories WHERE agent = $agent)"
+_TRAJECTORY = "trajectory_id = $trajectory"
 _AGENT = {"trajectories": "agent = $agent", "steps": _OF_AGENT, "scores": _OF_AGENT}
 _TIME = {"trajectories": "started_at", "steps": "started_at", "scores": "scored_at"}
 _NAMED_BY_STEPS = {"messages": "message_id IN (SELECT unnest(state)", "tools": "tools_hash IN (SELECT tools_hash"}
+_ASKED = ("agent", "trajectory", "since", "until", "columns")
 _MOST_NS = 2**63 - 1
 
 
@@ -32,6 +34,7 @@ class Selection:
     """Which rows and columns of a table are wanted."""
 
     agent: str | None = None
+    trajectory: str | None = None
     since: int | None = None
     """Nanoseconds since 1970 UTC: of trajectories and steps when they started, of scores when they were given."""
     until: int | None = None
@@ -40,20 +43,33 @@ class Selection:
 
     @classmethod
     def from_query(cls, table: str, query: Mapping[str, str]) -> Self:
-        """Return what an HTTP query asks for: ``agent``, ``since``, ``until``, ``columns`` (with commas between).
+        """Return what an HTTP query asks for; its names are those of the fields, ``columns`` has commas between.
 
         Raises:
             WireError: a name or a value is none that is allowed.
         """
-        unknown = sorted(set(query) - {"agent", "since", "until", "columns"})
+        unknown = sorted(set(query) - set(_ASKED))
         if unknown:
-            raise WireError(f"query has {unknown[0]!r}, allowed: agent, since, until, columns")
+            raise WireError(f"query has {unknown[0]!r}, allowed: {', '.join(_ASKED)}")
         columns = tuple(query["columns"].split(",")) if "columns" in query else None
         for name in columns or ():
             if name not in TABLES[table]:
                 raise WireError(f"column is {name!r}, {table} has: {', '.join(TABLES[table])}")
         since, until = (nanoseconds(query[name]) if name in query else None for name in ("since", "until"))
-        return cls(agent=query.get("agent"), since=since, until=until, columns=columns)
+        agent, trajectory = query.get("agent"), query.get("trajectory")
+        return cls(agent=agent, trajectory=trajectory, since=since, until=until, columns=columns)
+
+    def query(self) -> dict[str, object]:
+        """Return it as an HTTP query."""
+        found = {name: getattr(self, name) for name in _ASKED}
+        return found | {"columns": ",".join(self.columns) if self.columns else None}
+
+
+@contextmanager
+def select_rows(store: Store, table: str, selection: Selection) -> Iterator[pa.RecordBatchReader]:
+    """Open a table's rows as Arrow batches, in this process."""
+    with store.reader() as reader:
+        yield reader.batches(*_query(table, selection))
 
 
 def nanoseconds(text: str) -> int:
@@ -169,12 +185,13 @@ def _query(table: str, selection: Selection) -> tuple[str, int, dict[str, object
         where = _where(table, selection)
     columns = ", ".join(selection.columns or TABLES[table])
     sql = f"SELECT {columns} FROM {table} WHERE {where or 'true'} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
-    given = {"agent": selection.agent, "since": selection.since, "until": selection.until}
+    given = {name: getattr(selection, name) for name in ("agent", "trajectory", "since", "until")}
     return sql, _ROWS_AT_ONCE, {name: value for name, value in given.items() if value is not None}
 
 
 def _where(table: str, selection: Selection) -> str:
     conditions = [_AGENT[table]] if selection.agent is not None else []
+    conditions += [_TRAJECTORY] if selection.trajectory is not None else []
     conditions += [f"{_TIME[table]} >= $since"] if selection.since is not None else []
     conditions += [f"{_TIME[table]} < $until"] if selection.until is not None else []
     return " AND ".join(conditions)

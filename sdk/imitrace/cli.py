@@ -37,6 +37,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "migrate": LazyCommand(_MAINTENANCE, "migrate", "collector", "Bring an older imitrace's store to this version."),
     "trajectories": LazyCommand(_COLLECTOR, "trajectories", "collector", "List the trajectories in the store."),
     "show": LazyCommand(_COLLECTOR, "show", "collector", "Print one trajectory step by step."),
+    "steps": LazyCommand(_READS, "steps", "collector", "Print a line for each step of the store."),
     "spans": LazyCommand(_READS, "spans", "collector", "Print what came in of one trace."),
     "sql": LazyCommand(_READS, "sql", "collector", "Ask the store in SQL, read-only."),
     "curate": LazyCommand(_TRAINER, "curate", "trainer", "Make a dataset version from a cohort."),

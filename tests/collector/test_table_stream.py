@@ -151,7 +151,7 @@ def test_a_time_is_nanoseconds_or_iso(text: str, expected: int) -> None:
         ({"columns": "agent,secret"}, "column is 'secret', trajectories has: trajectory_id, agent,"),
         ({"columns": ""}, "column is ''"),
         ({"columns": "agent; DROP TABLE steps"}, "column is 'agent; DROP"),
-        ({"limit": "3"}, "query has 'limit', allowed: agent, since, until, columns"),
+        ({"limit": "3"}, "query has 'limit', allowed: agent, trajectory, since, until, columns"),
     ],
 )
 def test_what_can_not_be_selected_is_told(query: dict[str, str], told: str) -> None:

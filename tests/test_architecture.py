@@ -20,11 +20,11 @@ imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/p
                     traced_stream clones steps deciding tools tracer workers process_end startup __init__ testing
                     pytest_plugin langgraph cli __main__
 imitrace_collector: memory config tls tokens rates logs compression budget gate durable rows records otlp normalize
-                    parts trajectories scores losses raw_tables derived_tables link_tables store derive ingest copying
-                    compaction backup amounts retention periodic migrations batcher metrics health reads table_stream
-                    traces refusals intake snapshot schedule sql_wire sql_process sql_sandbox sql client chat_jsonl
-                    importer rendering sql_rendering step_lines http_protocol http_server http_exports app grpc_server
-                    server __init__ cli reads_cli maintenance_cli
+                    parts trajectories scores losses raw_tables derived_tables link_tables store_files store derive
+                    ingest copying compaction backup amounts retention periodic migrations batcher metrics health
+                    reads table_stream traces refusals intake snapshot schedule sql_wire sql_process sql_sandbox sql
+                    client chat_jsonl importer rendering sql_rendering step_lines http_protocol http_server
+                    http_exports app grpc_server server __init__ cli reads_cli maintenance_cli
 imitrace_trainer:   progress intervals cohort frames curate datasets reading encoding policy schemas arguments
                     calibration network embedded demonstrations fit clone_files frequency evaluate predict gate_report
                     gate registry route champion environment rollout config stages trial refresh demo __init__ cli

@@ -11,7 +11,8 @@ from imitrace.exceptions import StoreError
 from imitrace.schema import SCHEMA_VERSION
 from imitrace_collector.copying import copy_everything, counts, used_bytes
 from imitrace_collector.durable import forget, keep_aside, need_room, put_in_place, sha256, sync
-from imitrace_collector.store import STORE_VERSION, Store, StoreHeldError
+from imitrace_collector.store import Store
+from imitrace_collector.store_files import STORE_VERSION, StoreHeldError
 
 MANIFEST = "manifest.json"
 BACKUP_FILE = "traces.duckdb"

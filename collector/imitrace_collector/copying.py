@@ -9,7 +9,8 @@ import duckdb
 from imitrace.schema import TABLES
 from imitrace_collector.durable import forget
 from imitrace_collector.link_tables import COMPONENT_TABLES
-from imitrace_collector.store import ATTACHED, Store, as_store_error, roll_back
+from imitrace_collector.store import Store
+from imitrace_collector.store_files import ATTACHED, as_store_error, roll_back
 
 CAME_IN = ("spans", "log_records", "chunks", "bodies")
 EVERY_TABLE = ("origins", *CAME_IN, *TABLES, "losses", *COMPONENT_TABLES, "meta")

@@ -25,7 +25,8 @@ from imitrace_collector.derive import derive_all, rebuild
 from imitrace_collector.durable import forget, keep_aside, need_room, put_in_place
 from imitrace_collector.ingest import Writer
 from imitrace_collector.rows import Batch
-from imitrace_collector.store import STORE_VERSION, Store, as_store_error, connect, versions
+from imitrace_collector.store import Store
+from imitrace_collector.store_files import STORE_VERSION, as_store_error, connect, versions
 
 _ROWS = 2000
 

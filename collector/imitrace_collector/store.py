@@ -1,10 +1,8 @@
-"""Own the store: one DuckDB file, its versions, its transactions, and consistent views of it."""
+"""Own the store: one DuckDB file, its transactions, and consistent views of it."""
 
-import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from importlib.resources import files
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,28 +10,17 @@ import duckdb
 import pyarrow as pa
 
 from imitrace.exceptions import StoreError
-from imitrace.schema import SCHEMA_VERSION, TABLES
+from imitrace.schema import TABLES
 from imitrace_collector.derived_tables import ORDER, DerivedTables
 from imitrace_collector.durable import put_in_place, sync
 from imitrace_collector.gate import Gate
 from imitrace_collector.link_tables import COMPONENT_TABLES, LinkTables
 from imitrace_collector.raw_tables import RawTables
 from imitrace_collector.rows import LogRow, SpanRow
+from imitrace_collector.store_files import as_store_error, check_version, connect, ddl, fit_memory, roll_back, tables_in
 
-STORE_VERSION = 2
-"""The version of the raw tables and of how they are kept; ``imitrace.schema`` has its own for the derived ones."""
-
-_VERSIONS = {"store_version": STORE_VERSION, "schema_version": SCHEMA_VERSION}
-
-ATTACHED = "ROW_GROUP_SIZE 2048"
-"""How a store file is attached: a checkpoint writes a row group anew when rows were added, and of DuckDB's own 122,880
-rows that would be seconds of work each time."""
-_CHECKPOINT_AT = "32MB"
 _ROW_GROUP = 8192
 """Rows of a Parquet file's row group, which is made in memory: DuckDB's own 122,880 steps do not fit."""
-_MEMORY = 384 * 2**20
-_KEY = 128
-"""Bytes of memory for each row with a key: 65 to 100 were measured, and they can't leave it."""
 
 
 class Reader:
@@ -78,10 +65,6 @@ class Reader:
 
 def _select(table: str) -> str:
     return f"SELECT {', '.join(TABLES[table])} FROM {table} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
-
-
-class StoreHeldError(StoreError):
-    """Report that another process holds the store file."""
 
 
 class Session:
@@ -136,7 +119,7 @@ class Session:
         """Let DuckDB have the memory that the store needs by now."""
         with self._store.gate.together(), as_store_error("settings"):
             self._enter_again()
-            _fit_memory(self._connection)
+            fit_memory(self._connection)
 
     def positions(self) -> tuple[int, int]:
         """Return the last chunk that is stored, and the last up to which everything is derived."""
@@ -151,7 +134,7 @@ class Session:
     def forget_derived(self) -> None:
         """Make every derived table anew, empty and in this program's columns; what came in stays."""
         drops = "".join(f"DROP TABLE IF EXISTS {table}; " for table in (*TABLES, "losses", *COMPONENT_TABLES))
-        self._connection.execute(f"{drops} DELETE FROM meta WHERE key <> 'deleted'; {_ddl()}")  # noqa: S608 - names are our own
+        self._connection.execute(f"{drops} DELETE FROM meta WHERE key <> 'deleted'; {ddl()}")  # noqa: S608 - names are our own
 
 
 class Store:
@@ -278,19 +261,13 @@ def _open(path: Path, read_only: bool = False, older: bool = False) -> duckdb.Du
     connection = connect(path, read_only)
     try:
         with as_store_error("opening"):
-            if not read_only and not _tables(connection):
-                connection.execute(f"BEGIN; {_ddl()} COMMIT;")
-            _check_version(connection, path, older)
+            if not read_only and not tables_in(connection):
+                connection.execute(f"BEGIN; {ddl()} COMMIT;")
+            check_version(connection, path, older)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """End a transaction; a failed commit has ended it already, and so has closing the file."""
-    with suppress(duckdb.TransactionException, duckdb.ConnectionException):
-        connection.execute("ROLLBACK")
 
 
 def _make_folder(path: Path) -> None:
@@ -298,104 +275,3 @@ def _make_folder(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # what agents saw is nobody else's
     except OSError as error:
         raise StoreError(f"folder {path.parent} can't be made: {error.strerror}; name another --home") from error
-
-
-def connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    """Return a connection that has a file, of whatever version, as its database ``store``.
-
-    Raises:
-        StoreError: another process holds it, or it is no DuckDB file.
-    """
-    _check_kind(path)
-    options = "READ_ONLY" if read_only else ATTACHED
-    quoted = str(path).replace("'", "''")
-    connection = duckdb.connect()
-    try:
-        connection.execute(f"SET wal_autocheckpoint = '{_CHECKPOINT_AT}'")
-        connection.execute(f"SET temp_directory = '{quoted}.tmp'")
-        connection.execute(f"ATTACH '{quoted}' AS store ({options}); USE store")
-        _fit_memory(connection)
-    except duckdb.Error as error:
-        connection.close()
-        raise why_not_open(path, str(error)) from error
-    return connection
-
-
-def _fit_memory(connection: duckdb.DuckDBPyConnection) -> None:
-    """Bound DuckDB's memory: so much to work with, and room for the keys, which it holds in memory whole."""
-    sql = "SELECT coalesce(sum(estimated_size), 0) FROM duckdb_tables() WHERE has_primary_key"
-    rows = connection.execute(sql).fetchall()[0][0]
-    connection.execute(f"SET memory_limit = '{(_MEMORY + _KEY * int(rows)) // 2**20}MiB'")
-
-
-@contextmanager
-def as_store_error(what: str) -> Iterator[None]:
-    """Raise what goes wrong inside as a ``StoreError``."""
-    try:
-        yield
-    except (duckdb.Error, OSError) as error:
-        raise StoreError(f"store {what} failed: {_first_line(error)}") from error
-
-
-def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    return {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-
-
-def _ddl() -> str:
-    """Return the statements that make what is not there, and say which versions it has."""
-    tables = files("imitrace_collector").joinpath("schema.sql").read_text(encoding="utf-8")
-    values = ", ".join(f"('{key}', '{value}')" for key, value in _VERSIONS.items())
-    return f"{tables} INSERT INTO meta VALUES {values};"  # noqa: S608 - our own numbers
-
-
-def versions(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, int]:
-    """Return what a store file says which versions it has, none of them newer than this program.
-
-    Raises:
-        StoreError: it is no store, or a newer program wrote it.
-    """
-    if "meta" not in _tables(connection):
-        raise StoreError(f"{path} is a DuckDB file but not a store of imitrace; name another --home")
-    rows = connection.execute("SELECT key, value FROM meta").fetchall()
-    found = {key: int(value) for key, value in rows if key in _VERSIONS}
-    for key, ours in _VERSIONS.items():
-        if found.get(key, 0) > ours:
-            raise StoreError(f"store {path} has {key} {found[key]}, this program knows up to {ours}; upgrade imitrace")
-    return found
-
-
-def _check_version(connection: duckdb.DuckDBPyConnection, path: Path, older: bool) -> None:
-    found = versions(connection, path)
-    for key, ours, mend in (
-        ("store_version", STORE_VERSION, "migrate"),
-        ("schema_version", SCHEMA_VERSION, "rebuild"),
-    ):
-        if found.get(key, 0) < ours and not (older and mend == "rebuild"):
-            raise StoreError(
-                f"store {path} has {key} {found.get(key, 0)}, this program needs {ours}; "
-                f"stop its collector and run `imitrace {mend}`"
-            )
-
-
-def _check_kind(path: Path) -> None:
-    """Refuse another program's file before DuckDB looks for an extension that could read it."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        if file.read(12)[8:] != b"DUCK":
-            raise StoreError(f"{path} is not a DuckDB file; move it away, or name another --home")
-
-
-def why_not_open(path: Path, message: str) -> StoreError:
-    """Return the error for a file that DuckDB does not open."""
-    if "Could not set lock" in message:
-        pid = re.search(r"PID (\d+)", message)
-        holder = f"process {pid.group(1)}" if pid else "another process"
-        return StoreHeldError(
-            f"store {path} is held by {holder}, most likely a running `imitrace collect`; stop it, or ask it by HTTP"
-        )
-    return StoreError(f"store {path} can't be opened: {message.splitlines()[0]}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

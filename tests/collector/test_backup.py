@@ -17,7 +17,8 @@ from imitrace_collector.backup import restore, write_backup
 from imitrace_collector.derive import derive_all
 from imitrace_collector.ingest import Writer, ingest
 from imitrace_collector.rows import Batch
-from imitrace_collector.store import Store, StoreHeldError
+from imitrace_collector.store import Store
+from imitrace_collector.store_files import StoreHeldError
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
 Beside = Callable[..., AbstractContextManager[None]]

@@ -20,7 +20,7 @@ ATTACHED = "ROW_GROUP_SIZE 2048"
 """How a store file is attached: a checkpoint writes a row group anew when rows were added, and of DuckDB's own 122,880
 rows that would be seconds of work each time."""
 _CHECKPOINT_AT = "32MB"
-_MEMORY = 384 * 2**20
+_MEMORY = 512 * 2**20
 _KEY = 128
 """Bytes of memory for each row with a key: 65 to 100 were measured, and they can't leave it."""
 

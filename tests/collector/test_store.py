@@ -201,13 +201,13 @@ def test_the_memory_for_keys_grows_with_the_store(tmp_path: Path) -> None:
 
     path = tmp_path / "s.duckdb"
     with Store.open(path) as store, store.session() as session:
-        assert limit(session) == "384.0 MiB"
+        assert limit(session) == "512.0 MiB"
         with session.transaction():
             session.execute(
                 "INSERT INTO spans SELECT 't', i::VARCHAR, NULL, 'x', 1, 0, 0, 0, NULL, NULL, 0, 1 "
                 "FROM range(300000) r(i)"
             )
         session.fit_memory()
-        assert limit(session) == "420.0 MiB"
+        assert limit(session) == "548.0 MiB"
     with Store.open(path) as store, store.session() as session:
-        assert limit(session) == "420.0 MiB"
+        assert limit(session) == "548.0 MiB"

@@ -183,7 +183,7 @@ def read_step(span: SpanRow, sent: Attributes, chunks: Iterable[Attributes] = ()
         attributes=attributes,
         columns=columns,
         messages=messages,
-        message_rows=tuple(map(_message_row, messages)),
+        message_rows=tuple(map(message_row, messages)),
         offset=offset if isinstance(offset, int) and offset >= 0 else None,
         tool_rows=tools,
         payload_problem=payload_problem,
@@ -209,7 +209,8 @@ def _why_not_whole(span: SpanRow, attributes: Attributes, chunk_problem: str | N
     return chunk_problem
 
 
-def _message_row(message: Message) -> Columns:
+def message_row(message: Message) -> Columns:
+    """Return a message's row of ``schema.MESSAGES``."""
     content = canonical_json(message)
     return {"message_id": text_hash(content), "role": storable(message["role"]), "content": storable(content)}
 
@@ -227,7 +228,7 @@ def _tools(attributes: Attributes, columns: Columns) -> tuple[tuple[Columns, ...
         return (), None
     sent = attributes[semconv.TOOL_DEFINITIONS]
     text = sent if isinstance(sent, str) else ""
-    read = _tool_rows if len(text) <= _REMEMBERED else _tool_rows.__wrapped__
+    read = tool_rows if len(text) <= _REMEMBERED else tool_rows.__wrapped__
     try:
         tools_hash, rows = read(text)
     except WireError as error:
@@ -238,7 +239,7 @@ def _tools(attributes: Attributes, columns: Columns) -> tuple[tuple[Columns, ...
 
 
 @lru_cache(maxsize=64)
-def _tool_rows(text: str) -> tuple[str, tuple[Columns, ...]]:
+def tool_rows(text: str) -> tuple[str, tuple[Columns, ...]]:
     """Return the hash and the rows of a list of definitions; remembered, for most steps of an agent offer the same."""
     sent, definitions = read_tools({semconv.TOOL_DEFINITIONS: text})
     tools_hash = content_hash(sent)

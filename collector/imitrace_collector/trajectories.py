@@ -29,13 +29,13 @@ UNKNOWN_AGENT = "unknown"
 
 _REPEATED = 128 * 1024 * 1024
 """Characters that a trajectory's rows may repeat: each step has the ids of all messages before it."""
-_ID_LENGTH = 32
+ID_LENGTH = 32
 
 _Responses = Mapping[str, Sequence[tuple[int, str]]]
 """Call id -> what later messages say came back, each with the place of the step that has it, in order."""
 
 
-class _Room:
+class Room:
     """What is left of ``_REPEATED``: else a small request could make a table without end."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ def assemble(trajectory_id: str, spans: Iterable[SpanRow]) -> Assembled:
     steps = [step for part in sent.parts for step in part.in_order()]
     trajectory = _trajectory_row(trajectory_id, sent, steps)
     rows = _step_rows(trajectory, sent, steps)
-    problems = [*_part_problems(sent), *_trajectory_problems(sent, trajectory), *_step_problems(rows)]
+    problems = [*_part_problems(sent), *_trajectory_problems(sent, trajectory), *step_problems(rows)]
     trajectory |= {
         "step_count": len(rows),
         "complete": not problems,
@@ -190,7 +190,8 @@ def _count_problems(announced: int | None, steps: Mapping[int, object]) -> list[
     return []
 
 
-def _step_problems(rows: Sequence[Columns]) -> list[str]:
+def step_problems(rows: Sequence[Columns]) -> list[str]:
+    """Return what is wrong with a trajectory's steps: the first, and how many more; nothing when all are complete."""
     broken = [row for row in rows if not row["complete"]]
     if not broken:
         return []
@@ -200,7 +201,7 @@ def _step_problems(rows: Sequence[Columns]) -> list[str]:
 
 def _step_rows(trajectory: Columns, sent: Sent, steps: Sequence[SentStep]) -> list[Columns]:
     defined = {row["tools_hash"] for step in steps for row in step.tool_rows}
-    room = _Room()
+    room = Room()
     merged = _merged(sent.parts, room)
     responses = _responses(merged)
     rows: list[Columns] = []
@@ -235,7 +236,7 @@ def _step_rows(trajectory: Columns, sent: Sent, steps: Sequence[SentStep]) -> li
     return rows
 
 
-def _merged(parts: Sequence[Part], room: _Room) -> list[_Placed]:
+def _merged(parts: Sequence[Part], room: Room) -> list[_Placed]:
     """Return the steps of all parts in one order, each with the state that its own part had told."""
     states = {
         (number, index): state for number, part in enumerate(parts) for index, state in _states(part, room).items()
@@ -255,7 +256,7 @@ def _merged(parts: Sequence[Part], room: _Room) -> list[_Placed]:
     ]
 
 
-def _states(part: Part, room: _Room) -> dict[int, tuple[list[str], str | None]]:
+def _states(part: Part, room: Room) -> dict[int, tuple[list[str], str | None]]:
     """Return each step's state and what is wrong with it; a step builds on the one before it in its part."""
     states: dict[int, tuple[list[str], str | None]] = {}
     known: list[str] | None = []  # the state of the step before; None where it can't be told
@@ -268,7 +269,7 @@ def _states(part: Part, room: _Room) -> dict[int, tuple[list[str], str | None]]:
     return states
 
 
-def _state(step: SentStep, index: int, known: Sequence[str] | None, room: _Room) -> tuple[list[str], str | None]:
+def _state(step: SentStep, index: int, known: Sequence[str] | None, room: Room) -> tuple[list[str], str | None]:
     """Return the ids of the messages before a decision, and why they are not all of them."""
     new = [row["message_id"] for row in step.message_rows]
     offset = 0 if step.offset is None and index == 0 else step.offset
@@ -280,7 +281,7 @@ def _state(step: SentStep, index: int, known: Sequence[str] | None, room: _Room)
         return new, f"the {offset} messages before it are unknown, because an earlier step is missing or incomplete"
     if offset > len(known):
         return new, f"{offset} messages should come before it, {len(known)} are known"
-    too_long = room.problem(offset * _ID_LENGTH)
+    too_long = room.problem(offset * ID_LENGTH)
     return (new, f"state is left out: {too_long}") if too_long else ([*known[:offset], *new], None)
 
 

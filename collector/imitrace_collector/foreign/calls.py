@@ -1,0 +1,319 @@
+"""Read one model call: what it saw, what it answered, the tools it was offered, and from where each is known."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from imitrace.faults import Faults
+from imitrace.messages import Message
+from imitrace.shapes.answers import UNKNOWN_ANSWER, read_answer
+from imitrace_collector.foreign.chains import digests
+from imitrace_collector.foreign.contents import (
+    NOTHING,
+    Told,
+    has_content,
+    joined,
+    read_calls,
+    read_messages,
+    read_system,
+)
+from imitrace_collector.foreign.dialects import AGENT, MODEL, TOOL
+from imitrace_collector.foreign.events import Event, answer_in, details_in, events_of, request_in
+from imitrace_collector.foreign.offered import read_tools
+from imitrace_collector.foreign.readings import Reading
+from imitrace_collector.foreign.said import Said, json_value
+
+Found = tuple[Told, str, Reading]
+"""Messages, by which rule they were found, and the span that says them."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One model call, counted once however many instrumentors saw it."""
+
+    reading: Reading
+    copies: Sequence[Reading]
+    """Model calls inside it: the same call, seen by another instrumentor."""
+    seen: tuple[Message, ...] = ()
+    """What it saw, the system prompt first."""
+    seen_problem: str | None = None
+    seen_from: tuple[str, Reading] | None = None
+    answer: Message | None = None
+    answer_problem: str | None = None
+    answer_from: tuple[str, Reading] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tools_from: tuple[str, Reading] | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    response_ids: frozenset[str] = frozenset()
+    error_type: str | None = None
+    spans: Sequence[Reading] = field(default_factory=list)
+    """The span and its copies."""
+    decision: str = ""
+    accumulated: bool = False
+    """Whether ``seen`` is only what was new: the agent's own span tells of it, and no request."""
+    _digests: tuple[str, ...] | None = None
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Return a hash of each message that it saw but the system prompts, the same for an answer and its echo."""
+        if self._digests is None:
+            self._digests = digests(self.seen)
+        return self._digests
+
+    @property
+    def has_content(self) -> bool:
+        """Return whether anything of what it saw or answered is known."""
+        return has_content(self.seen) or (self.answer is not None and has_content((self.answer,)))
+
+
+def read_call(reading: Reading) -> Call:
+    """Return what a model call's span says, with its events and the copies of the call inside it."""
+    copies = list(copies_in(reading))
+    call = Call(reading, copies, spans=[reading, *copies], decision=reading.row.span_id)
+    events = [(span, events_of(span)) for span in call.spans]
+    _see(call, events)
+    _answer(call, events)
+    for span in call.spans:
+        found = tools_of(span) or _tools_in(events, span)
+        if found:
+            call.tools, call.tools_from = found, ("own span", span)
+            break
+    if call.tools is None:
+        _inherit_tools(call)
+    call.input_tokens = _first(span.number("input_tokens") for span in call.spans)
+    call.output_tokens = _first(span.number("output_tokens") for span in call.spans)
+    call.response_ids = frozenset(filter(None, (span.text("response_id") for span in call.spans)))
+    call.error_type = error_of(reading)
+    return call
+
+
+def calls_among(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """Yield the model calls, each once: of nested ones the outermost, unless it holds several that ended well."""
+    for reading in readings:
+        if reading.role == MODEL and _holder(reading) is None and not _holds_several(reading):
+            yield reading
+
+
+def copies_in(reading: Reading) -> Iterator[Reading]:
+    """Yield the same model call as other instrumentors saw it: the model calls directly inside it."""
+    for span in reading.inside:
+        if span.role == MODEL:
+            yield span
+        if span.role not in (TOOL, AGENT):
+            yield from copies_in(span)
+
+
+def _holder(reading: Reading) -> Reading | None:
+    """Return the model call that this one is a copy of."""
+    for span in reading.above():
+        if span.role in (TOOL, AGENT):
+            return None
+        if span.role == MODEL and not _holds_several(span):
+            return span
+    return None
+
+
+def _holds_several(reading: Reading) -> bool:
+    nearest = [span for span in _nearest_in(reading) if span.row.status != _FAILED]
+    return len(nearest) > 1
+
+
+def _nearest_in(reading: Reading) -> Iterator[Reading]:
+    for span in reading.inside:
+        if span.role == MODEL:
+            yield span
+        elif span.role not in (TOOL, AGENT):
+            yield from _nearest_in(span)
+
+
+_FAILED = 2
+"""Status of a span that ended with an error."""
+
+
+def error_of(reading: Reading) -> str | None:
+    """Return what kind of error a span ended with; None when it ended well."""
+    row = reading.row
+    said = reading.text("error")
+    if row.status != _FAILED and said is None:
+        return None
+    for event in row.events:
+        if event["name"] == "exception":
+            kind = event["attributes"].get("exception.type")
+            if isinstance(kind, str) and kind:
+                return said or kind
+    return said or "error"
+
+
+def tools_of(reading: Reading) -> list[dict[str, Any]] | None:
+    """Return the tools that a span says were offered; None when it says nothing."""
+    found: list[dict[str, Any]] = []
+    for name in reading.names("tools"):
+        value = reading.said.value(name)
+        if value is None or value == "":
+            continue
+        read = read_tools(value)
+        if name.endswith("_tools"):  # a dialect that lists its tools in two places
+            found += read
+        elif read:
+            return read
+    return found or None
+
+
+def told_by(span: Reading, fields: str, events: Sequence[Event]) -> Iterator[Found]:
+    """Yield what the attributes of a field say: those of the span, then those of its events."""
+    names = span.names(fields)
+    for said, source in ((span.said, "span"), *details_in(events)):
+        for name in names:
+            value = said.value(name)
+            if value is not None and value != "":
+                role = "user" if fields == "inputs" else "assistant"
+                yield read_messages(name, value, role), f"{source} {name}", span
+
+
+def _see(call: Call, events: Sequence[tuple[Reading, Sequence[Event]]]) -> None:
+    found = _best(_requests(events))
+    if found is None:
+        return
+    told, rule, span = found
+    system = next((one for one in _systems(events) if one.messages), NOTHING)
+    messages = told.messages
+    if system.messages and not (messages and messages[0]["role"] == "system"):
+        messages = (*system.messages, *messages)
+    problems = [told.problem, system.problem, dropped(span)]
+    call.seen, call.seen_problem = joined(messages), "; ".join(filter(None, problems)) or None
+    call.seen_from = (rule, span)
+
+
+def _answer(call: Call, events: Sequence[tuple[Reading, Sequence[Event]]]) -> None:
+    found = _best(_answers(events))
+    if found is None:
+        return
+    told, rule, span = found
+    call.answer = one_answer(told.messages)
+    call.answer_problem = "; ".join(filter(None, (told.problem, dropped(span)))) or None
+    call.answer_from = (rule, span)
+
+
+def one_answer(messages: Iterable[Message]) -> Message | None:
+    """Return the assistant's messages of an answer as one; None when they say nothing."""
+    parts = [part for message in messages if message["role"] not in ("tool", "user") for part in message["parts"]]
+    return {"role": "assistant", "parts": parts} if parts else None
+
+
+def dropped(span: Reading) -> str | None:
+    """Return that attributes of a span were dropped on the way, or None."""
+    count = span.row.dropped_attributes
+    return f"{count} attributes were dropped on the way" if count else None
+
+
+def _requests(events: Sequence[tuple[Reading, Sequence[Event]]]) -> Iterator[Found]:
+    for span, own in events:
+        yield from told_by(span, "inputs", own)
+        yield request_in(own), "events", span
+        for name in span.names("raw_inputs"):
+            value = span.said.value(name)
+            if value is not None:
+                yield read_messages(name, value), f"span {name}", span
+
+
+def _answers(events: Sequence[tuple[Reading, Sequence[Event]]]) -> Iterator[Found]:
+    for span, own in events:
+        yield from told_by(span, "outputs", own)
+        yield answer_in(own), "events", span
+        yield raw_answer(span.said, span.names("raw_outputs")), "raw output", span
+
+
+def raw_answer(said: Said, names: Iterable[str]) -> Told:
+    """Return a model's answer from the response as its client got it; one of unknown shape says nothing."""
+    read: list[Message] = []
+    problem = None
+    for name in names:
+        value = said.value(name)
+        parsed, cut = json_value(value)
+        if parsed is None or parsed == "" or parsed == []:
+            continue
+        if cut:
+            problem = problem or f"{name} {cut}"
+        elif isinstance(parsed, str):
+            read.append({"role": "assistant", "parts": [{"type": "text", "content": parsed}]})
+        else:
+            read += _answered(parsed)
+        if read and name not in _PIECES:
+            break
+    return Told(tuple(read), None if read else problem)
+
+
+_PIECES = ("ai.response.toolCalls", "ai.response.text")
+"""Attributes that each hold a piece of the answer."""
+
+
+def _answered(value: Any) -> list[Message]:
+    calls = read_calls(value) if isinstance(value, list) else []
+    if calls:
+        return [{"role": "assistant", "parts": calls}]
+    answer = read_answer(value, _Uncounted())
+    if answer.error_type == UNKNOWN_ANSWER:
+        return []
+    parts = [
+        {"type": "tool_call", "id": action.call_id, "name": action.name, "arguments": action.arguments}
+        if action.kind == "tool_call"
+        else {"type": "text", "content": action.message or ""}
+        for action in answer.actions
+    ]
+    parts = [part for part in parts if part["type"] != "text" or part["content"]]
+    return [{"role": "assistant", "parts": parts}] if parts else []
+
+
+class _Uncounted(Faults):
+    """Faults of a sender: they are told with the step, and not counted as ours."""
+
+    def count(self, reason: str, detail: object) -> None:
+        """Leave it."""
+
+
+def _systems(events: Sequence[tuple[Reading, Sequence[Event]]]) -> Iterator[Told]:
+    for span, own in events:
+        names = span.names("system")
+        for said, _ in ((span.said, ""), *details_in(own)):
+            name, value = said.first(names)
+            if name is not None:
+                yield read_system(name, value)
+
+
+def _best(found: Iterable[Found]) -> Found | None:
+    """Return the first that is whole and says something; else the first that says something, or names at least."""
+    fallback: Found | None = None
+    for one in found:
+        told = one[0]
+        if not told.messages:
+            continue
+        says = has_content(told.messages)
+        if says and told.problem is None:
+            return one
+        if fallback is None or (says and not has_content(fallback[0].messages)):
+            fallback = one
+    return fallback
+
+
+def _tools_in(events: Sequence[tuple[Reading, Sequence[Event]]], span: Reading) -> list[dict[str, Any]] | None:
+    for owner, own in events:
+        for said, _ in details_in(own) if owner is span else ():
+            read = read_tools(said.first(span.names("tools"))[1])
+            if read:
+                return read
+    return None
+
+
+def _inherit_tools(call: Call) -> None:
+    """Take the tools from the agent's own span, where the model call's says nothing of them."""
+    for span in call.reading.above():
+        if span.role == AGENT:
+            found = tools_of(span)
+            if found:
+                call.tools, call.tools_from = found, ("agent's span", span)
+            return
+
+
+def _first(values: Iterable[int | None]) -> int | None:
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,305 @@
+"""Bring messages and tool definitions, in whatever shape an instrumentor wrote them, into our one form.
+
+What can't be read is kept as text, and the reason is told with it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from imitrace.exceptions import WireError
+from imitrace.messages import Message, canonical_role
+from imitrace.shapes.chat_shapes import read_item
+from imitrace.shapes.content_parts import Part, call_arguments, content_parts
+from imitrace_collector.foreign.results import unwrapped
+from imitrace_collector.foreign.said import as_text, inside, json_value
+from imitrace_collector.foreign.text_histories import read_text_message
+
+UNREADABLE = "unknown"
+"""Role of a message whose own can't be told."""
+
+_LISTS = ("messages", "input", "contents", "prompt")
+_SYSTEMS = ("system", "instructions", "system_instruction", "systemInstruction")
+
+
+@dataclass(frozen=True)
+class Told:
+    """Messages in our form, and why they are not all of them, or not whole."""
+
+    messages: tuple[Message, ...] = ()
+    problem: str | None = None
+
+
+NOTHING = Told()
+
+
+def read_messages(name: str, value: Any, role: str = "user") -> Told:  # any JSON value
+    """Return the messages in a value.
+
+    Args:
+        name: of the attribute, for the reason.
+        value: JSON text, a list, one message, an object that holds some, or plain text.
+        role: of plain text.
+    """
+    parsed, problem = json_value(value)
+    if problem and not isinstance(parsed, list):  # cut before the first whole item
+        return Told(({"role": UNREADABLE, "parts": [_text(as_text(parsed))]},), f"{name} {problem}")
+    read = _Messages(role)
+    read.add(parsed)
+    problems = [f"{name} {problem}"] if problem else []
+    problems += [f"{name}: {found}" for found in read.problems[:1]]
+    return Told(tuple(read.messages), "; ".join(problems) or None)
+
+
+def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Return messages with an assistant's calls in the message before it, where its answer was split into several."""
+    found: list[Message] = []
+    for message in messages:
+        if (
+            found
+            and message["role"] == found[-1]["role"] == "assistant"
+            and any(part.get("type") == "tool_call" for part in message["parts"])
+        ):
+            found[-1] = {**found[-1], "parts": [*found[-1]["parts"], *message["parts"]]}
+        else:
+            found.append(message)
+    return tuple(found)
+
+
+def has_content(messages: Iterable[Message]) -> bool:
+    """Return whether any message says anything: a text, arguments, a result, media; names and ids alone don't."""
+    return any(
+        part.get(key) not in (None, "", {}, [])
+        for message in messages
+        for part in message["parts"]
+        for key in ("content", "arguments", "response", "uri", "file_id")
+    )
+
+
+def read_calls(value: list[Any]) -> list[Part]:
+    """Return a bare list of tool calls as parts; nothing when it is none."""
+    read = _Messages("assistant")
+    if not all(isinstance(item, dict) and ({"toolName", "toolCallId"} & item.keys()) for item in value):
+        return []
+    return [read.call(item) for item in value]
+
+
+class _Messages:
+    """Messages as they are found, and what was wrong with them."""
+
+    def __init__(self, role: str) -> None:
+        self.messages: list[Message] = []
+        self.problems: list[str] = []
+        self._role = role
+
+    def add(self, value: Any) -> None:
+        """Add what a value holds: a list, an object with messages in it, one message, or text."""
+        if isinstance(value, list):
+            if value and all(isinstance(item, list) for item in value) and not all(map(_is_pair, value)):
+                value = value[0]  # LangChain's batches: a span is of the first
+            for item in value:
+                self._add_item(item)
+        elif isinstance(value, dict):
+            inner = next((value[key] for key in _LISTS if isinstance(value.get(key), list | str)), None)
+            if inner is None or "role" in value:
+                self._add_item(value)
+                return
+            system = next((value[key] for key in _SYSTEMS if value.get(key)), None)
+            if system is not None:
+                self.messages += _system(system)
+            self.add(inner)
+        elif value is not None and value != "":
+            self._add_item(as_text(value))
+
+    def _add_item(self, item: Any) -> None:
+        if isinstance(item, str):
+            parsed, problem = json_value(item)
+            if isinstance(parsed, dict) and not problem:
+                self.add(parsed)
+            elif item:
+                self.messages.append({"role": self._role, "parts": [_text(item)]})
+            return
+        try:
+            found = list(self._read(item))
+        except Exception as error:  # whatever stands there, the rest must be read
+            self.problems.append(f"a message can't be read: {error}")
+            role = item.get("role") if isinstance(item, dict) else None
+            role = canonical_role(role) if isinstance(role, str) else UNREADABLE
+            found = [{"role": role, "parts": [_text(as_text(item))]}]
+        self.messages += [message for message in found if message["parts"]]
+
+    def _read(self, item: Any) -> Iterator[Message]:
+        if _is_pair(item):
+            item = {"role": item[0], "content": item[1]}
+        if not isinstance(item, dict):
+            raise WireError(f"it is a {type(item).__name__}, expected an object with 'role'")
+        if isinstance(item.get("message"), dict) and "role" not in item:
+            item = _unflattened(item["message"])
+        role = item.get("role")
+        if isinstance(role, str):
+            text = read_text_message(role, item.get("content"))
+            if text is not None:
+                yield text
+                return
+        if isinstance(item.get("parts"), list) or _is_bedrock(item.get("content")):
+            yield from self._from_parts(item)
+        elif isinstance(role, str) and item.get("type") in (None, "message"):
+            yield from self._from_chat(item, role)
+        else:
+            if role is None and isinstance(item.get("content"), str | list) and "type" not in item:
+                item = {**item, "role": self._role}
+            for message in read_item(item).messages:
+                yield self._cleaned(message)
+
+    def _from_chat(self, item: Mapping[str, Any], role: str) -> Iterator[Message]:
+        role = canonical_role(role)
+        if role == "tool":
+            part = {"type": "tool_call_response", "id": _identity(item.get("tool_call_id", item.get("id")))}
+            yield {"role": "tool", "parts": [{**part, "response": unwrapped(item.get("content") or "")}]}
+            return
+        reading = read_item({key: value for key, value in item.items() if key not in ("tool_calls", "function_call")})
+        messages = [self._cleaned(message) for message in reading.messages]
+        calls = item.get("tool_calls") or ([item["function_call"]] if item.get("function_call") else [])
+        parts = [self.call(call) for call in calls if isinstance(call, dict)]
+        if not parts:
+            yield from messages
+        elif messages:
+            yield from messages[:-1]
+            yield {**messages[-1], "parts": [*messages[-1]["parts"], *parts]}
+        else:
+            yield {"role": role, "parts": parts}
+
+    def _from_parts(self, item: Mapping[str, Any]) -> Iterator[Message]:
+        role = item.get("role")
+        role = canonical_role(role) if isinstance(role, str) else self._role
+        given = item.get("parts") if isinstance(item.get("parts"), list) else item.get("content")
+        parts = [part for one in given or () for part in self._parts(one)]
+        results = [part for part in parts if part["type"] == "tool_call_response"]
+        rest = [part for part in parts if part["type"] != "tool_call_response"]
+        for part in results:
+            yield {"role": "tool", "parts": [part]}
+        if rest:
+            yield {"role": role, "parts": rest}
+
+    def _parts(self, part: Any) -> list[Part]:
+        if not isinstance(part, dict):
+            return content_parts(part if isinstance(part, str) else as_text(part))
+        kind = part.get("type")
+        if kind == "tool_call" or (kind is None and "toolUse" in part):
+            return [self.call(part.get("toolUse", part))]
+        if kind == "tool_call_response":
+            response = next((part[key] for key in ("response", "result", "content") if part.get(key) is not None), "")
+            return [{"type": kind, "id": _identity(part.get("id")), "response": unwrapped(response)}]
+        if kind is None and isinstance(part.get("toolResult"), dict):
+            found = part["toolResult"]
+            return [
+                {
+                    "type": "tool_call_response",
+                    "id": _identity(found.get("toolUseId")),
+                    "response": unwrapped(found.get("content") or ""),
+                }
+            ]
+        if kind is None and isinstance(part.get("reasoningContent"), dict):
+            text = part["reasoningContent"].get("reasoningText")
+            return content_parts([{"type": "reasoning", "text": text.get("text") if isinstance(text, dict) else ""}])
+        if kind in _UNSAID:
+            return []
+        return content_parts([part])
+
+    def call(self, call: Mapping[str, Any]) -> Part:
+        """Return a call as a part; arguments that are no JSON object stay text."""
+        outer = inside(call, "tool_call")
+        inner = inside(outer, "function")
+        name = next((inner[key] for key in ("name", "toolName") if isinstance(inner.get(key), str)), None)
+        if name is None:
+            raise WireError("a tool call has no name")
+        given = next((inner[key] for key in ("arguments", "args", "input") if inner.get(key) is not None), None)
+        try:
+            arguments: Any = call_arguments(given)
+        except WireError as error:
+            self.problems.append(str(error))
+            arguments = as_text(given)
+        identity = next((outer[key] for key in ("call_id", "id", "toolUseId", "toolCallId") if outer.get(key)), None)
+        return {"type": "tool_call", "id": _identity(identity), "name": name, "arguments": arguments}
+
+    def _cleaned(self, message: Message) -> Message:
+        """Return a message that our own readers read, with results unwrapped and without what differs by chance."""
+        parts = [
+            {"type": part["type"], "id": part.get("id"), "response": unwrapped(part.get("response"))}
+            if part.get("type") == "tool_call_response"
+            else part
+            for part in message["parts"]
+            if part.get("type") not in _UNSAID or has_content([{"parts": [part]}])
+        ]
+        return {"role": message["role"], "parts": parts}
+
+
+_UNSAID = ("", "step-start")
+
+
+def _unflattened(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message of flattened names as a chat message: ``contents.M.message_content`` are its blocks."""
+    found = {key: value for key, value in message.items() if key != "contents"}
+    blocks = [_block(item) for item in message.get("contents") or () if isinstance(item, dict)]
+    calls = [block for block in blocks if "function" in block]
+    if isinstance(found.get("content"), list):  # text in several pieces
+        found["content"] = [{"type": "text", "text": as_text(piece)} for piece in found["content"]]
+    if blocks and not found.get("content"):
+        found["content"] = [block for block in blocks if "function" not in block]
+    if calls:
+        found["tool_calls"] = [*(found.get("tool_calls") or ()), *calls]
+    if found.get("function_call_name") and not found.get("tool_calls"):
+        arguments = found.get("function_call_arguments_json")
+        found["tool_calls"] = [{"function": {"name": found["function_call_name"], "arguments": arguments}}]
+    found.setdefault("role", UNREADABLE)
+    if found.get("tool_call_id") and found["role"] == "user":
+        found["role"] = "tool"
+    return found
+
+
+def _block(item: Mapping[str, Any]) -> dict[str, Any]:
+    block = dict(inside(item, "message_content"))
+    call = item.get("tool_call") if isinstance(item.get("tool_call"), dict) else block.get("tool_call")
+    if isinstance(call, dict):
+        return dict(call)
+    image = block.get("image")
+    if isinstance(image, dict):
+        address = image.get("image", image)
+        return {"type": "image_url", "image_url": address if isinstance(address, dict) else {"url": address}}
+    return block
+
+
+def _system(value: Any) -> list[Message]:
+    inner = value.get("parts", value) if isinstance(value, dict) else value
+    try:
+        parts = content_parts(inner)
+    except WireError:
+        parts = [_text(as_text(inner))]
+    return [{"role": "system", "parts": parts}] if parts else []
+
+
+def read_system(name: str, value: Any) -> Told:  # any JSON value
+    """Return a system prompt that stands beside the messages: text, or parts."""
+    parsed, problem = json_value(value)
+    if isinstance(parsed, list) and any(isinstance(item, dict) and "role" in item for item in parsed):
+        return read_messages(name, value, "system")
+    return Told(tuple(_system(parsed)), f"{name} {problem}" if problem else None)
+
+
+def _text(text: str) -> Part:
+    return {"type": "text", "content": text}
+
+
+def _identity(value: Any) -> str | None:
+    return None if value in (None, "") else value if isinstance(value, str) else as_text(value)
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, list | tuple) and len(item) == 2 and all(isinstance(one, str) for one in item)
+
+
+def _is_bedrock(content: Any) -> bool:
+    blocks = content if isinstance(content, list) else ()
+    return any(isinstance(block, dict) and ("toolUse" in block or "toolResult" in block) for block in blocks) or (
+        bool(blocks) and all(isinstance(block, dict) and set(block) == {"text"} for block in blocks)
+    )

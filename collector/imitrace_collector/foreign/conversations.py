@@ -1,0 +1,188 @@
+"""Tell which calls are of one conversation: by its id, its session's, or the messages that go on."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from imitrace_collector.foreign.agent_records import read_record, records_among
+from imitrace_collector.foreign.calls import Call, calls_among, read_call
+from imitrace_collector.foreign.chains import chain, digests
+from imitrace_collector.foreign.dialects import TOOL
+from imitrace_collector.foreign.readings import (
+    CONVERSATION,
+    SESSION,
+    Reading,
+    conversation_of,
+    has_own_steps,
+    read_trees,
+)
+from imitrace_collector.foreign.runs import Run, read_runs
+from imitrace_collector.normalize import LONGEST_NAME, service_of
+from imitrace_collector.rows import LogRow, SpanRow
+
+Named = tuple[str, str]
+"""``conversation`` or ``session``, and its id."""
+
+
+@dataclass(slots=True, eq=False)
+class Traces:
+    """What the spans and log records of some traces say, read."""
+
+    readings: list[Reading]
+    calls: list[Call]
+    """In the order in which they began; those that say nothing are not among them."""
+    silent: list[Call]
+    """Model calls whose content is not there."""
+    runs: dict[int, Run]
+    """Tool runs, by the identity of their reading."""
+    names: dict[str, Named]
+    """Conversation, or session, by trace, where any of its spans says one."""
+
+
+@dataclass(slots=True, eq=False)
+class Conversation:
+    """The calls of one conversation of one service."""
+
+    trajectory_id: str
+    calls: list[Call] = field(default_factory=list)
+    named: Named | None = None
+
+
+def read_traces(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Traces:
+    """Return what foreign spans say; in a trace that has our own steps they say nothing."""
+    traces: dict[str, list[SpanRow]] = defaultdict(list)
+    for span in spans:
+        traces[span.trace_id].append(span)
+    foreign = [span for trace in traces.values() if not has_own_steps(trace) for span in trace]
+    readings = read_trees(foreign, logs)
+    runs = read_runs(readings)
+    calls = [read_call(reading) for reading in calls_among(readings)]
+    for reading in records_among(readings):
+        inside = [run for run in runs.values() if _directly_in(run.reading, reading)]
+        calls += read_record(reading, inside)
+    order = {id(call): place for place, call in enumerate(calls)}
+    calls.sort(key=lambda call: (call.reading.at, order[id(call)]))
+    names: dict[str, Named] = {}
+    for kind in (CONVERSATION, SESSION):
+        for reading in readings:
+            found = conversation_of(reading)
+            if found is not None and found[0] == kind:
+                names.setdefault(reading.row.trace_id, found)
+    return Traces(
+        readings,
+        [call for call in calls if call.has_content],
+        [call for call in calls if not call.has_content],
+        runs,
+        names,
+    )
+
+
+def conversations_of(traces: Traces) -> list[Conversation]:
+    """Return the conversations, in the order in which they began."""
+    named: dict[Named, list[Call]] = defaultdict(list)
+    unnamed: dict[str, list[Call]] = defaultdict(list)
+    for call in traces.calls:
+        name = name_of(call.reading) or traces.names.get(call.reading.row.trace_id)
+        if name is not None:
+            named[name].append(call)
+        else:
+            unnamed[call.reading.row.trace_id].append(call)
+    found = [one for name, calls in named.items() for one in _by_service(name, calls)]
+    found += _chained(list(unnamed.values()))
+    taken: dict[str, int] = defaultdict(int)
+    for one in sorted(found, key=lambda one: one.calls[0].reading.at):
+        taken[one.trajectory_id] += 1
+        if taken[one.trajectory_id] > 1:  # a session and a conversation of one name
+            one.trajectory_id = f"{one.trajectory_id}~{taken[one.trajectory_id]}"
+    return sorted(found, key=lambda one: one.calls[0].reading.at)
+
+
+def name_of(reading: Reading) -> Named | None:
+    """Return the conversation, or else the session, that a span is in: that of the outermost span which says one."""
+    path = [reading, *reading.above()]
+    for kind in (CONVERSATION, SESSION):
+        for span in reversed(path):
+            found = span.text(kind)
+            if found:
+                return kind, found[:LONGEST_NAME]
+    return None
+
+
+def provides(call: Call) -> str | None:
+    """Return a hash of all that a call saw and answered: who goes on from it saw that."""
+    if call.answer is None or call.accumulated:
+        return None
+    return chain((service_of(call.reading.row) or "", *call.digests, *digests((call.answer,))))
+
+
+def wants(call: Call) -> str | None:
+    """Return a hash of what a call saw up to the last answer in it; None when it is the first."""
+    last = max((place for place, message in enumerate(_spoken(call)) if message == "assistant"), default=None)
+    if last is None or call.accumulated:
+        return None
+    return chain((service_of(call.reading.row) or "", *call.digests[: last + 1]))
+
+
+def _spoken(call: Call) -> list[str]:
+    return [message["role"] for message in call.seen if message["role"] != "system"]
+
+
+def _directly_in(span: Reading, agent: Reading) -> bool:
+    for above in span.above():
+        if above is agent:
+            return True
+        if above.role in (TOOL, "agent"):
+            return False
+    return False
+
+
+def _by_service(name: Named, calls: Sequence[Call]) -> list[Conversation]:
+    """Return a conversation's calls apart for services that share no trace: the first to begin has the bare id."""
+    groups: dict[str, str] = {}
+
+    def root(service: str) -> str:
+        while groups.setdefault(service, service) != service:
+            service = groups[service]
+        return service
+
+    first: dict[str, str] = {}
+    for call in calls:
+        service = service_of(call.reading.row) or "unknown"
+        groups[root(service)] = root(first.setdefault(call.reading.row.trace_id, service))
+    found: dict[str, Conversation] = {}
+    for call in calls:
+        service = service_of(call.reading.row) or "unknown"
+        group = root(service)
+        if group not in found:
+            found[group] = Conversation(f"{name[1]}@{service}" if found else name[1], named=name)
+        found[group].calls.append(call)
+    return list(found.values())
+
+
+def _chained(traces: Sequence[list[Call]]) -> list[Conversation]:
+    """Return traces that nobody names as conversations: each goes on from the last before it that saw the same.
+
+    Of several that saw the same, the last that nobody went on from yet is taken, so that two customers who said the
+    same stay apart.
+    """
+    found: list[Conversation] = []
+    holders: dict[str, list[tuple[Call, Conversation]]] = defaultdict(list)
+    continued: set[int] = set()
+    for calls in sorted(traces, key=lambda calls: calls[0].reading.at):
+        conversation = None
+        wanted = wants(calls[0])
+        held = holders.get(wanted, []) if wanted else []
+        if held:
+            call, conversation = next((one for one in reversed(held) if id(one[0]) not in continued), held[-1])
+            continued.add(id(call))
+        if conversation is None:
+            conversation = Conversation(calls[0].reading.row.trace_id)
+            found.append(conversation)
+        conversation.calls += calls
+        for call in calls:
+            provided = provides(call)
+            if provided:
+                holders[provided].append((call, conversation))
+    for conversation in found:
+        conversation.calls.sort(key=lambda call: call.reading.at)
+    return found

@@ -1,0 +1,42 @@
+"""Tell which traces belong together: those that share a key are assembled as one."""
+
+from collections.abc import Iterable
+
+from imitrace_collector.foreign.conversations import name_of, provides, read_traces, wants
+from imitrace_collector.foreign.dialects import EVALUATOR
+from imitrace_collector.foreign.judgements import targets_of
+from imitrace_collector.foreign.readings import is_agents
+from imitrace_collector.rows import LogRow, SpanRow
+
+PROVIDES, CONTINUES = "provides:", "continues:"
+"""How a key begins that connects only with one of the other kind."""
+CHAIN, RESPONSE, SPAN = "chain:", "response:", "span:"
+
+
+def links_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> frozenset[str]:
+    """Return the keys by which one trace is connected with others; none for a trace without an agent's spans.
+
+    ``conversation:ID`` or ``session:ID`` where its spans name one. Else, for each model call, ``provides:chain:HASH``
+    of what it saw and answered, and ``continues:chain:HASH`` of what it saw up to the last answer in that. So are
+    scores connected with what they are about: what has an id ``provides:``, a score elsewhere ``continues:`` it
+    (``response:ID``, ``span:ID``).
+
+    Args:
+        spans: all of the trace that came so far.
+        logs: likewise. Those without a trace are each for themselves.
+    """
+    spans, logs = list(spans), list(logs)
+    traces = read_traces(spans, logs)
+    keys = {key if key.startswith("conversation:") else CONTINUES + key for key in targets_of(spans, logs)}
+    agents = [reading for reading in traces.readings if is_agents(reading)]
+    named = set(traces.names.values()) | {name for call in traces.calls if (name := name_of(call.reading))}
+    if agents:
+        keys |= {f"{kind}:{name}" for kind, name in named if kind == min(kind for kind, _ in named)}
+    keys |= {f"{PROVIDES}{SPAN}{reading.row.span_id}" for reading in agents if reading.role != EVALUATOR}
+    for call in traces.calls:
+        keys |= {f"{PROVIDES}{RESPONSE}{name}" for name in call.response_ids}
+        if not named:
+            provided, wanted = provides(call), wants(call)
+            keys |= {f"{PROVIDES}{CHAIN}{provided}"} if provided else set()
+            keys |= {f"{CONTINUES}{CHAIN}{wanted}"} if wanted else set()
+    return frozenset(keys)

@@ -1,0 +1,189 @@
+"""Pair each tool call with what came back, by how well it is proven: by id, by arguments, by order."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from imitrace.messages import Message
+from imitrace.shapes.content_parts import Part
+from imitrace_collector.foreign.calls import Call, one_answer
+from imitrace_collector.foreign.chains import digests
+from imitrace_collector.foreign.contents import has_content
+from imitrace_collector.foreign.readings import Reading
+from imitrace_collector.foreign.runs import Run
+from imitrace_collector.foreign.said import as_text
+from imitrace_collector.foreign.threads import Frame
+from imitrace_collector.normalize import storable
+
+BY_ID, BY_ARGUMENTS, BY_ORDER, NOT_FOUND = "by id", "by arguments", "by order", "not found"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came back of one tool call."""
+
+    part: Part
+    """The call."""
+    text: str | None = None
+    rule: str = NOT_FOUND
+    source: Reading | None = None
+    run: Run | None = None
+    """The tool's run, also where the text is the next request's."""
+    run_rule: str = NOT_FOUND
+
+
+@dataclass(slots=True, eq=False)
+class Actions:
+    """What a call's answer did: the calls of tools in it, or else what it says."""
+
+    call: Call
+    tool_calls: list[Part] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def complete_answers(frame: Frame) -> None:
+    """Fill in answers that a span lacks: the next request that goes on from the same messages begins with it."""
+    for place, call in enumerate(frame.calls):
+        if call.answer is not None and has_answer(call.answer):
+            continue
+        found = _echo(call, frame.calls[place + 1 :])
+        if found is not None:
+            call.answer, later = found
+            call.answer_from, call.answer_problem = ("next request", later.reading), later.seen_problem
+
+
+def has_answer(answer: Message) -> bool:
+    """Return whether an answer does anything: a call with a name, or words."""
+    return any(part.get("type") == "tool_call" or has_content(({"parts": [part]},)) for part in answer["parts"])
+
+
+def pair(calls: Sequence[Call], frame: Frame, runs: Sequence[Run]) -> list[Actions]:
+    """Return what the calls of one thread did, and what came back.
+
+    Args:
+        calls: of the thread, in the order in which they began.
+        frame: of the thread: what one agent called, another that it handed over to may have been told.
+        runs: in the frame, in the order in which they began.
+    """
+    found = [Actions(call, _tool_calls(call)) for call in calls]
+    places = {id(call): place for place, call in enumerate(frame.calls)}
+    free = {id(run): run for run in runs}
+    for place, actions in enumerate(found):
+        actions.outcomes = [Outcome(part) for part in actions.tool_calls]
+        later = frame.calls[places[id(actions.call)] + 1 :]
+        ends = calls[place + 1].reading.row.started_at if place + 1 < len(calls) else None
+        _pair_runs(actions, free, None if actions.call.accumulated else ends)
+        _pair_responses(actions, [one for one in later if not one.accumulated])
+    return found
+
+
+def _tool_calls(call: Call) -> list[Part]:
+    return [part for part in call.answer["parts"] if part["type"] == "tool_call"] if call.answer else []
+
+
+def _echo(call: Call, later: Iterable[Call]) -> tuple[Message, Call] | None:
+    had = call.digests
+    for other in later:
+        spoken = [message for message in other.seen if message["role"] != "system"]
+        if len(spoken) > len(had) and other.digests[: len(had)] == had and spoken[len(had)]["role"] == "assistant":
+            answer = one_answer(spoken[len(had) : len(had) + 1])
+            return None if answer is None else (answer, other)
+    return None
+
+
+def _pair_runs(actions: Actions, free: dict[int, Run], ends: int | None) -> None:
+    began = actions.call.reading.row.started_at
+    near = [run for run in free.values() if run.began >= began and (ends is None or run.began < ends)]
+    for rule, fits in _RULES:
+        for part, outcome in zip(actions.tool_calls, actions.outcomes, strict=True):
+            if outcome.run is not None:
+                continue
+            run = next((run for run in near if id(run) in free and fits(run, part)), None)
+            if run is None and rule == BY_ID:
+                run = _only(run for run in free.values() if fits(run, part))
+            if run is not None:
+                del free[id(run)]
+                outcome.run, outcome.run_rule = run, rule
+                text = run.result
+                if text is None and run.error_type is not None:
+                    text = run.error_text
+                if text is not None:
+                    outcome.text, outcome.rule, outcome.source = text, rule, run.reading
+
+
+def _same_id(run: Run, part: Part) -> bool:
+    return run.call_id is not None and run.call_id == part["id"]
+
+
+def _same_arguments(run: Run, part: Part) -> bool:
+    clash = run.call_id is not None and part["id"] is not None
+    return not clash and run.name == part["name"] and run.fits(part["arguments"])
+
+
+def _same_name(run: Run, part: Part) -> bool:
+    clash = run.call_id is not None and part["id"] is not None
+    return not clash and run.name == part["name"]
+
+
+_RULES = ((BY_ID, _same_id), (BY_ARGUMENTS, _same_arguments), (BY_ORDER, _same_name))
+
+
+def _only(runs: Iterable[Run]) -> Run | None:
+    found = list(runs)
+    return found[0] if len(found) == 1 else None
+
+
+def _pair_responses(actions: Actions, later: Sequence[Call]) -> None:
+    """Take what the model was told came back: it may differ from what the tool gave."""
+    by_id = _by_id(actions, later)
+    by_order = {} if len(by_id) == len(actions.tool_calls) else _by_order(actions, later)
+    for place, outcome in enumerate(actions.outcomes):
+        found = by_id.get(place) or by_order.get(place)
+        if found is not None:
+            response, other = found
+            outcome.text, outcome.source = storable(as_text(response)), other.reading
+            outcome.rule = BY_ID if place in by_id else BY_ORDER
+
+
+def _by_id(actions: Actions, later: Sequence[Call]) -> dict[int, tuple[object, Call]]:
+    wanted = {part["id"]: place for place, part in enumerate(actions.tool_calls) if part["id"] is not None}
+    found: dict[int, tuple[object, Call]] = {}
+    for call in later:
+        if not wanted:
+            break
+        start = len(actions.call.seen) if call.digests[: len(actions.call.digests)] == actions.call.digests else 0
+        told = {part.get("id"): part.get("response") for part in _responses(call.seen[start:])}
+        for call_id in wanted.keys() & told.keys():
+            found[wanted.pop(call_id)] = told[call_id], call
+        for part in _tool_calls(call):  # ids that start again with each turn
+            wanted.pop(part["id"], None)
+    return found
+
+
+def _by_order(actions: Actions, later: Sequence[Call]) -> dict[int, tuple[object, Call]]:
+    """Pair by their order what stands right behind the echo of an answer, where there are as many as calls."""
+    if actions.call.answer is None:
+        return {}
+    had = (*actions.call.digests, *digests((actions.call.answer,)))
+    for call in later:
+        if call.digests[: len(had)] != had:
+            continue
+        spoken = [message for message in call.seen if message["role"] != "system"]
+        told = list(_responses(_until_next(spoken[len(had) :])))
+        if len(told) == len(actions.tool_calls):
+            return {place: (part.get("response"), call) for place, part in enumerate(told)}
+        return {}
+    return {}
+
+
+def _until_next(messages: Sequence[Message]) -> Iterator[Message]:
+    for message in messages:
+        if message["role"] != "tool":
+            return
+        yield message
+
+
+def _responses(messages: Iterable[Message]) -> Iterator[Part]:
+    for message in messages:
+        for part in message["parts"]:
+            if part.get("type") == "tool_call_response":
+                yield part

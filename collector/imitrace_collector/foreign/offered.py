@@ -1,0 +1,46 @@
+"""Read the definitions of the tools that a model was offered, in each instrumentor's shape."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from imitrace.exceptions import WireError
+from imitrace.messages import tool_definition
+from imitrace_collector.foreign.said import inside, json_value
+
+_SCHEMAS = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "params_json_schema", "args_schema")
+_DECLARED = ("function_declarations", "functionDeclarations", "tools")
+
+
+def read_tools(value: Any) -> list[dict[str, Any]]:  # any JSON value
+    """Return the tool definitions in a value, in our form; what has no name is left out."""
+    parsed = json_value(value)[0]
+    if isinstance(parsed, list):
+        return [tool for item in parsed for tool in _tools_in(item)]
+    return _tools_in(parsed) if isinstance(parsed, dict) else []
+
+
+def _tools_in(item: Any) -> list[dict[str, Any]]:
+    if isinstance(item, str):
+        parsed = json_value(item)[0]
+        return _tools_in(parsed) if isinstance(parsed, dict) else _definition({"name": item})
+    if not isinstance(item, dict):
+        return []
+    tool = inside(item, "tool")
+    schema = tool.get("json_schema")
+    if schema is not None and "name" not in tool:
+        return read_tools(schema)
+    declared = next((tool[key] for key in _DECLARED if isinstance(tool.get(key), list)), None)
+    return read_tools(declared) if declared is not None else _definition(tool)
+
+
+def _definition(tool: Mapping[str, Any]) -> list[dict[str, Any]]:
+    tool = inside(tool, "function")
+    schema = json_value(next((tool[key] for key in _SCHEMAS if tool.get(key)), None))[0]
+    if isinstance(schema, dict):
+        schema = inside(schema, "json")
+    description = tool.get("description")
+    given = {"name": tool.get("name"), "description": description if isinstance(description, str) else ""}
+    try:
+        return [tool_definition({**given, "parameters": schema} if isinstance(schema, dict) else given)]
+    except WireError:
+        return []

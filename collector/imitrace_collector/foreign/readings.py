@@ -1,0 +1,230 @@
+"""Read what one foreign span says by itself: which dialect, what it is, whose it is; and its place among the others."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from imitrace import semconv
+from imitrace_collector.foreign.dialects import (
+    AGENT,
+    DIALECTS,
+    EVALUATOR,
+    EVENT_CHOICE,
+    EVENT_ROLES,
+    MODEL,
+    OTEL,
+    OTHER,
+    OWN_SCOPES,
+    TOOL,
+    Dialect,
+    Names,
+)
+from imitrace_collector.foreign.said import Said
+from imitrace_collector.normalize import LONGEST_NAME, as_type
+from imitrace_collector.rows import LogRow, SpanRow
+
+Key = tuple[str, str]
+"""Trace id and span id."""
+
+CONVERSATION, SESSION = "conversation", "session"
+
+_DEEP = 200
+"""How far up a span's place is looked for: spans that name each other as parents have no end."""
+_MARKS = {mark: dialect for dialect in reversed(DIALECTS) for mark in dialect.marks if not mark.endswith(".")}
+_PREFIXES = tuple((mark, dialect) for dialect in DIALECTS for mark in dialect.marks if mark.endswith("."))
+_RUN_ENDINGS = (".run", ".agent", ".arun", ".kickoff")
+_RUN_STARTS = ("invoke_agent ", "agent run ", "Agent.", "agent.")
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """What one span says by itself."""
+
+    row: SpanRow
+    dialects: tuple[Dialect, ...]
+    role: str
+    said: Said
+    logs: list[LogRow] = field(default_factory=list)
+    parent: "Reading | None" = None
+    inside: list["Reading"] = field(default_factory=list)
+
+    @property
+    def key(self) -> Key:
+        """Return its trace and span id."""
+        return self.row.trace_id, self.row.span_id
+
+    @property
+    def at(self) -> tuple[int, str, str]:
+        """Return where it stands among others: by its start."""
+        return self.row.started_at, self.row.trace_id, self.row.span_id
+
+    @property
+    def source(self) -> str:
+        """Return the name of its dialect."""
+        return self.dialects[0].name
+
+    def text(self, field_name: str) -> str | None:
+        """Return the text of a field of the table, from the first of its dialects that says it."""
+        for dialect in self.dialects:
+            found = self.said.text(getattr(dialect, field_name))
+            if found:
+                return found
+        return None
+
+    def number(self, field_name: str) -> int | None:
+        """Return the number in a field of the table, from the first of its dialects that says it."""
+        for dialect in self.dialects:
+            found = self.said.number(getattr(dialect, field_name))
+            if found is not None:
+                return found
+        return None
+
+    def names(self, field_name: str) -> Names:
+        """Return the attributes that may fill a field of the table, the most telling first."""
+        return tuple(dict.fromkeys(name for dialect in self.dialects for name in getattr(dialect, field_name)))
+
+    def above(self) -> Iterable["Reading"]:
+        """Yield the spans that it is in, the nearest first."""
+        found, left = self.parent, _DEEP
+        while found is not None and left:
+            yield found
+            found, left = found.parent, left - 1
+
+    def agent_name(self) -> str | None:
+        """Return the name of the agent that this span says it is of."""
+        if self.role == MODEL or self.role == AGENT:
+            for dialect in self.dialects:
+                for name in dialect.agent:
+                    if self.role == MODEL and name not in _ON_CALLS:
+                        continue
+                    found = self.said.text((name,))
+                    if found:
+                        return found[:LONGEST_NAME]
+        return None
+
+
+_ON_CALLS = {"gen_ai.agent.name", "metadata/lc_agent_name", "agent.name", "agent_name"}
+"""Attributes that name the agent also on a model call's own span."""
+
+
+def span_agent(reading: Reading) -> str:
+    """Return an agent span's own name, without what says that it is one."""
+    name = reading.row.name
+    for start in _RUN_STARTS:
+        name = name.removeprefix(start)
+    for end in _RUN_ENDINGS:
+        name = name.removesuffix(end)
+    return str(as_type(name, "string"))[:LONGEST_NAME]
+
+
+def is_own(span: SpanRow) -> bool:
+    """Return whether a span is of our own SDK, or of an importer."""
+    return span.name in (semconv.SPAN_STEP, semconv.SPAN_CHUNK) or _scope(span.scope).startswith(OWN_SCOPES)
+
+
+def has_own_steps(spans: Iterable[SpanRow]) -> bool:
+    """Return whether our own steps are among these spans: then they, and not foreign spans, tell the decisions."""
+    return any(span.name == semconv.SPAN_STEP for span in spans)
+
+
+def read_span(span: SpanRow) -> Reading | None:
+    """Return what a span says, or None when no dialect is spoken in it."""
+    attributes = span.attributes
+    dialects = _by_scope(_scope(span.scope))
+    marked = _MARKS.keys() & attributes.keys()
+    if not dialects and not marked and not any(name.startswith(mark) for mark, _ in _PREFIXES for name in attributes):
+        return None
+    if marked or not dialects:
+        spoken = {_MARKS[mark].name for mark in marked}
+        if not dialects:
+            spoken |= {dialect.name for mark, dialect in _PREFIXES for name in attributes if name.startswith(mark)}
+        dialects += tuple(dialect for dialect in DIALECTS if dialect.name in spoken and dialect not in dialects)
+    if OTEL not in dialects:
+        dialects += (OTEL,)
+    said = Said(attributes)
+    return Reading(row=span, dialects=dialects, role=_role(said, dialects), said=said)
+
+
+def read_trees(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> list[Reading]:
+    """Return every span's reading, in the order in which they began, each with its parent, children and log records.
+
+    What speaks no dialect has a reading too, for others may hang under it.
+    """
+    readings: dict[Key, Reading] = {}
+    for span in spans:
+        key = span.trace_id, span.span_id
+        if key not in readings or _fingerprint(span) < _fingerprint(readings[key].row):
+            readings[key] = read_span(span) or Reading(row=span, dialects=(OTEL,), role=OTHER, said=Said({}))
+    ordered = sorted(readings.values(), key=lambda reading: reading.at)
+    for reading in ordered:
+        parent = readings.get((reading.row.trace_id, reading.row.parent_span_id or ""))
+        if parent is not None and parent is not reading:
+            reading.parent = parent
+            parent.inside.append(reading)
+    for log in sorted_logs(logs):
+        owner = readings.get((log.trace_id or "", log.span_id or ""))
+        if owner is not None:
+            owner.logs.append(log)
+    return ordered
+
+
+def sorted_logs(logs: Iterable[LogRow]) -> list[LogRow]:
+    """Return each log record once, in the order of their times; those of one time as they follow in a conversation."""
+    found: dict[tuple[object, ...], LogRow] = {}
+    for log in logs:
+        said = repr((log.event_name, log.body, log.attributes))
+        found[log.logged_at, _RANKS.get(log.event_name, 0), log.trace_id or "", log.span_id or "", said] = log
+    return [log for _, log in sorted(found.items(), key=lambda item: item[0])]
+
+
+_RANKS = {name: rank for rank, name in enumerate((*EVENT_ROLES, EVENT_CHOICE), start=1)}
+
+
+def conversation_of(reading: Reading) -> tuple[str, str] | None:
+    """Return which conversation, or else which session, a span says it is of."""
+    for kind in (CONVERSATION, SESSION):
+        found = reading.text(kind)
+        if found:
+            return kind, found[:LONGEST_NAME]
+    return None
+
+
+def is_agents(reading: Reading) -> bool:
+    """Return whether a span is one of an agent's: its model, its tools, the agent itself, or a judge of it."""
+    return reading.role in (MODEL, TOOL, AGENT, EVALUATOR)
+
+
+def _role(said: Said, dialects: Sequence[Dialect]) -> str:
+    attributes = said.attributes
+    for dialect in dialects:
+        for name, roles in dialect.roles:
+            value = attributes.get(name)
+            if value is None:
+                continue
+            role = roles.get("")
+            if isinstance(value, str):
+                role = roles.get(value) or roles.get(value.upper()) or role
+            if role == AGENT and "tool.name" in attributes:
+                return TOOL  # OpenInference takes a tool that is named after an agent for one
+            if role is not None:
+                return role
+    return OTHER
+
+
+@lru_cache(maxsize=1024)
+def _by_scope(name: str) -> tuple[Dialect, ...]:
+    """Return the dialect of a scope: that with the longest of the prefixes that fit."""
+    fits = [(len(prefix), -place) for place, dialect in enumerate(DIALECTS) for prefix in dialect.scopes
+            if name == prefix or name.startswith((f"{prefix}.", f"{prefix}_", f"{prefix}-")) or
+            (prefix.endswith(".") and name.startswith(prefix))]  # fmt: skip
+    return (DIALECTS[-max(fits)[1]],) if fits else ()
+
+
+def _scope(scope: Mapping[str, Any]) -> str:
+    name = scope.get("name")
+    return name if isinstance(name, str) else ""
+
+
+def _fingerprint(span: SpanRow) -> tuple[int, str]:
+    return -len(span.attributes), repr((span.ended_at, span.attributes))

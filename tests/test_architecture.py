@@ -20,11 +20,11 @@ imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/p
                     traced_stream clones steps deciding tools tracer workers process_end startup __init__ testing
                     pytest_plugin langgraph cli __main__
 imitrace_collector: memory config tls tokens rates logs compression budget gate durable rows records otlp normalize
-                    parts trajectories scores losses raw_tables derived_tables link_tables foreign/__init__
-                    foreign/dialects foreign/said foreign/text_histories foreign/results foreign/contents
-                    foreign/offered foreign/chains foreign/readings foreign/events foreign/calls foreign/runs
-                    foreign/agent_records foreign/threads foreign/conversations foreign/judgements foreign/links
-                    foreign/observations foreign/origins foreign/step_rows foreign/assembly store_files store derive
+                    parts trajectories scores losses raw_tables derived_tables foreign/__init__ foreign/dialects
+                    foreign/said foreign/text_histories foreign/results foreign/contents foreign/offered
+                    foreign/chains foreign/readings foreign/events foreign/calls foreign/runs foreign/agent_records
+                    foreign/threads foreign/conversations foreign/judgements foreign/links foreign/observations
+                    foreign/origins foreign/step_rows foreign/assembly link_tables store_files store components derive
                     ingest copying compaction backup amounts retention periodic migrations batcher metrics health
                     reads table_stream traces refusals intake snapshot schedule sql_wire sql_process sql_sandbox sql
                     client chat_jsonl importer rendering sql_rendering step_lines http_protocol http_server

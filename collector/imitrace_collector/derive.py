@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 import pyarrow as pa
 
 from imitrace.exceptions import StoreError
+from imitrace_collector.components import BYTES, LARGEST, derive_components, touched
 from imitrace_collector.derived_tables import Row, as_arrow
 from imitrace_collector.losses import losses_of
 from imitrace_collector.raw_tables import LOGS, SPANS, Chunk
@@ -20,10 +21,6 @@ from imitrace_collector.trajectories import Assembled, assemble, unreadable
 
 CHUNKS = 256
 """Most chunks of one transaction."""
-BYTES = 16 * 2**20
-"""Most bytes of spans that are decoded at once, unless one trajectory has more."""
-LARGEST = 256 * 2**20
-"""Most bytes of a trajectory's spans; one with more is not read, and marked incomplete."""
 _TRAJECTORIES = 256
 _STATE_IDS = 2_000_000
 """How many ids the states of one insertion have, about."""
@@ -51,7 +48,9 @@ def derive_next(session: Session) -> int:
     with session.derivation():
         chunks = _first(session.raw.chunks_after(session.derived.derived_chunk(), CHUNKS))
         if chunks:
-            _derive_trajectories(session, sorted(_touched(chunks)))
+            own = sorted(_touched(chunks))
+            _derive_foreign(session, touched(chunks) | set(session.links.traces_of(own)))  # gives up names of ours
+            _derive_trajectories(session, own)
             _derive_notes(session, chunks)
             session.derived.advance(chunks[-1].chunk)
     return len(chunks)
@@ -72,6 +71,7 @@ def rebuild(session: Session) -> int:
             _derive_trajectories(session, trajectory_ids[start : start + _TRAJECTORIES])
         last = 0
         while chunks := _first(session.raw.chunks_after(last, CHUNKS)):
+            _derive_foreign(session, touched(chunks) - set(session.links.known(touched(chunks))))
             _derive_notes(session, chunks)
             last = chunks[-1].chunk
         session.derived.advance(last)
@@ -164,6 +164,14 @@ def _assembled(trajectory_id: str, spans: Sequence[SpanRow]) -> _Read:
 def _not_read(trajectory_id: str, spans: Sequence[SpanRow], error: Exception) -> Assembled:
     _log.error("trajectory %r can't be derived", trajectory_id, exc_info=error)
     return unreadable(trajectory_id, spans, error)
+
+
+def _derive_foreign(session: Session, traces: Iterable[str]) -> None:
+    def insert(found: Sequence[Assembled]) -> None:
+        for portion in _portions(_Read(rows.trajectories[0]["trajectory_id"], (), rows) for rows in found):
+            _insert(session, _tables_of(portion))
+
+    derive_components(session, traces, insert)
 
 
 def _derive_notes(session: Session, chunks: Sequence[Chunk]) -> None:

@@ -7,9 +7,7 @@ import duckdb
 import pyarrow as pa
 
 from imitrace.schema import SCORES
-
-PROVIDES, CONTINUES = "provides:", "continues:"
-"""How a key begins that connects only with one of the other kind: an answer, and a request that goes on from it."""
+from imitrace_collector.foreign.links import CONTINUES, PROVIDES
 
 COMPONENT_TABLES = ("links", "component_trajectories", "component_scores")
 
@@ -17,7 +15,6 @@ _MATCHING = f"""
 CASE WHEN starts_with(key, '{PROVIDES}') THEN '{CONTINUES}' || key[{len(PROVIDES) + 1}:]
      WHEN starts_with(key, '{CONTINUES}') THEN '{PROVIDES}' || key[{len(CONTINUES) + 1}:] ELSE key END
 """
-_LINKS = pa.schema([(name, pa.string()) for name in ("key", "trace_id", "component")])
 _SCORES = ", ".join(SCORES)
 
 Keys = Mapping[str, frozenset[str]]
@@ -33,6 +30,10 @@ class LinkTables:
     def known(self, traces: Iterable[str]) -> list[str]:
         """Return those of the traces that belong to a component already."""
         return self._column("SELECT DISTINCT trace_id FROM links WHERE trace_id IN ($named)", traces)
+
+    def with_keys(self, keys: Iterable[str]) -> list[str]:
+        """Return the traces that have one of these keys."""
+        return self._column("SELECT DISTINCT trace_id FROM links WHERE key IN ($named)", keys)
 
     def linked(self, keys: Keys) -> Keys:
         """Return these traces, all that were in a component with one of them, and all that their keys connect.
@@ -93,18 +94,23 @@ class LinkTables:
         for table in reversed(COMPONENT_TABLES):
             self._connection.execute(f"DELETE FROM {table} WHERE component IN {named}", {"named": list(traces)})  # noqa: S608
 
-    def connect(self, component: str, keys: Keys) -> None:
-        """Store a component's traces."""
-        rows = [(key, trace, component) for trace in sorted(keys) for key in sorted(keys[trace])]
-        columns = zip(*rows, strict=True)
-        self._insert("links", pa.table([pa.array(column, pa.string()) for column in columns], schema=_LINKS))
+    def store(self, components: Mapping[str, Keys], trajectories: Sequence[tuple[str, str]], scores: pa.Table) -> None:
+        """Store components, and what they were derived to.
 
-    def derived(self, component: str, trajectory_ids: Sequence[str], scores: pa.Table) -> None:
-        """Remember what a component was derived to."""
-        named = pa.table({"component": [component] * len(trajectory_ids), "trajectory_id": list(trajectory_ids)})
-        self._insert("component_trajectories", named)
-        own = pa.array([component] * len(scores), pa.string())
-        self._insert("component_scores", scores.append_column("component", own))
+        Args:
+            components: the keys of each component's traces.
+            trajectories: component and trajectory id.
+            scores: rows of ``component_scores``.
+        """
+        links = [
+            (key, trace, component)
+            for component, keys in components.items()
+            for trace in sorted(keys)
+            for key in sorted(keys[trace])
+        ]
+        self._insert("links", _table(links, ("key", "trace_id", "component")))
+        self._insert("component_trajectories", _table(trajectories, ("component", "trajectory_id")))
+        self._insert("component_scores", scores)
 
     def _insert(self, table: str, rows: pa.Table) -> None:
         if len(rows):
@@ -118,3 +124,8 @@ class LinkTables:
     def _rows(self, sql: str, named: Iterable[str]) -> list[tuple[str, ...]]:
         whole = sql.replace("($named)", "(SELECT unnest($named::VARCHAR[]))")
         return self._connection.execute(whole, {"named": list(named)}).fetchall()
+
+
+def _table(rows: Sequence[tuple[str, ...]], names: Sequence[str]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    return pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from imitrace_collector.foreign.conversations import name_of, provides, read_traces, wants
-from imitrace_collector.foreign.dialects import EVALUATOR
 from imitrace_collector.foreign.judgements import targets_of
 from imitrace_collector.foreign.readings import is_agents
 from imitrace_collector.rows import LogRow, SpanRow
@@ -18,8 +17,8 @@ def links_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> frozenset[str]
 
     ``conversation:ID`` or ``session:ID`` where its spans name one. Else, for each model call, ``provides:chain:HASH``
     of what it saw and answered, and ``continues:chain:HASH`` of what it saw up to the last answer in that. So are
-    scores connected with what they are about: what has an id ``provides:``, a score elsewhere ``continues:`` it
-    (``response:ID``, ``span:ID``).
+    scores connected with what they are about: a call ``provides:response:ID``, a score elsewhere ``continues:`` it.
+    ``continues:span:ID`` has no other side: spans are found by their ids.
 
     Args:
         spans: all of the trace that came so far.
@@ -32,7 +31,6 @@ def links_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> frozenset[str]
     named = set(traces.names.values()) | {name for call in traces.calls if (name := name_of(call.reading))}
     if agents:
         keys |= {f"{kind}:{name}" for kind, name in named if kind == min(kind for kind, _ in named)}
-    keys |= {f"{PROVIDES}{SPAN}{reading.row.span_id}" for reading in agents if reading.role != EVALUATOR}
     for call in traces.calls:
         keys |= {f"{PROVIDES}{RESPONSE}{name}" for name in call.response_ids}
         if not named:

@@ -1,0 +1,213 @@
+"""Find the traces of other instrumentation that belong together, and derive their trajectories.
+
+A trace that our own steps are in is left to them. What has no trace, like a score that names a conversation, counts as
+a trace of its own.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import pyarrow as pa
+
+from imitrace.exceptions import StoreError
+from imitrace_collector.derived_tables import as_arrow
+from imitrace_collector.foreign.assembly import Derived, assemble
+from imitrace_collector.foreign.links import CONTINUES, PROVIDES, SPAN, links_of
+from imitrace_collector.link_tables import Keys
+from imitrace_collector.raw_tables import LOGS, Chunk
+from imitrace_collector.rows import LogRow, SpanRow
+from imitrace_collector.store import Session
+from imitrace_collector.trajectories import Assembled, unreadable
+
+_SPAN = f"{CONTINUES}{SPAN}"
+"""How a key begins that names a span in another trace; once that is here, the trace's own key takes its place."""
+_TRACE = "trace:"
+_TRACES = 256
+_LOG = "log "
+"""How the name of a log record that has no trace begins; its chunk and its place in that follow."""
+
+BYTES = 16 * 2**20
+"""Most bytes of spans that are decoded at once, unless one trajectory, or component, has more."""
+LARGEST = 256 * 2**20
+"""Most bytes of a trajectory's spans, or of a component's; one with more is not read, and marked incomplete."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Items:
+    """The spans and log records of one or more traces."""
+
+    spans: list[SpanRow]
+    logs: list[LogRow]
+    too_much: bool = False
+    """Whether it was not read, for it has more than ``LARGEST`` bytes."""
+
+
+Insert = Callable[[Sequence[Assembled]], None]
+"""Writes trajectories' rows, each by itself."""
+
+
+def touched(chunks: Iterable[Chunk]) -> set[str]:
+    """Return the traces that chunks bring something of, and a name for each noted log record without one."""
+    found = set()
+    for chunk in chunks:
+        if chunk.trace_id is not None:
+            found.add(chunk.trace_id)
+        elif chunk.kind == LOGS and chunk.noted and chunk.trajectory_id is None:
+            found |= {f"{_LOG}{chunk.chunk}.{place}" for place in range(chunk.items)}
+    return found
+
+
+def derive_components(session: Session, traces: Iterable[str], insert: Insert) -> None:
+    """Derive anew what traces belong to, with all that is connected with them.
+
+    Args:
+        session: inside a derivation.
+        traces: as ``touched`` names them.
+        insert: takes trajectories' rows.
+    """
+    names = sorted(traces)
+    sizes = session.raw.trace_sizes(names) if names else {}
+    group: list[str] = []
+    size = 0
+    for name in names:
+        own = sizes.get(name, 0)
+        if group and (size + own > BYTES or len(group) == _TRACES):
+            _derive(session, group, insert)
+            group, size = [], 0
+        group.append(name)
+        size += own
+    if group:
+        _derive(session, group, insert)
+
+
+def _derive(session: Session, traces: Sequence[str], insert: Insert) -> None:
+    loaded = _items(session, traces)
+    keys = _keys(session, loaded)
+    span_ids = [span.span_id for trace, items in loaded.items() if keys[trace] for span in items.spans]
+    waiting = session.links.with_keys([f"{_SPAN}{span_id}" for span_id in span_ids]) if span_ids else []
+    keys |= _keys(session, _items(session, [trace for trace in waiting if trace not in keys]))
+    known = set(session.links.known(keys))
+    keys = {trace: own for trace, own in keys.items() if own or trace in known}
+    if not keys:
+        return
+    linked = session.links.linked(keys)
+    _forget(session, list(linked))
+    components = _components({trace: own for trace, own in linked.items() if own})
+    derived = {names[0]: _without_taken(session, _assembled(session, names, loaded)) for names in components}
+    insert([rows for found in derived.values() for rows in found.trajectories])
+    scores = [(name, row) for name, found in derived.items() for row in found.scores]
+    table = as_arrow("scores", [row for _, row in scores])
+    session.derived.insert("scores", table)
+    session.links.store(
+        {names[0]: {trace: linked[trace] for trace in names} for names in components},
+        [(name, id_) for name, found in derived.items() for id_ in _ids(found)],
+        table.append_column("component", pa.array([name for name, _ in scores], pa.string())),
+    )
+
+
+def _items(session: Session, traces: Sequence[str]) -> dict[str, Items]:
+    """Return what came of each trace, without our own trajectories'; nothing of those that our own steps are in."""
+    named = [trace for trace in traces if not trace.startswith(_LOG)]
+    sizes = session.raw.trace_sizes(named) if named else {}
+    ours = set(session.raw.traces_with_steps(named)) if named else set()
+    found = {trace: Items([], [], trace not in ours and sizes.get(trace, 0) > LARGEST) for trace in traces}
+    wanted = [trace for trace in named if trace not in ours and not found[trace].too_much]
+    for span in session.raw.spans_of_traces(wanted) if wanted else ():
+        found[span.trace_id].spans.append(span)
+    for log in session.raw.logs_of_traces(wanted) if wanted else ():
+        found[log.trace_id or ""].logs.append(log)
+    for trace in traces:
+        if trace.startswith(_LOG):
+            chunk, place = map(int, trace.removeprefix(_LOG).split("."))
+            found[trace].logs.append(session.raw.logs_in([chunk])[place])
+    return found
+
+
+def _keys(session: Session, loaded: Mapping[str, Items]) -> dict[str, frozenset[str]]:
+    """Return the keys of each trace, none where it has no agent's spans."""
+    found = {trace: links_of(items.spans, items.logs) for trace, items in loaded.items()}
+    meant = [key.removeprefix(_SPAN) for keys in found.values() for key in keys if key.startswith(_SPAN)]
+    places = session.raw.traces_of_spans(meant) if meant else {}
+    here = {f"{_SPAN}{span_id}": f"{_TRACE}{trace}" for span_id, trace in places.items()}
+    return {
+        trace: frozenset({here.get(key, key) for key in keys} | {f"{_TRACE}{trace}"})
+        if keys or loaded[trace].too_much
+        else keys
+        for trace, keys in found.items()
+    }
+
+
+def _forget(session: Session, traces: Sequence[str]) -> None:
+    session.derived.forget(session.links.trajectories_of(traces))
+    session.derived.delete("scores", as_arrow("scores", session.links.scores_of(traces)))
+    session.links.forget(traces)
+
+
+def _components(keys: Keys) -> list[list[str]]:
+    """Return the traces that share keys, each group and the groups in order."""
+    above = {trace: trace for trace in keys}
+
+    def top(trace: str) -> str:
+        while above[trace] != trace:
+            above[trace] = above[above[trace]]
+            trace = above[trace]
+        return trace
+
+    owners: dict[str, list[str]] = defaultdict(list)
+    for trace in sorted(keys):
+        for key in keys[trace]:
+            owners[key].append(trace)
+    for key, owning in owners.items():
+        if key.startswith(PROVIDES):  # equal answers are no reason; that one goes on from them is
+            continue
+        if key.startswith(CONTINUES):
+            owning = [owning[0], *owners.get(PROVIDES + key.removeprefix(CONTINUES), ())]
+        for trace in owning:
+            above[top(trace)] = top(owning[0])
+    groups = defaultdict(list)
+    for trace in sorted(keys):
+        groups[top(trace)].append(trace)
+    return sorted(groups.values())
+
+
+def _assembled(session: Session, traces: Sequence[str], loaded: Mapping[str, Items]) -> Derived:
+    """Return what a component is derived to; a row that says why where it can't be."""
+    size = sum(session.raw.trace_sizes(traces).values())
+    if size > LARGEST:
+        error = StoreError(f"they have {size} bytes, allowed: {LARGEST}")
+        return Derived([unreadable(traces[0], session.raw.first_spans_of(traces[0]), error)])
+    missing = _items(session, [trace for trace in traces if trace not in loaded])
+    items = [loaded[trace] if trace in loaded else missing[trace] for trace in traces]
+    spans = [span for found in items for span in found.spans]
+    try:
+        return assemble(spans, [log for found in items for log in found.logs])
+    except Exception as error:  # one component that breaks our reading must not keep all others from being derived
+        _log.error("trace %r can't be derived", traces[0], exc_info=error)
+        return Derived([unreadable(traces[0], spans, error)] if spans else [])
+
+
+def _ids(derived: Derived) -> list[str]:
+    return [row["trajectory_id"] for rows in derived.trajectories for row in rows.trajectories]
+
+
+def _without_taken(session: Session, derived: Derived) -> Derived:
+    """Give trajectories another id where our own dialect has one of this name."""
+    ids = _ids(derived)
+    taken = set(session.raw.named(ids)) if ids else set()
+    if not taken:
+        return derived
+    renamed = {id_: f"{id_}@trace" for id_ in taken}
+    for rows in derived.trajectories:
+        for row in chain(rows.trajectories, rows.steps):
+            row["trajectory_id"] = renamed.get(row["trajectory_id"], row["trajectory_id"])
+        for row in rows.trajectories:
+            row["parent"] = renamed.get(row["parent"], row["parent"])
+    scores = [
+        row | {"trajectory_id": renamed.get(row["trajectory_id"], row["trajectory_id"])} for row in derived.scores
+    ]
+    return replace(derived, scores=scores)

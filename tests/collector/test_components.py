@@ -1,0 +1,254 @@
+"""Traces of other instrumentation in the store: what belongs together, in whatever order it comes."""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+from imitrace import semconv
+from imitrace_collector import components, otlp
+from imitrace_collector.compaction import compact
+from imitrace_collector.derive import rebuild
+from imitrace_collector.ingest import ingest
+from imitrace_collector.retention import RetentionConfig, expire
+from imitrace_collector.rows import Batch
+from imitrace_collector.store import Store
+
+MakeExport = Callable[..., ExportTraceServiceRequest]
+Contents = Callable[[Store], dict[str, list[str]]]
+Json = dict[str, Any]  # a JSON object
+DAY = 24 * 3600 * 10**9
+INTERNAL = ("links", "component_trajectories", "component_scores")
+
+
+def pairs(attributes: Mapping[str, object]) -> list[KeyValue]:
+    def value(one: object) -> AnyValue:
+        if isinstance(one, float):
+            return AnyValue(double_value=one)
+        return AnyValue(string_value=one if isinstance(one, str) else json.dumps(one))
+
+    return [KeyValue(key=name, value=value(one)) for name, one in attributes.items()]
+
+
+def number(name: str, length: int) -> bytes:
+    """Return an id for a name; a name of 32 hexadecimal digits is a trace's own."""
+    if length == 16 and len(name) == 32:
+        return bytes.fromhex(name)
+    return hashlib.blake2b(name.encode(), digest_size=length).digest()
+
+
+def said(role: str, text: str) -> Json:
+    return {"role": role, "parts": [{"type": "text", "content": text}]}
+
+
+def call(trace: str, turn: int, user: str = "hi", received_at: int = 0, **attributes: object) -> Batch:
+    """Return a model call's span: ``turn`` answers came before it."""
+    history = [said("user", user)]
+    for earlier in range(turn):
+        history += [said("assistant", f"answer {earlier}"), said("user", f"more {earlier}")]
+    given = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.input.messages": history,
+        "gen_ai.output.messages": [said("assistant", f"answer {turn}")],
+    } | {name.replace("__", "."): value for name, value in attributes.items()}
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add(resource=Resource(attributes=pairs({"service.name": "desk"})))
+    group.scope_spans.add().spans.add(
+        name="chat gpt",
+        trace_id=number(trace, 16),
+        span_id=number(f"{trace} {turn}", 8),
+        start_time_unix_nano=1000 + turn * 10,
+        end_time_unix_nano=1005 + turn * 10,
+        attributes=pairs(given),
+    )
+    return otlp.read(otlp.TRACES, request, received_at).batch
+
+
+def score(name: str, trace: str | None = None, **attributes: object) -> Batch:
+    request = ExportLogsServiceRequest()
+    group = request.resource_logs.add(resource=Resource(attributes=pairs({"service.name": "judge"})))
+    given = {"gen_ai.evaluation.name": name, "gen_ai.evaluation.score.value": 0.5} | {
+        key.replace("__", "."): value for key, value in attributes.items()
+    }
+    log = group.scope_logs.add().log_records.add(
+        event_name="gen_ai.evaluation.result", time_unix_nano=5, attributes=pairs(given)
+    )
+    if trace is not None:
+        log.trace_id, log.span_id = number(trace, 16), number(f"{trace} 0", 8)
+    return otlp.read(otlp.LOGS, request, 0).batch
+
+
+def trajectories(store: Store) -> dict[str, int]:
+    with store.reader() as reader:
+        found = reader.rows("SELECT trajectory_id, step_count FROM trajectories")
+        steps = reader.rows("SELECT trajectory_id, count(*) AS n FROM steps GROUP BY ALL")
+    counts = {row["trajectory_id"]: row["step_count"] for row in found}
+    assert {row["trajectory_id"]: row["n"] for row in steps} == {name: n for name, n in counts.items() if n}
+    return counts
+
+
+def scores(store: Store) -> list[tuple[str, int | None, str]]:
+    with store.reader() as reader:
+        rows = reader.rows("SELECT * FROM scores ORDER BY name")
+    return [(row["trajectory_id"], row["step_index"], row["name"]) for row in rows]
+
+
+def derived(contents: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return what readers see; messages that no step names any more may stay."""
+    return {table: rows for table, rows in contents.items() if table not in ("messages", "chunks", "spans", "bodies")}
+
+
+def test_traces_of_one_conversation_are_one_trajectory(store: Store) -> None:
+    for turn in range(3):
+        ingest(store, [call(f"trace {turn}", turn, gen_ai__conversation__id="c1")])
+    assert trajectories(store) == {"c1": 3}
+
+
+def test_a_hand_written_loop_is_put_together_by_what_goes_on(store: Store) -> None:
+    """Each call is a trace of its own, and none names a conversation."""
+    ingest(store, [call("b", 1), call("other", 0, user="bye")])
+    ingest(store, [call("a", 0)])
+    ingest(store, [call("c", 2)])
+    assert trajectories(store) == {number("a", 16).hex(): 3, number("other", 16).hex(): 1}
+
+
+def test_equal_calls_that_nobody_goes_on_from_stay_apart(store: Store) -> None:
+    ingest(store, [call(f"trace {n}", 0) for n in range(50)])
+    assert set(trajectories(store).values()) == {1}
+    with store.reader() as reader:
+        assert len(reader.rows("SELECT DISTINCT component FROM links")) == 50
+
+
+def test_our_own_steps_win(store: Store, export: MakeExport) -> None:
+    """A trace that was derived as another's is left to our own steps once they come."""
+    own = export("t1")
+    trace = own.resource_spans[0].scope_spans[0].spans[0].trace_id.hex()
+    ingest(store, [call(trace, 0)])
+    assert trajectories(store) == {trace: 1}
+    ingest(store, [otlp.read(otlp.TRACES, own, 0).batch])
+    assert trajectories(store) == {"t1": 2}
+
+
+def test_a_name_that_our_own_trajectory_has_is_not_taken(store: Store, export: MakeExport) -> None:
+    ingest(store, [call("x", 0, gen_ai__conversation__id="t1")])
+    assert trajectories(store) == {"t1": 1}
+    ingest(store, [otlp.read(otlp.TRACES, export("t1"), 0).batch])
+    assert trajectories(store) == {"t1": 2, "t1@trace": 1}
+
+
+@pytest.mark.parametrize("first", ["score", "call"])
+def test_a_score_finds_what_it_is_about(store: Store, first: str) -> None:
+    judged = [
+        score("by conversation", gen_ai__conversation__id="c1"),
+        score("by response", gen_ai__response__id="response-1"),
+        score("by span", "trace"),
+    ]
+    made = call("trace", 0, gen_ai__conversation__id="c1", gen_ai__response__id="response-1")
+    for batch in [*judged, made] if first == "score" else [made, *judged]:
+        ingest(store, [batch])
+    assert scores(store) == [("c1", None, "by conversation"), ("c1", 0, "by response"), ("c1", 0, "by span")]
+
+
+def test_scores_of_others_stay_when_a_conversation_grows(store: Store) -> None:
+    named: Json = {"gen_ai__conversation__id": "c1"}
+    ingest(store, [call("a", 0, **named), score("found", **named)])
+    ours: Json = {semconv.TRAJECTORY_ID.replace(".", "__"): "c1"}
+    ingest(store, [score("told", **ours)])
+    ingest(store, [call("b", 1, **named)])
+    assert scores(store) == [("c1", None, "found"), ("c1", None, "told")]
+
+
+def test_too_much_is_marked_incomplete(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(components, "LARGEST", 1000)
+    ingest(store, [call("a", 0, user="x" * 2000)])
+    with store.reader() as reader:
+        (row,) = reader.rows("SELECT trajectory_id, step_count, incomplete_reason AS why FROM trajectories")
+    assert (row["trajectory_id"], row["step_count"]) == (number("a", 16).hex(), 0)
+    assert "bytes, allowed: 1000" in row["why"]
+
+
+def test_what_expires_goes_whole(store: Store) -> None:
+    for turn, day in ((0, 1), (1, 2)):
+        ingest(store, [call(f"old {turn}", turn, received_at=day * DAY, gen_ai__conversation__id="old")])
+        ingest(store, [call(f"new {turn}", turn, received_at=day * 4 * DAY, gen_ai__conversation__id="new")])
+    ingest(store, [score("late", gen_ai__conversation__id="old")])
+    gone = expire(store, RetentionConfig(max_age=timedelta(days=3)), 9 * DAY)
+    assert {agent: found.trajectories for agent, found in gone.items()} == {"desk": 1, "judge": 0}
+    assert trajectories(store) == {"new": 2}
+    assert scores(store) == []
+    with store.reader() as reader:
+        assert {row["key"] for row in reader.rows("SELECT key FROM links")}.isdisjoint({"conversation:old"})
+
+
+def test_a_compacted_store_goes_on(store: Store, contents: Contents) -> None:
+    ingest(store, [call("a", 0), score("s", "a")])
+    before = contents(store)
+    compact(store)
+    assert contents(store) == before
+    ingest(store, [call("b", 1)])
+    assert trajectories(store) == {number("a", 16).hex(): 2}
+
+
+CALLS: Sequence[Batch] = [
+    *(call(f"chain {turn}", turn) for turn in range(4)),
+    *(call(f"named {turn}", turn, user="x", gen_ai__conversation__id="c") for turn in range(3)),
+    call("named 0", 5, user="x"),
+    score("s1", gen_ai__conversation__id="c"),
+    score("s2", "chain 0"),
+    score("s3", gen_ai__response__id="nobody"),
+]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, len(CALLS)), max_size=4))
+def test_rows_are_the_same_for_any_order_repetition_and_batching(
+    tmp_path_factory: pytest.TempPathFactory, contents: Contents, seed: int, cuts: list[int]
+) -> None:
+    rng = random.Random(seed)
+    sent = [*CALLS, *rng.sample(CALLS, 3)]
+    rng.shuffle(sent)
+    with Store.open(tmp_path_factory.mktemp("any") / "s.duckdb") as store:
+        last = 0
+        for cut in [*sorted(cuts), len(sent)]:
+            if sent[last:cut]:
+                ingest(store, sent[last:cut])
+            last = cut
+        found = derived(contents(store))
+        with store.session() as session:
+            rebuild(session)
+        again = derived(contents(store))
+    for table in ("trajectories", "steps", "scores"):
+        assert found[table] == again[table]
+    assert found["trajectories"] == EXPECTED["trajectories"] if EXPECTED else True
+    EXPECTED.update(found)
+    assert len(found["trajectories"]) == 2 and len(found["scores"]) == 2
+
+
+EXPECTED: dict[str, list[str]] = {}
+
+
+def test_a_capture_gives_the_same_through_the_store_and_after_a_rebuild(
+    store: Store, data: Path, contents: Contents
+) -> None:
+    files = sorted((data / "captures" / "langgraph__openinference").glob("*.pb"))
+    for file in files:
+        message = otlp.parse(otlp.TRACES, file.read_bytes(), otlp.PROTOBUF)
+        ingest(store, [otlp.read(otlp.TRACES, message, 0).batch])
+    assert trajectories(store) == {"conv-support-0001": 7, "conv-support-0001/shipping_agent": 2}
+    before = contents(store)
+    with store.session() as session:
+        rebuild(session)
+    after = contents(store)
+    for table in ("trajectories", "steps", "scores", "tools"):
+        assert after[table] == before[table]

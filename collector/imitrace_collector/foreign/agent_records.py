@@ -30,7 +30,7 @@ def read_record(reading: Reading, runs: Sequence[Run]) -> list[Call]:
     events = events_of(reading)
     answers = _answers(reading, events)
     if not any(part["type"] == "tool_call" for answer in answers for part in answer["parts"]):
-        answers = [*map(_called, runs), *answers]
+        answers = [*(_called(run) for run in runs if run.arguments is not None), *answers]
     prompt = _prompt(reading, events)
     tools = tools_of(reading)
     calls = []

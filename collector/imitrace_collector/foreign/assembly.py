@@ -9,6 +9,7 @@ from imitrace_collector.foreign.calls import Call
 from imitrace_collector.foreign.conversations import Conversation, Traces, conversations_of, read_traces
 from imitrace_collector.foreign.dialects import TOOL
 from imitrace_collector.foreign.judgements import WHOLE, Judgement, judgements_of
+from imitrace_collector.foreign.mending import mend
 from imitrace_collector.foreign.observations import Actions, Outcome, complete_answers, has_answer, pair
 from imitrace_collector.foreign.origins import StepOrigin, origin, span_ids
 from imitrace_collector.foreign.readings import Key, Reading
@@ -96,6 +97,7 @@ def _assemble(
     frames = list({id(thread.frame): thread.frame for thread in threads}.values())
     for frame in frames:
         complete_answers(frame)
+        mend(frame)
     inside = _runs_in(traces, frames, conversation)
     steps: dict[int, list[tuple[Call, Outcome | None]]] = {}
     for thread in threads:
@@ -139,7 +141,7 @@ def _runs_in(traces: Traces, frames: Sequence[Frame], conversation: Conversation
 def _steps_of(actions: Iterable[Actions]) -> list[tuple[Call, Outcome | None]]:
     found: list[tuple[Call, Outcome | None]] = []
     for one in actions:
-        if one.call.answer is None or not has_answer(one.call.answer):
+        if one.call.answer is None or not (has_answer(one.call.answer) or one.call.answer_problem):
             continue
         found += [(one.call, outcome) for outcome in one.outcomes] or [(one.call, None)]
     return found

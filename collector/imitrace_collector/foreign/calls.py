@@ -10,6 +10,7 @@ from imitrace.shapes.answers import UNKNOWN_ANSWER, read_answer
 from imitrace_collector.foreign.chains import digests
 from imitrace_collector.foreign.contents import (
     NOTHING,
+    UNREADABLE,
     Told,
     has_content,
     joined,
@@ -60,6 +61,10 @@ class Call:
         if self._digests is None:
             self._digests = digests(self.seen)
         return self._digests
+
+    def forget_digests(self) -> None:
+        """Let them be found again, after ``seen`` was changed."""
+        self._digests = None
 
     @property
     def has_content(self) -> bool:
@@ -196,9 +201,11 @@ def _answer(call: Call, events: Sequence[tuple[Reading, Sequence[Event]]]) -> No
 
 
 def one_answer(messages: Iterable[Message]) -> Message | None:
-    """Return the assistant's messages of an answer as one; None when they say nothing."""
-    parts = [part for message in messages if message["role"] not in ("tool", "user") for part in message["parts"]]
-    return {"role": "assistant", "parts": parts} if parts else None
+    """Return the assistant's messages of an answer as one, or what could not be read; None when they say nothing."""
+    said = [message for message in messages if message["role"] not in ("tool", "user") and message["parts"]]
+    whole = [message for message in said if message["role"] != UNREADABLE]
+    parts = [part for message in whole or said for part in message["parts"]]
+    return {"role": "assistant" if whole else UNREADABLE, "parts": parts} if parts else None
 
 
 def dropped(span: Reading) -> str | None:

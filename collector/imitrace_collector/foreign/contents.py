@@ -12,7 +12,7 @@ from imitrace.messages import Message, canonical_role
 from imitrace.shapes.chat_shapes import read_item
 from imitrace.shapes.content_parts import Part, call_arguments, content_parts
 from imitrace_collector.foreign.results import unwrapped
-from imitrace_collector.foreign.said import as_text, inside, json_value
+from imitrace_collector.foreign.said import as_text, inside, json_value, whole_items
 from imitrace_collector.foreign.text_histories import read_text_message
 
 UNREADABLE = "unknown"
@@ -42,8 +42,10 @@ def read_messages(name: str, value: Any, role: str = "user") -> Told:  # any JSO
         role: of plain text.
     """
     parsed, problem = json_value(value)
-    if problem and not isinstance(parsed, list):  # cut before the first whole item
-        return Told(({"role": UNREADABLE, "parts": [_text(as_text(parsed))]},), f"{name} {problem}")
+    if problem:
+        parsed = whole_items(value) if value.lstrip().startswith("[") else []
+        if not parsed:  # cut before the first whole item
+            return Told(({"role": UNREADABLE, "parts": [_text(value)]},), f"{name} {problem}")
     read = _Messages(role)
     read.add(parsed)
     problems = [f"{name} {problem}"] if problem else []
@@ -126,7 +128,7 @@ class _Messages:
             role = item.get("role") if isinstance(item, dict) else None
             role = canonical_role(role) if isinstance(role, str) else UNREADABLE
             found = [{"role": role, "parts": [_text(as_text(item))]}]
-        self.messages += [message for message in found if message["parts"]]
+        self.messages += found
 
     def _read(self, item: Any) -> Iterator[Message]:
         if _is_pair(item):
@@ -243,11 +245,12 @@ def _unflattened(message: Mapping[str, Any]) -> dict[str, Any]:
     blocks = [_block(item) for item in message.get("contents") or () if isinstance(item, dict)]
     calls = [block for block in blocks if "function" in block]
     if isinstance(found.get("content"), list):  # text in several pieces
-        found["content"] = [{"type": "text", "text": as_text(piece)} for piece in found["content"]]
+        pieces = found["content"]
+        found["content"] = [{"type": "text", "text": one} if isinstance(one, str) else one for one in pieces]
     if blocks and not found.get("content"):
         found["content"] = [block for block in blocks if "function" not in block]
-    if calls:
-        found["tool_calls"] = [*(found.get("tool_calls") or ()), *calls]
+    if calls and not found.get("tool_calls"):  # some say them in both places
+        found["tool_calls"] = calls
     if found.get("function_call_name") and not found.get("tool_calls"):
         arguments = found.get("function_call_arguments_json")
         found["tool_calls"] = [{"function": {"name": found["function_call_name"], "arguments": arguments}}]

@@ -1,9 +1,10 @@
 """Tell which calls are of one conversation: by its id, its session's, or the messages that go on."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from imitrace.messages import Message
 from imitrace_collector.foreign.agent_records import read_record, records_among
 from imitrace_collector.foreign.calls import Call, calls_among, read_call
 from imitrace_collector.foreign.chains import chain, digests
@@ -19,6 +20,9 @@ from imitrace_collector.foreign.readings import (
 from imitrace_collector.foreign.runs import Run, read_runs
 from imitrace_collector.normalize import LONGEST_NAME, service_of
 from imitrace_collector.rows import LogRow, SpanRow
+
+_ROUNDS = 16
+"""Most results whose calls are looked for, where an instrumentor leaves answers out."""
 
 Named = tuple[str, str]
 """``conversation`` or ``session``, and its id."""
@@ -108,23 +112,46 @@ def name_of(reading: Reading) -> Named | None:
     return None
 
 
-def provides(call: Call) -> str | None:
-    """Return a hash of all that a call saw and answered: who goes on from it saw that."""
+def provides(call: Call) -> frozenset[str]:
+    """Return hashes of all that a call saw and answered: who goes on from it saw that."""
     if call.answer is None or call.accumulated:
-        return None
-    return chain((service_of(call.reading.row) or "", *call.digests, *digests((call.answer,))))
+        return frozenset()
+    service = service_of(call.reading.row) or ""
+    whole = chain((service, *call.digests, *digests((call.answer,))))
+    names = [part["id"] for part in call.answer["parts"] if part["type"] == "tool_call" and part["id"]]
+    return frozenset((whole, chain((service, *_unanswered(call), *names)))) if names else frozenset((whole,))
 
 
-def wants(call: Call) -> str | None:
-    """Return a hash of what a call saw up to the last answer in it; None when it is the first."""
-    last = max((place for place, message in enumerate(_spoken(call)) if message == "assistant"), default=None)
-    if last is None or call.accumulated:
-        return None
-    return chain((service_of(call.reading.row) or "", *call.digests[: last + 1]))
+def wants(call: Call) -> frozenset[str]:
+    """Return hashes of what a call saw up to the last answer in it; nothing when it is the first.
+
+    Where the last results in it have no calls before them, an instrumentor left the answers out: then it is what users
+    and tools had said before, and the ids of the calls that these results are of.
+    """
+    if call.accumulated:
+        return frozenset()
+    service = service_of(call.reading.row) or ""
+    spoken = [message for message in call.seen if message["role"] != "system"]
+    start = len(spoken)
+    while start and spoken[start - 1]["role"] == "tool":
+        start -= 1
+    if start < len(spoken) and not (start and spoken[start - 1]["role"] == "assistant" and spoken[start - 1]["parts"]):
+        rounds = range(max(start, len(spoken) - _ROUNDS), len(spoken))  # how many of these results are the last round's
+        return frozenset(chain((service, *_unanswered(call, place), *_names(spoken[place:]))) for place in rounds)
+    last = max((place for place, message in enumerate(spoken) if message["role"] == "assistant"), default=None)
+    return frozenset() if last is None else frozenset((chain((service, *call.digests[: last + 1])),))
 
 
-def _spoken(call: Call) -> list[str]:
-    return [message["role"] for message in call.seen if message["role"] != "system"]
+def _names(results: Iterable[Message]) -> list[str]:
+    return [str(part.get("id")) for message in results for part in message["parts"]]
+
+
+def _unanswered(call: Call, end: int | None = None) -> Iterator[str]:
+    """Yield the hashes of what others than the assistant said to a call."""
+    spoken = (message for message in call.seen if message["role"] != "system")
+    for place, (message, digest) in enumerate(zip(spoken, call.digests, strict=True)):
+        if message["role"] != "assistant" and (end is None or place < end):
+            yield digest
 
 
 def _directly_in(span: Reading, agent: Reading) -> bool:
@@ -170,8 +197,7 @@ def _chained(traces: Sequence[list[Call]]) -> list[Conversation]:
     continued: set[int] = set()
     for calls in sorted(traces, key=lambda calls: calls[0].reading.at):
         conversation = None
-        wanted = wants(calls[0])
-        held = holders.get(wanted, []) if wanted else []
+        held = [one for wanted in wants(calls[0]) for one in holders.get(wanted, ())]
         if held:
             call, conversation = next((one for one in reversed(held) if id(one[0]) not in continued), held[-1])
             continued.add(id(call))
@@ -180,8 +206,7 @@ def _chained(traces: Sequence[list[Call]]) -> list[Conversation]:
             found.append(conversation)
         conversation.calls += calls
         for call in calls:
-            provided = provides(call)
-            if provided:
+            for provided in provides(call):
                 holders[provided].append((call, conversation))
     for conversation in found:
         conversation.calls.sort(key=lambda call: call.reading.at)

@@ -188,7 +188,7 @@ OPENLLMETRY: Final = Dialect(
         *("traceloop.association.properties.conversation_id", "traceloop.association.properties.session_id"),
         *("traceloop.association.properties.thread_id", "traceloop.association.properties.chat_id", "session.id"),
     ),
-    agent=("gen_ai.agent.name", "traceloop.entity.name"),
+    agent=("traceloop.association.properties.lc_agent_name", "gen_ai.agent.name", "traceloop.entity.name"),
     system=("gen_ai.system_instructions",),
     inputs=("gen_ai.input.messages", "gen_ai.prompt", "llm.prompts"),
     outputs=("gen_ai.output.messages", "gen_ai.completion", "llm.completions"),

@@ -12,7 +12,7 @@ from imitrace_collector.foreign.dialects import (
     EVENT_ROLES,
 )
 from imitrace_collector.foreign.readings import Reading
-from imitrace_collector.foreign.said import Said, json_value
+from imitrace_collector.foreign.said import CUT, Said, json_value
 
 _LISTED = ("events", "all_messages_events")
 """Attributes of a span that hold its events as a JSON list."""
@@ -48,8 +48,12 @@ def details_in(events: Iterable[Event]) -> Iterator[tuple[Said, str]]:
 
 def request_in(events: Iterable[Event]) -> Told:
     """Return the messages of a request that were sent as one event each."""
-    items = [_message(event, EVENT_ROLES[event.name]) for event in events if event.name in EVENT_ROLES]
-    return read_messages("events", items) if items else NOTHING
+    asked = [event for event in events if event.name in EVENT_ROLES]
+    if not asked:
+        return NOTHING
+    told = read_messages("events", [_message(event, EVENT_ROLES[event.name]) for event in asked])
+    cut = next((event.name for event in asked if json_value(event.values.get("content"))[1]), None)
+    return told if cut is None else Told(told.messages, f"{cut} {CUT}")
 
 
 def answer_in(events: Iterable[Event]) -> Told:
@@ -57,7 +61,9 @@ def answer_in(events: Iterable[Event]) -> Told:
     for event in events:
         if event.name != EVENT_CHOICE:
             continue
-        message = json_value(event.values.get("message"))[0]
+        message, problem = json_value(event.values.get("message"))
+        if problem:
+            return read_messages(EVENT_CHOICE, event.values["message"])
         if isinstance(message, dict) and ("role" in message or "content" in message or "tool_calls" in message):
             item: dict[str, Any] = {"role": "assistant", **message}
         else:

@@ -34,7 +34,6 @@ def links_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> frozenset[str]
     for call in traces.calls:
         keys |= {f"{PROVIDES}{RESPONSE}{name}" for name in call.response_ids}
         if not named:
-            provided, wanted = provides(call), wants(call)
-            keys |= {f"{PROVIDES}{CHAIN}{provided}"} if provided else set()
-            keys |= {f"{CONTINUES}{CHAIN}{wanted}"} if wanted else set()
+            keys |= {f"{PROVIDES}{CHAIN}{found}" for found in provides(call)}
+            keys |= {f"{CONTINUES}{CHAIN}{found}" for found in wants(call)}
     return frozenset(keys)

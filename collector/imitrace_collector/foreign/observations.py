@@ -7,11 +7,11 @@ from imitrace.messages import Message
 from imitrace.shapes.content_parts import Part
 from imitrace_collector.foreign.calls import Call, one_answer
 from imitrace_collector.foreign.chains import digests
-from imitrace_collector.foreign.contents import has_content
+from imitrace_collector.foreign.contents import UNREADABLE, has_content
 from imitrace_collector.foreign.readings import Reading
 from imitrace_collector.foreign.runs import Run
 from imitrace_collector.foreign.said import as_text
-from imitrace_collector.foreign.threads import Frame
+from imitrace_collector.foreign.threads import Frame, continues
 from imitrace_collector.normalize import storable
 
 BY_ID, BY_ARGUMENTS, BY_ORDER, NOT_FOUND = "by id", "by arguments", "by order", "not found"
@@ -48,12 +48,14 @@ def complete_answers(frame: Frame) -> None:
         found = _echo(call, frame.calls[place + 1 :])
         if found is not None:
             call.answer, later = found
-            call.answer_from, call.answer_problem = ("next request", later.reading), later.seen_problem
+            call.answer_from, call.answer_problem = ("next request", later.reading), None
 
 
 def has_answer(answer: Message) -> bool:
-    """Return whether an answer does anything: a call with a name, or words."""
-    return any(part.get("type") == "tool_call" or has_content(({"parts": [part]},)) for part in answer["parts"])
+    """Return whether an answer does anything: a call with a name, or words; what can't be read does not."""
+    return answer["role"] != UNREADABLE and any(
+        part.get("type") == "tool_call" or has_content(({"parts": [part]},)) for part in answer["parts"]
+    )
 
 
 def pair(calls: Sequence[Call], frame: Frame, runs: Sequence[Run]) -> list[Actions]:
@@ -69,11 +71,17 @@ def pair(calls: Sequence[Call], frame: Frame, runs: Sequence[Run]) -> list[Actio
     free = {id(run): run for run in runs}
     for place, actions in enumerate(found):
         actions.outcomes = [Outcome(part) for part in actions.tool_calls]
-        later = frame.calls[places[id(actions.call)] + 1 :]
+        later = _told_next(actions.call, frame.calls[places[id(actions.call)] + 1 :])
         ends = calls[place + 1].reading.row.started_at if place + 1 < len(calls) else None
         _pair_runs(actions, free, None if actions.call.accumulated else ends)
         _pair_responses(actions, [one for one in later if not one.accumulated])
     return found
+
+
+def _told_next(call: Call, later: Sequence[Call]) -> Sequence[Call]:
+    """Return the calls that may have been told what came back: the first that goes on from this one, else all later."""
+    after = next((one for one in later if continues(one, call)), None)
+    return later if after is None else [after]
 
 
 def _tool_calls(call: Call) -> list[Part]:

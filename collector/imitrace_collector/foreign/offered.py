@@ -12,7 +12,7 @@ _DECLARED = ("function_declarations", "functionDeclarations", "tools")
 
 
 def read_tools(value: Any) -> list[dict[str, Any]]:  # any JSON value
-    """Return the tool definitions in a value, in our form; what has no name is left out."""
+    """Return the tool definitions in a value, in our form; what has no name, or is cut, is left out."""
     parsed = json_value(value)[0]
     if isinstance(parsed, list):
         return [tool for item in parsed for tool in _tools_in(item)]

@@ -104,7 +104,10 @@ class Reading:
         return None
 
 
-_ON_CALLS = {"gen_ai.agent.name", "metadata/lc_agent_name", "agent.name", "agent_name"}
+_ON_CALLS = {
+    *("gen_ai.agent.name", "metadata/lc_agent_name", "agent.name", "agent_name"),
+    "traceloop.association.properties.lc_agent_name",
+}
 """Attributes that name the agent also on a model call's own span."""
 
 

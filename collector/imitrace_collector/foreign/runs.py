@@ -1,6 +1,5 @@
 """Read what tools did: each run once, also where a framework and a server both tell of it."""
 
-import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from imitrace_collector.foreign.dialects import EVENT_CHOICE, TOOL
 from imitrace_collector.foreign.events import details_in, events_of
 from imitrace_collector.foreign.readings import Reading
 from imitrace_collector.foreign.results import unwrapped
-from imitrace_collector.foreign.said import as_text, json_value
+from imitrace_collector.foreign.said import as_text, inside, json_value
+from imitrace_collector.foreign.text_histories import literal
 from imitrace_collector.normalize import storable
 
 _STARTS = ("execute_tool ", "tools/call ", "running tool: ")
@@ -115,12 +115,12 @@ def _arguments(reading: Reading) -> Any:
     if value is None:
         value = _event_arguments(reading)
     parsed = json_value(value)[0]
-    if (
-        isinstance(parsed, dict)
-        and isinstance(parsed.get("kwargs"), dict)
-        and set(parsed) <= {"args", "kwargs", "self"}
-    ):
-        return parsed["kwargs"] or (parsed["args"][0] if parsed.get("args") else {})
+    if not isinstance(parsed, dict):
+        return parsed
+    if isinstance(parsed.get("input_str"), str):  # LangChain's callback, as OpenLLMetry writes it
+        return literal(parsed["input_str"])
+    if isinstance(parsed.get("kwargs"), dict) and "args" in parsed:
+        return parsed["kwargs"] or (parsed["args"][0] if parsed["args"] else {})
     return parsed
 
 
@@ -157,21 +157,16 @@ def _as_seen(value: Any) -> tuple[str | None, str | None]:
         written, named = _REPR.match(value), _REPR_ID.search(value)
         if written is not None and len(value) <= _LONGEST:
             call_id = (named.group(1) or named.group(2)) if named else None
-            value = _literal(written.group(1), value)
+            value = literal(written.group(1))
     parsed = json_value(value)[0]
+    if isinstance(parsed, dict) and isinstance(parsed.get("output"), dict) and "kwargs" in parsed["output"]:
+        value = parsed = {**inside(parsed["output"], "kwargs"), "type": "tool"}  # LangChain's message, as JSON has it
     if isinstance(parsed, dict):
-        message = parsed["data"] if isinstance(parsed.get("data"), dict) else parsed
+        message = inside(parsed, "data")
         identity = message.get("tool_call_id")
         call_id = identity if isinstance(identity, str) and identity else call_id
     found = unwrapped(value)
     return (None if found is None else as_text(found)), call_id
-
-
-def _literal(text: str, otherwise: str) -> str:
-    try:
-        return str(ast.literal_eval(text))
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return otherwise
 
 
 def _response_in(messages: Any) -> Any:

@@ -61,7 +61,7 @@ class Said:
         """Return an attribute's JSON; text that is no JSON as it is."""
         if name not in self._parsed:
             value = self.attributes.get(name)
-            self._parsed[name] = plain_json(value)[0] if isinstance(value, str) else value
+            self._parsed[name] = json_value(value)[0]
         return self._parsed[name]
 
     def trees(self) -> dict[str, list[Any]]:
@@ -94,24 +94,35 @@ def unflattened(attributes: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {head: [_listed(items[index]) for index in sorted(items)] for head, items in found.items()}
 
 
-def plain_json(text: str) -> tuple[Any, str | None]:
-    """Return the JSON in a text, or the text itself, and why it is not whole: ``cut`` JSON keeps its whole items."""
-    start = text.lstrip()[:1]
-    if start not in ("[", "{", '"'):
-        return text, None
-    try:
-        return json.loads(text), None
-    except (ValueError, RecursionError):
-        pass
-    if start != "[":
-        return text, "is cut or no JSON" if start == "{" else None
-    items = _whole_items(text)
-    return (items, "is cut: its last items are missing") if items else (text, "is cut or no JSON")
-
-
 def json_value(value: Any) -> tuple[Any, str | None]:  # text, or a structured value
-    """Return a value, parsed where it is JSON text, and why it is not whole."""
-    return plain_json(value) if isinstance(value, str) else (value, None)
+    """Return a value, parsed where it is JSON text; and that it is cut, where it begins like JSON and is none."""
+    if not isinstance(value, str):
+        return value, None
+    start = value.lstrip()[:1]
+    if start not in ("[", "{", '"'):
+        return value, None
+    try:
+        return json.loads(value), None
+    except (ValueError, RecursionError):
+        return value, CUT if start in ("[", "{") else None
+
+
+CUT = "is cut, or no JSON"
+
+
+def whole_items(text: str) -> list[Any]:
+    """Return the items of a JSON list that was cut off somewhere, as far as they are whole."""
+    items: list[Any] = []
+    place = text.find("[") + 1
+    while True:
+        place = _after(text, place)
+        try:
+            item, place = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return items
+        if not isinstance(item, dict | list | str):
+            return items
+        items.append(item)
 
 
 def as_text(value: Any) -> str:  # any JSON value
@@ -136,21 +147,6 @@ def _listed(tree: Any) -> Any:
     if all(isinstance(key, str) and key.isdigit() and len(key) < 10 for key in tree):
         return [_listed(tree[key]) for key in sorted(tree, key=int)]
     return {key: _listed(value) for key, value in tree.items()}
-
-
-def _whole_items(text: str) -> list[Any]:
-    """Return the items of a JSON list that was cut off somewhere, as far as they are whole."""
-    items: list[Any] = []
-    place = text.index("[") + 1
-    while True:
-        place = _after(text, place)
-        try:
-            item, place = _DECODER.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            return items
-        if not isinstance(item, dict | list | str):
-            return items
-        items.append(item)
 
 
 def _after(text: str, place: int) -> int:

@@ -7,6 +7,7 @@ from imitrace.canonical import canonical_json
 from imitrace.messages import message_text
 from imitrace.schema import STEPS
 from imitrace_collector.foreign.calls import Call
+from imitrace_collector.foreign.contents import UNREADABLE
 from imitrace_collector.foreign.observations import Outcome
 from imitrace_collector.foreign.threads import Thread
 from imitrace_collector.normalize import LONGEST_NAME, Columns, message_row, reason, storable, tool_rows
@@ -114,6 +115,8 @@ class Rows:
 
     def _action(self, call: Call, outcome: Outcome | None) -> tuple[Columns, str | None]:
         answer = call.answer or {"parts": []}
+        if outcome is None and answer.get("role") == UNREADABLE:
+            return {"action_kind": "", "action_message": storable(message_text(answer))}, None
         if outcome is None:
             return {"action_kind": "message", "action_message": storable(message_text(answer))}, None
         part = outcome.part

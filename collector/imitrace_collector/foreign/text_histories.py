@@ -39,7 +39,7 @@ def _result(text: str) -> Part:
 
 def _calls(text: str) -> list[Part]:
     _, found, listed = text.partition(_CALLING)
-    value = _literal(listed.strip()) if found else None
+    value = literal(listed.strip()) if found else None
     calls = value if isinstance(value, list) else []
     parts: list[Part] = []
     for call in calls:
@@ -52,16 +52,16 @@ def _calls(text: str) -> list[Part]:
     return parts
 
 
-def _literal(text: str) -> Any:
-    """Return the value that JSON, or else Python's literals, say; None where they say none."""
+def literal(text: str) -> Any:  # any JSON value, and what else Python can write
+    """Return the value that JSON, or else Python's literals, say; the text itself where they say none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
     try:
-        return ast.literal_eval(text) if len(text) <= _LONGEST else None
+        return ast.literal_eval(text) if len(text) <= _LONGEST else text
     except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
+        return text
 
 
 def _text(content: Any) -> str:

@@ -79,7 +79,7 @@ def agent_of(call: Call, frame: Frame) -> str:
         own = None if own == outer else own  # it was handed down to everything that the agent does
         return own or run_name(frame.opener)
     named = next((span.agent_name() for span in inside if span.agent_name()), None)
-    spoken = span_agent(inside[0]) if inside else None
+    spoken = next((name for span in inside if "." not in (name := span_agent(span))), None)  # no function's path
     return own or named or spoken or service_of(call.reading.row) or UNKNOWN_AGENT
 
 

@@ -1,27 +1,28 @@
-"""Import trajectories from chat JSONL: into a running collector, or else into the store itself."""
+"""Import trajectories from files of any known format: into a running collector, or else into the store itself."""
 
-import gzip
 import json
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol, cast
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from imitrace.exceptions import ConfigError, WireError
 from imitrace.messages import tool_definition
 from imitrace_collector import otlp
-from imitrace_collector.chat_jsonl import ImportedTrajectory, read_line
 from imitrace_collector.client import CollectorClient
+from imitrace_collector.imports.conversation_spans import ImportedTrajectory, conversation_spans
+from imitrace_collector.imports.conversations import Broken, Conversation, ForeignTrace, Given, Row
+from imitrace_collector.imports.files import rows
+from imitrace_collector.imports.formats import Format, format_of, named_format
 from imitrace_collector.ingest import ingest
-from imitrace_collector.reads import traces_of
+from imitrace_collector.reads import known_traces, traces_of
 from imitrace_collector.store import Store
 
 _GROUP_BYTES = 4 * 1024 * 1024
-_GZIP_MAGIC = b"\x1f\x8b"
+_GROUP_ITEMS = 10_000
 
 
 class Sink(Protocol):
@@ -29,6 +30,9 @@ class Sink(Protocol):
 
     def traces_of(self, trajectory_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Return for each trajectory that is stored the trace ids of its spans."""
+
+    def known_traces(self, trace_ids: Sequence[str]) -> set[str]:
+        """Return which of these traces have spans that are stored."""
 
     def send(self, request: ExportTraceServiceRequest) -> None:
         """Store an export request durably."""
@@ -43,6 +47,10 @@ class StoreSink:
     def traces_of(self, trajectory_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Ask the store."""
         return traces_of(self.store, trajectory_ids)
+
+    def known_traces(self, trace_ids: Sequence[str]) -> set[str]:
+        """Ask the store."""
+        return known_traces(self.store, trace_ids)
 
     def send(self, request: ExportTraceServiceRequest) -> None:
         """Write in one transaction."""
@@ -60,6 +68,13 @@ class CollectorSink:
         found = self.client.post("/v1/trajectories/lookup", {"trajectories": list(trajectory_ids)})
         return cast("Mapping[str, Sequence[str]]", found["traces"])
 
+    def known_traces(self, trace_ids: Sequence[str]) -> set[str]:
+        """Ask the collector."""
+        marks = ", ".join("?" * len(trace_ids))
+        question = {"sql": f"SELECT DISTINCT trace_id FROM spans WHERE trace_id IN ({marks})"}  # noqa: S608 - marks
+        answer = self.client.post("/v1/sql", question | {"parameters": list(trace_ids), "limit": len(trace_ids)})
+        return {row[0] for row in answer["rows"]}
+
     def send(self, request: ExportTraceServiceRequest) -> None:
         """Export, and return once it is acknowledged."""
         self.client.export("/v1/traces", request.SerializeToString())
@@ -73,13 +88,38 @@ class ImportReport:
     stored: int = 0
     steps: int = 0
     scores: int = 0
+    foreign_traces: int = 0
+    """Traces of other systems' spans that are new; what steps they make is derived, as of those that come by the wire."""
+    foreign_spans: int = 0
+    formats: dict[str, str] = field(default_factory=dict, compare=False)
+    """Each file's format."""
     broken: list[str] = field(default_factory=list)
-    """Lines that were not imported, each with its number and the reason."""
+    """What was not imported, each with its place and the reason."""
 
     @property
     def imported_nothing(self) -> bool:
-        """Return whether no line of the file is in the store."""
-        return self.new + self.stored == 0
+        """Return whether nothing of the files is in the store."""
+        return self.new + self.stored + self.foreign_traces == 0
+
+
+@dataclass
+class _Group:
+    """What is sent together."""
+
+    trajectories: dict[str, tuple[str, ImportedTrajectory]] = field(default_factory=dict)
+    """Place and spans by trajectory id."""
+    traces: dict[str, list[ForeignTrace]] = field(default_factory=dict)
+    size: int = 0
+    items: int = 0
+
+    def holds(self, size: int, items: int) -> bool:
+        """Return whether so many bytes and spans more still go into it."""
+        return not self.items or (self.size + size <= _GROUP_BYTES and self.items + items <= _GROUP_ITEMS)
+
+    def add(self, size: int, items: int) -> None:
+        """Count what was put into it."""
+        self.size += size
+        self.items += items
 
 
 def read_tools(path: Path | None) -> list[dict[str, Any]]:
@@ -99,97 +139,138 @@ def read_tools(path: Path | None) -> list[dict[str, Any]]:
         raise ConfigError(f"tools file {path} can't be used: {error}; expected a JSON list of definitions") from error
 
 
-def import_file(path: Path, sink: Sink, agent: str | None, tools: Sequence[Mapping[str, Any]] = ()) -> ImportReport:
-    """Import every line that can be; importing a file again stores nothing twice.
+def import_files(
+    paths: Sequence[Path], sink: Sink, given: Given, format_name: str | None = None
+) -> ImportReport:
+    """Import all that can be; importing files again stores nothing twice.
+
+    Files of one format are read as one, in the order given: what belongs together may stand in several.
 
     Args:
-        path: chat JSONL, plain or gzip.
+        paths: JSON Lines, JSON or Parquet, the first two also as gzip.
         sink: where it goes.
-        agent: name that overrules the lines' own.
-        tools: definitions offered at every step.
+        given: what holds for all of them.
+        format_name: of all files; None to tell by each file's content.
 
     Raises:
-        ConfigError: the file can't be opened.
+        ConfigError: a file can't be opened or is of no known format, or there is no such format.
     """
     report = ImportReport()
-    group: dict[str, tuple[int, ImportedTrajectory]] = {}
-    size = 0
-    for number, trajectory in _trajectories(path, (agent, tools), report):
-        same = group.get(trajectory.trajectory_id)
-        if same is not None:
-            _count_again(report, number, trajectory, [same[1].trace_id])
-            continue
-        own = trajectory.spans.ByteSize()
-        if size + own > _GROUP_BYTES:  # before it is added: one that is refused for its size stands alone
-            _send(group, sink, report)
-            group, size = {}, 0
-        group[trajectory.trajectory_id] = (number, trajectory)
-        size += own
+    by_format: dict[str, list[Path]] = {}
+    for path in paths:
+        found = format_of(path) if format_name is None else named_format(format_name)
+        by_format.setdefault(found.name, []).append(path)
+        report.formats[str(path)] = found.name
+    group = _Group()
+    for name, several in by_format.items():
+        group = _import_format(named_format(name), _rows(several, len(paths) > 1, report), (sink, given), (group, report))
     _send(group, sink, report)
     return report
 
 
-def _trajectories(
-    path: Path, reading: tuple[str | None, Sequence[Mapping[str, Any]]], report: ImportReport
-) -> Iterator[tuple[int, ImportedTrajectory]]:
-    agent, tools = reading
-    for number, line in _lines(path, report):
-        try:
-            yield number, read_line(json.loads(line), number - 1, agent, tools)
-        except (ValueError, RecursionError) as error:
-            report.broken.append(f"line {number}: it is not JSON: {error}")
-        except WireError as error:
-            report.broken.append(f"line {number}: {error}")
+def import_file(path: Path, sink: Sink, agent: str | None, tools: Sequence[Mapping[str, Any]] = ()) -> ImportReport:
+    """Import one file; see ``import_files``.
+
+    Args:
+        path: the file.
+        sink: where it goes.
+        agent: name that overrules the file's own.
+        tools: definitions offered at every step.
+
+    Raises:
+        ConfigError: the file can't be opened, or is of no known format.
+    """
+    return import_files([path], sink, Given(agent=agent, tools=tools))
 
 
-def _lines(path: Path, report: ImportReport) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that are not blank, numbered from 1; a file that breaks off is reported, not raised."""
-    try:
-        with path.open("rb") as file:
-            packed = file.read(2) == _GZIP_MAGIC
-            file.seek(0)
-            number = 0
-            try:
-                for number, line in enumerate(_unpack(file) if packed else file, start=1):
-                    if line.strip():
-                        yield number, line
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                report.broken.append(f"line {number + 1}: the file can't be read further: {error}")
-    except OSError as error:
-        raise ConfigError(f"file {path} can't be read: {error.strerror}") from error
+def _rows(paths: Sequence[Path], named: bool, report: ImportReport) -> Iterator[Row]:
+    for path in paths:
+        for row in rows(path):
+            place = f"{path}, {row.place}" if named else row.place
+            if isinstance(row, Broken):
+                report.broken.append(str(row._replace(place=place)))
+            else:
+                yield row._replace(place=place)
 
 
-def _unpack(file: BinaryIO) -> Iterable[bytes]:
-    with gzip.GzipFile(fileobj=file) as unpacked:
-        yield from unpacked
+def _import_format(
+    read: Format, found_rows: Iterable[Row], reading: tuple[Sink, Given], filling: tuple[_Group, ImportReport]
+) -> _Group:
+    """Put what a format's reader finds into groups, and send those that are full; return the last one."""
+    sink, given = reading
+    group, report = filling
+    for found in read.read(found_rows, given):
+        if isinstance(found, Broken):
+            report.broken.append(str(found))
+            continue
+        written = conversation_spans(found, read.name) if isinstance(found, Conversation) else found
+        size, items = written.spans.ByteSize(), _count(written)
+        same = group.trajectories.get(written.trajectory_id) if isinstance(written, ImportedTrajectory) else None
+        if same is not None and isinstance(written, ImportedTrajectory):
+            _count_again(report, found.place, written, [same[1].trace_id])
+            continue
+        if not group.holds(size, items):  # before it is added: one that is refused for its size stands alone
+            _send(group, sink, report)
+            group = _Group()
+        group.add(size, items)
+        if isinstance(written, ImportedTrajectory):
+            group.trajectories[written.trajectory_id] = (found.place, written)
+        else:
+            group.traces.setdefault(written.trace_id, []).append(written)
+    return group
 
 
-def _send(group: Mapping[str, tuple[int, ImportedTrajectory]], sink: Sink, report: ImportReport) -> None:
+def _count(written: ImportedTrajectory | ForeignTrace) -> int:
+    return written.steps + 1 if isinstance(written, ImportedTrajectory) else written.count
+
+
+def _send(group: _Group, sink: Sink, report: ImportReport) -> None:
     """Send what is not stored with other content; then count."""
-    if not group:
-        return
+    if group.trajectories:
+        _send_trajectories(group.trajectories, sink, report)
+    if group.traces:
+        _send_traces(group.traces, sink, report)
+
+
+def _send_trajectories(
+    group: Mapping[str, tuple[str, ImportedTrajectory]], sink: Sink, report: ImportReport
+) -> None:
     stored = sink.traces_of(list(group))
     for trajectory_id, traces in stored.items():
         _count_again(report, *group[trajectory_id], traces)
-    new = {number: trajectory for number, trajectory in group.values() if trajectory.trajectory_id not in stored}
+    new = [(place, trajectory) for place, trajectory in group.values() if trajectory.trajectory_id not in stored]
     if not new:
         return
     try:
-        sink.send(ExportTraceServiceRequest(resource_spans=[trajectory.spans for trajectory in new.values()]))
+        sink.send(ExportTraceServiceRequest(resource_spans=[trajectory.spans for _, trajectory in new]))
     except WireError as error:
-        report.broken += [f"line {number}: {error}" for number in new]
+        report.broken += [f"{place}: {error}" for place, _ in new]
         return
     report.new += len(new)
-    report.steps += sum(trajectory.steps for trajectory in new.values())
-    report.scores += sum(trajectory.scores for trajectory in new.values())
+    report.steps += sum(trajectory.steps for _, trajectory in new)
+    report.scores += sum(trajectory.scores for _, trajectory in new)
 
 
-def _count_again(report: ImportReport, number: int, trajectory: ImportedTrajectory, traces: Sequence[str]) -> None:
+def _send_traces(group: Mapping[str, Sequence[ForeignTrace]], sink: Sink, report: ImportReport) -> None:
+    """Send foreign spans; the store keeps each once, so that what a known trace lacks comes to it."""
+    known = sink.known_traces(list(group))
+    found = [trace for traces in group.values() for trace in traces]
+    try:
+        sink.send(ExportTraceServiceRequest(resource_spans=[trace.spans for trace in found]))
+    except WireError as error:
+        report.broken += [f"{trace.place}: {error}" for trace in found]
+        return
+    report.stored += len(known)
+    report.foreign_traces += len(group) - len(known)
+    report.foreign_spans += sum(trace.count for trace in found if trace.trace_id not in known)
+
+
+def _count_again(report: ImportReport, place: str, trajectory: ImportedTrajectory, traces: Sequence[str]) -> None:
     """Count a trajectory whose id is taken: by the same content, or by other."""
     if trajectory.trace_id in traces:
         report.stored += 1
     else:
         report.broken.append(
-            f"line {number}: trajectory {trajectory.trajectory_id!r} is already stored with other content, "
+            f"{place}: trajectory {trajectory.trajectory_id!r} is already stored with other content, "
             "nothing was changed; give it another id"
         )

@@ -67,6 +67,13 @@ def traces_of(store: Store, trajectory_ids: Sequence[str]) -> dict[str, list[str
         return {row["trajectory_id"]: sorted(row["traces"]) for row in reader.rows(sql, ids=list(trajectory_ids))}
 
 
+def known_traces(store: Store, trace_ids: Sequence[str]) -> set[str]:
+    """Return which of these traces have spans that are stored."""
+    sql = "SELECT DISTINCT trace_id FROM spans WHERE trace_id IN (SELECT unnest($ids::VARCHAR[]))"
+    with store.reader() as reader:
+        return {row["trace_id"] for row in reader.rows(sql, ids=list(trace_ids))}
+
+
 def lost_records(store: Store) -> dict[str, int]:
     """Return by service how many records its processes say they lost, where any did.
 

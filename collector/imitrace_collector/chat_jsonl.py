@@ -1,4 +1,4 @@
-"""Read a line of chat JSONL: one trajectory with its ``id`` and ``messages`` in OpenAI's form, and what is known of it."""
+"""Read a line of chat JSONL: one trajectory with its ``id`` and ``messages`` in OpenAI's form, and what is known."""
 
 from collections.abc import Iterator, Sequence
 
@@ -58,7 +58,9 @@ def _read(row: Row, given: Given) -> Iterator[Conversation]:
         raise WireError("'tags' is no object of texts")
     tools = offered_tools(line.get("tools"), given)
     reward = number("reward", line.get("reward"))
-    transcript = whole_conversation(map(from_openai, line["messages"]), Facts(model=text(line.get("model")), tools=tools))
+    transcript = whole_conversation(
+        map(from_openai, line["messages"]), Facts(model=text(line.get("model")), tools=tools)
+    )
     yield Conversation(
         place=row.place,
         position=row.position,

@@ -84,33 +84,36 @@ def collect(home: Path | None, config_file: Path | None, log_format: str, **give
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--agent", help="Agent's name, overruling the lines' own.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--format", "form", help="What the files are  [default: told by their content]")
+@click.option("--agent", help="Agent's name, overruling the files' own.")
 @click.option("--tools", type=click.Path(path_type=Path), help="JSON list of the tools that were offered.")
 @click.option("--endpoint", help="A collector's address  [default: the one that runs on --home, else the store]")
 @_HOME
 @_JSON
-def import_(  # noqa: PLR0913 - one for each option of the command
-    file: Path, agent: str | None, tools: Path | None, endpoint: str | None, home: Path | None, as_json: bool
-) -> None:
-    """Import trajectories from chat JSONL, plain or gzip: one a line, with `id` and `messages` in OpenAI's form.
+def import_(files: tuple[Path, ...], form: str | None, tools: Path | None, home: Path | None, **given: Any) -> None:
+    """Import trajectories from JSON Lines, JSON or Parquet, the first two also as gzip.
 
-    Optional in a line: `agent`, `task_id`, `model`, `reward`, `scores`, `tags`. Importing again stores nothing twice.
-    A broken line is named and left out; the exit code is 2 only when no line could be imported.
+    Formats: chat-jsonl (one trajectory a line, with `id` and `messages` in OpenAI's form), openai-fine-tune, sharegpt,
+    trl-prompt-completion, anthropic, request-log, nvidia-flywheel, tensorzero, claude-code, codex, gemini-cli, atif,
+    langfuse, phoenix, mlflow. Importing again stores nothing twice. What can't be read is named and left out; the exit
+    code is 2 only when nothing could be imported.
 
     \b
     Examples:
       imitrace import traces.jsonl.gz --agent airline --tools tools.json
-      imitrace import more.jsonl --agent airline --json
+      imitrace import ~/.claude/projects/*/*.jsonl
+      imitrace import traces.jsonl observations.jsonl scores.jsonl --format langfuse --json
     """
-    from imitrace_collector.importer import import_file, read_tools
+    from imitrace_collector.importer import import_files, read_tools
+    from imitrace_collector.imports.conversations import Given
 
-    definitions = read_tools(tools)
-    with _sink(workspace_home(home), endpoint) as sink:
-        report = import_file(file, sink, agent, definitions)
-    click.echo(json.dumps(dataclasses.asdict(report)) if as_json else _summary(report))
-    for line in report.broken:
-        click.echo(f"imitrace: {file}, {line}", err=True)
+    known = Given(agent=given["agent"], tools=read_tools(tools))
+    with _sink(workspace_home(home), given["endpoint"]) as sink:
+        report = import_files(files, sink, known, form)
+    click.echo(json.dumps(dataclasses.asdict(report)) if given["as_json"] else _summary(report))
+    for told in report.broken:
+        click.echo(f"imitrace: {told}" if len(files) > 1 else f"imitrace: {files[0]}, {told}", err=True)
     if report.imported_nothing:
         sys.exit(2)
 
@@ -270,7 +273,8 @@ def _sink(folder: Path, endpoint: str | None) -> "Iterator[Sink]":
 
 
 def _summary(report: "ImportReport") -> str:
+    foreign = f", {report.foreign_traces} traces of {report.foreign_spans} spans" if report.foreign_traces else ""
     return (
         f"{report.new} trajectories new, {report.stored} already stored, {report.steps} steps, "
-        f"{report.scores} scores, {len(report.broken)} lines not imported"
+        f"{report.scores} scores{foreign}, {len(report.broken)} lines not imported"
     )

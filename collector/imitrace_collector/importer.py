@@ -89,7 +89,7 @@ class ImportReport:
     steps: int = 0
     scores: int = 0
     foreign_traces: int = 0
-    """Traces of other systems' spans that are new; what steps they make is derived, as of those that come by the wire."""
+    """Traces of other systems' spans that are new; their steps are derived, as of those that come by the wire."""
     foreign_spans: int = 0
     formats: dict[str, str] = field(default_factory=dict, compare=False)
     """Each file's format."""
@@ -139,12 +139,10 @@ def read_tools(path: Path | None) -> list[dict[str, Any]]:
         raise ConfigError(f"tools file {path} can't be used: {error}; expected a JSON list of definitions") from error
 
 
-def import_files(
-    paths: Sequence[Path], sink: Sink, given: Given, format_name: str | None = None
-) -> ImportReport:
+def import_files(paths: Sequence[Path], sink: Sink, given: Given, format_name: str | None = None) -> ImportReport:
     """Import all that can be; importing files again stores nothing twice.
 
-    Files of one format are read as one, in the order given: what belongs together may stand in several.
+    Files of a format whose rows may be spread over several are read as one, in the order given.
 
     Args:
         paths: JSON Lines, JSON or Parquet, the first two also as gzip.
@@ -156,14 +154,15 @@ def import_files(
         ConfigError: a file can't be opened or is of no known format, or there is no such format.
     """
     report = ImportReport()
-    by_format: dict[str, list[Path]] = {}
+    together: dict[tuple[str, Path | None], list[Path]] = {}
     for path in paths:
         found = format_of(path) if format_name is None else named_format(format_name)
-        by_format.setdefault(found.name, []).append(path)
+        together.setdefault((found.name, None if found.joined else path), []).append(path)
         report.formats[str(path)] = found.name
     group = _Group()
-    for name, several in by_format.items():
-        group = _import_format(named_format(name), _rows(several, len(paths) > 1, report), (sink, given), (group, report))
+    for (name, _), several in together.items():
+        read_rows = _rows(several, len(paths) > 1, report)
+        group = _import_format(named_format(name), read_rows, (sink, given), (group, report))
     _send(group, sink, report)
     return report
 
@@ -232,9 +231,7 @@ def _send(group: _Group, sink: Sink, report: ImportReport) -> None:
         _send_traces(group.traces, sink, report)
 
 
-def _send_trajectories(
-    group: Mapping[str, tuple[str, ImportedTrajectory]], sink: Sink, report: ImportReport
-) -> None:
+def _send_trajectories(group: Mapping[str, tuple[str, ImportedTrajectory]], sink: Sink, report: ImportReport) -> None:
     stored = sink.traces_of(list(group))
     for trajectory_id, traces in stored.items():
         _count_again(report, *group[trajectory_id], traces)

@@ -27,7 +27,7 @@ _TRAINER = "imitrace_trainer.cli"
 COMMANDS: dict[str, LazyCommand] = {
     "demo": LazyCommand(_TRAINER, "demo", "all", "Run the whole loop on the bundled support desk."),
     "collect": LazyCommand(_COLLECTOR, "collect", "collector", "Receive OTLP traces into the store."),
-    "import": LazyCommand(_COLLECTOR, "import_", "collector", "Import trajectories from chat JSONL."),
+    "import": LazyCommand(_COLLECTOR, "import_", "collector", "Import trajectories from files of many formats."),
     "snapshot": LazyCommand(_COLLECTOR, "snapshot", "collector", "Write the store's tables as Parquet files."),
     "rebuild": LazyCommand(_COLLECTOR, "rebuild", "collector", "Derive trajectories and steps anew from raw spans."),
     "expire": LazyCommand(_MAINTENANCE, "expire", "collector", "Delete old trajectories and what belongs to them."),

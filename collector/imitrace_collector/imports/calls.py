@@ -73,8 +73,8 @@ def each_call(read: Callable[[Row, Given], Call]) -> Reader:
 def _conversations(calls: Iterable[Call]) -> Iterator[Conversation]:
     """Yield the conversations of calls that were made in this order.
 
-    Calls with an id are together, those of another agent than the first apart (``ID/AGENT``). Of those without, one goes
-    on from the last whose state and answer are the beginning of its own state, up to the assistant's last message there.
+    Calls with an id are together, those of another agent than the first apart (``ID/AGENT``). One without goes on from
+    the last whose state and answer its own state begins with, up to the assistant's last message there.
     """
     threads: dict[str, _Thread] = {}
     first_agents: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Read the forms in which conversations are kept for training: OpenAI's fine-tuning JSONL, ShareGPT and TRL's.
 
-OpenAI: ``messages``, ``tools``, ``parallel_tool_calls``; an assistant's message with ``weight`` 0 is not to be learnt, so
-it is context here and no decision (https://platform.openai.com/docs/guides/supervised-fine-tuning). TRL has the same
+OpenAI: ``messages``, ``tools``, ``parallel_tool_calls``; an assistant's message with ``weight`` 0 is not to be learnt,
+so it is context here and no decision (https://platform.openai.com/docs/guides/supervised-fine-tuning). TRL has the same
 without weights, or ``prompt`` and ``completion`` for one decision (https://huggingface.co/docs/trl/dataset_formats).
 ShareGPT: ``conversations`` of ``from`` and ``value``, with ``function_call`` and ``observation`` for tools
 (https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md).
@@ -60,7 +60,9 @@ def _sharegpt(row: Row, given: Given) -> Iterator[Conversation]:
     for turn in line["conversations"]:
         message = _turn(turn, calls)
         messages.append(message)
-    yield _conversation(row, given, list(map(from_openai, messages)), ([True] * len(messages), offered_tools(tools, given)))
+    yield _conversation(
+        row, given, list(map(from_openai, messages)), ([True] * len(messages), offered_tools(tools, given))
+    )
 
 
 def _turn(turn: Any, calls: list[str | None]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Write a conversation as the spans that our SDK would have sent; ids follow from what it says, so it is stored once."""
+"""Write a conversation as the spans that our SDK would have sent; ids follow from what it says, so it is kept once."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ class _Results:
             found.reverse()
 
     def of(self, place: int, actions: Sequence[Action]) -> list[str | None]:
-        """Return each action's result: by its id, and where calls have none, by their order; asked in order of place."""
+        """Return each action's result: by its id, or by order where calls have none; asked in order of place."""
         nameless = iter(self._nameless.get(place + 1, ()))
         return [self._one(place, action, nameless) if action.kind == "tool_call" else None for action in actions]
 

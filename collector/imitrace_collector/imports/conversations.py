@@ -239,6 +239,12 @@ def agent_name(given: Given, *names: object) -> str:
     raise WireError("no agent is named; give --agent, or 'agent' in the line")
 
 
+def under(row: Json, key: str) -> Json:
+    """Return the object under a key; an empty one where there is none."""
+    found = row.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
 def number(name: str, value: object) -> float | None:
     """Return a finite number; None for none.
 
@@ -263,7 +269,7 @@ def text(value: object) -> str | None:
 
 
 def time_of(value: object) -> int | None:
-    """Return nanoseconds since 1970 of an ISO text or of a number of seconds or parts of them; None for what is none."""
+    """Return nanoseconds since 1970 of an ISO text, or of a number of seconds or parts of one; None for no time."""
     if isinstance(value, str):
         try:
             found = datetime.fromisoformat(value)

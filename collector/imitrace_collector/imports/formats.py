@@ -10,7 +10,18 @@ from typing import Any
 from imitrace.exceptions import ConfigError
 from imitrace.shapes.plain import short
 from imitrace_collector import chat_jsonl
-from imitrace_collector.imports import chat_datasets
+from imitrace_collector.imports import (
+    atif,
+    chat_datasets,
+    claude_code,
+    codex,
+    gemini_cli,
+    langfuse,
+    mlflow,
+    phoenix,
+    request_logs,
+    tensorzero,
+)
 from imitrace_collector.imports.conversations import Json, Reader, Row
 from imitrace_collector.imports.files import OTLP_SUFFIXES, rows
 
@@ -22,10 +33,11 @@ class Format:
     """A format: its name, how its rows are known, and its reader."""
 
     name: str
-    title: str
     claims: Callable[[Json], bool]
     """Whether a row, a JSON object, is of this format."""
     read: Reader
+    joined: bool = False
+    """Whether what belongs together may stand in several files."""
 
 
 def _has(*keys: str) -> Callable[[Json], bool]:
@@ -36,13 +48,36 @@ def _lists(*keys: str) -> Callable[[Json], bool]:
     return lambda row: all(isinstance(row.get(key), list) for key in keys)
 
 
+def _is_atif(row: Json) -> bool:
+    return isinstance(row.get("steps"), list) and str(row.get("schema_version")).startswith("ATIF")
+
+
+def _is_pair(row: Json) -> bool:
+    return request_logs.pair_of(row) is not None
+
+
+def _is_flywheel(row: Json) -> bool:
+    return _is_pair(row) and ("workload_id" in row or "client_id" in row)
+
+
 FORMATS: Mapping[str, Format] = {
     found.name: found
     for found in (
-        Format("trl-prompt-completion", "TRL prompts and completions", _lists("prompt", "completion"), chat_datasets.read_pairs),
-        Format("sharegpt", "ShareGPT JSONL", _lists("conversations"), chat_datasets.read_sharegpt),
-        Format("chat-jsonl", "chat JSONL with 'id' and 'messages'", _has("id", "messages"), chat_jsonl.read),
-        Format("openai-fine-tune", "OpenAI fine-tuning JSONL", _lists("messages"), chat_datasets.read_fine_tune),
+        Format("phoenix", phoenix.is_span, phoenix.read, joined=True),
+        Format("mlflow", mlflow.is_trace, mlflow.read),
+        Format("langfuse", langfuse.is_row, langfuse.read, joined=True),
+        Format("atif", _is_atif, atif.read),
+        Format("claude-code", claude_code.is_entry, claude_code.read, joined=True),
+        Format("codex", codex.is_entry, codex.read),
+        Format("gemini-cli", gemini_cli.is_entry, gemini_cli.read),
+        Format("tensorzero", _has("episode_id", "input", "output"), tensorzero.read, joined=True),
+        Format("nvidia-flywheel", _is_flywheel, request_logs.read_pairs, joined=True),
+        Format("anthropic", request_logs.is_anthropic, request_logs.read_anthropic, joined=True),
+        Format("request-log", _is_pair, request_logs.read_pairs, joined=True),
+        Format("trl-prompt-completion", _lists("prompt", "completion"), chat_datasets.read_pairs),
+        Format("sharegpt", _lists("conversations"), chat_datasets.read_sharegpt),
+        Format("chat-jsonl", _has("id", "messages"), chat_jsonl.read),
+        Format("openai-fine-tune", _lists("messages"), chat_datasets.read_fine_tune),
     )
 }
 """By name; where a row is of several, the first counts."""

@@ -259,6 +259,10 @@ def _answered(value: Any) -> list[Message]:
     calls = read_calls(value) if isinstance(value, list) else []
     if calls:
         return [{"role": "assistant", "parts": calls}]
+    generated = _generated(value)
+    if generated is not None:
+        found = one_answer(read_messages("generations", [generated]).messages)
+        return [found] if found else []
     answer = read_answer(value, _Uncounted())
     if answer.error_type == UNKNOWN_ANSWER:
         return []
@@ -270,6 +274,15 @@ def _answered(value: Any) -> list[Message]:
     ]
     parts = [part for part in parts if part["type"] != "text" or part["content"]]
     return [{"role": "assistant", "parts": parts}] if parts else []
+
+
+def _generated(value: Any) -> dict[str, Any] | None:
+    """Return the message in LangChain's result as it is written to JSON: by its class and what that was made of."""
+    first = value.get("generations") if isinstance(value, dict) else None
+    while isinstance(first, list):
+        first = first[0] if first else None
+    message = first.get("message") if isinstance(first, dict) else None
+    return message if isinstance(message, dict) and isinstance(message.get("kwargs"), dict) else None
 
 
 class _Uncounted(Faults):

@@ -143,13 +143,16 @@ def _only(runs: Iterable[Run]) -> Run | None:
 def _pair_responses(actions: Actions, later: Sequence[Call]) -> None:
     """Take what the model was told came back: it may differ from what the tool gave."""
     by_id = _by_id(actions, later)
-    by_order = {} if len(by_id) == len(actions.tool_calls) else _by_order(actions, later)
+    whole = len(by_id) == len(actions.tool_calls)
+    by_order = {} if whole else _by_order(actions, later)
     for place, outcome in enumerate(actions.outcomes):
-        found = by_id.get(place) or by_order.get(place)
-        if found is not None:
+        rule, found = BY_ID, by_id.get(place)
+        if found is None:
+            rule, found = BY_ORDER, by_order.get(place)
+        known = outcome.text is not None and outcome.rule in (BY_ID, BY_ARGUMENTS)
+        if found is not None and not (known and (rule == BY_ORDER or not whole)):
             response, other = found
-            outcome.text, outcome.source = storable(as_text(response)), other.reading
-            outcome.rule = BY_ID if place in by_id else BY_ORDER
+            outcome.text, outcome.rule, outcome.source = storable(as_text(response)), rule, other.reading
 
 
 def _by_id(actions: Actions, later: Sequence[Call]) -> dict[int, tuple[object, Call]]:

@@ -13,25 +13,30 @@ _BLOCK_TYPES = (None, "text", "input_text", "output_text")
 def unwrapped(value: Any) -> Any:  # any JSON value
     """Return a tool's result as the model saw it: the text of text blocks, and of LangChain's tool messages."""
     if isinstance(value, str):
-        if value[:1] not in ("[", "{"):
-            return value
-        parsed, _ = json_value(value)
-        inner = unwrapped(parsed) if isinstance(parsed, list | dict) else value
-        return inner if isinstance(inner, str) and inner is not parsed else value
+        parsed = json_value(value)[0] if value[:1] in ("[", "{") else None
+        inner = unwrapped(parsed) if isinstance(parsed, list | dict) else parsed
+        return value if inner is parsed else inner
     if isinstance(value, dict):
-        if value.get("type") == "tool" and isinstance(value.get("data"), dict):
-            return unwrapped(value["data"].get("content"))
-        if value.get("type") == "tool" and "content" in value and "tool_call_id" in value:
-            return unwrapped(value["content"])
-        block = _block_text(value)
-        if block is not None:
-            return block
-        if set(value) <= _RESULT_KEYS and isinstance(value.get("content"), list):
-            return unwrapped(value["content"])
+        return _from_object(value)
+    if not isinstance(value, list) or not value:
         return value
-    if isinstance(value, list) and value:
-        texts = [_block_text(item) for item in value]
-        return "\n".join(text for text in texts if text is not None) if None not in texts else value
+    if len(value) == 1 and isinstance(value[0], dict) and set(value[0]) == {"json"}:
+        return value[0]["json"]
+    texts = [_block_text(item) for item in value]
+    return "\n".join(text for text in texts if text is not None) if None not in texts else value
+
+
+def _from_object(value: dict[str, Any]) -> Any:
+    if value.get("type") == "tool":
+        message = value["data"] if isinstance(value.get("data"), dict) else value
+        if "content" in message and "tool_call_id" in message:
+            return unwrapped(message["content"])
+    if value.get("type") in _BLOCK_TYPES[1:]:
+        text = _block_text(value)
+        return value if text is None else text
+    if set(value) <= _RESULT_KEYS and isinstance(value.get("content"), list):
+        inner = unwrapped(value["content"])
+        return inner if isinstance(inner, str) else value
     return value
 
 

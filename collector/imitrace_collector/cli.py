@@ -96,13 +96,17 @@ def import_(files: tuple[Path, ...], form: str | None, tools: Path | None, home:
 
     Formats: chat-jsonl (one trajectory a line, with `id` and `messages` in OpenAI's form), openai-fine-tune, sharegpt,
     trl-prompt-completion, anthropic, request-log, nvidia-flywheel, tensorzero, claude-code, codex, gemini-cli, atif,
-    langfuse, phoenix, mlflow. Importing again stores nothing twice. What can't be read is named and left out; the exit
-    code is 2 only when nothing could be imported.
+    langfuse, phoenix, mlflow. Files named .otlp.pb or .otlp.json are OTLP export requests, taken in the order given;
+    steps are derived from whatever instrumentation made them.
+
+    Importing again stores nothing twice. What can't be read is named and left out; the exit code is 2 only when nothing
+    could be imported.
 
     \b
     Examples:
       imitrace import traces.jsonl.gz --agent airline --tools tools.json
       imitrace import ~/.claude/projects/*/*.jsonl
+      imitrace import requests/*.otlp.pb
       imitrace import traces.jsonl observations.jsonl scores.jsonl --format langfuse --json
     """
     from imitrace_collector.importer import import_files, read_tools
@@ -274,6 +278,7 @@ def _sink(folder: Path, endpoint: str | None) -> "Iterator[Sink]":
 
 def _summary(report: "ImportReport") -> str:
     foreign = f", {report.foreign_traces} traces of {report.foreign_spans} spans" if report.foreign_traces else ""
+    foreign += f", {report.exports} export requests" if report.exports else ""
     return (
         f"{report.new} trajectories new, {report.stored} already stored, {report.steps} steps, "
         f"{report.scores} scores{foreign}, {len(report.broken)} lines not imported"

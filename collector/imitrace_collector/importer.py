@@ -17,6 +17,7 @@ from imitrace_collector.imports.conversation_spans import ImportedTrajectory, co
 from imitrace_collector.imports.conversations import Broken, Conversation, ForeignTrace, Given, Row
 from imitrace_collector.imports.files import rows
 from imitrace_collector.imports.formats import Format, format_of, named_format
+from imitrace_collector.imports.otlp_files import is_export, read_export
 from imitrace_collector.ingest import ingest
 from imitrace_collector.reads import known_traces, traces_of
 from imitrace_collector.store import Store
@@ -37,6 +38,9 @@ class Sink(Protocol):
     def send(self, request: ExportTraceServiceRequest) -> None:
         """Store an export request durably."""
 
+    def send_as_is(self, signal: otlp.Signal, request: otlp.Proto) -> str:
+        """Store a request of either signal, and return what of it was refused and why; empty when nothing was."""
+
 
 @dataclass(frozen=True)
 class StoreSink:
@@ -54,7 +58,13 @@ class StoreSink:
 
     def send(self, request: ExportTraceServiceRequest) -> None:
         """Write in one transaction."""
-        ingest(self.store, [otlp.read(otlp.TRACES, request, time.time_ns()).batch])
+        self.send_as_is(otlp.TRACES, request)
+
+    def send_as_is(self, signal: otlp.Signal, request: otlp.Proto) -> str:
+        """Write in one transaction."""
+        reading = otlp.read(signal, request, time.time_ns())
+        ingest(self.store, [reading.batch])
+        return str(reading.response.partial_success.error_message)
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,13 @@ class CollectorSink:
 
     def send(self, request: ExportTraceServiceRequest) -> None:
         """Export, and return once it is acknowledged."""
-        self.client.export("/v1/traces", request.SerializeToString())
+        self.send_as_is(otlp.TRACES, request)
+
+    def send_as_is(self, signal: otlp.Signal, request: otlp.Proto) -> str:
+        """Export, and return once it is acknowledged."""
+        path = "/v1/traces" if signal is otlp.TRACES else "/v1/logs"
+        answer = signal.response().FromString(self.client.export(path, request.SerializeToString()))
+        return str(answer.partial_success.error_message)
 
 
 @dataclass
@@ -91,6 +107,8 @@ class ImportReport:
     foreign_traces: int = 0
     """Traces of other systems' spans that are new; their steps are derived, as of those that come by the wire."""
     foreign_spans: int = 0
+    exports: int = 0
+    """Files of export requests that were taken as they are."""
     formats: dict[str, str] = field(default_factory=dict, compare=False)
     """Each file's format."""
     broken: list[str] = field(default_factory=list)
@@ -99,7 +117,7 @@ class ImportReport:
     @property
     def imported_nothing(self) -> bool:
         """Return whether nothing of the files is in the store."""
-        return self.new + self.stored + self.foreign_traces == 0
+        return self.new + self.stored + self.foreign_traces + self.exports == 0
 
 
 @dataclass
@@ -145,9 +163,9 @@ def import_files(paths: Sequence[Path], sink: Sink, given: Given, format_name: s
     Files of a format whose rows may be spread over several are read as one, in the order given.
 
     Args:
-        paths: JSON Lines, JSON or Parquet, the first two also as gzip.
+        paths: JSON Lines, JSON or Parquet, the first two also as gzip, or OTLP export requests.
         sink: where it goes.
-        given: what holds for all of them.
+        given: what holds for all of them, export requests apart.
         format_name: of all files; None to tell by each file's content.
 
     Raises:
@@ -156,6 +174,11 @@ def import_files(paths: Sequence[Path], sink: Sink, given: Given, format_name: s
     report = ImportReport()
     together: dict[tuple[str, Path | None], list[Path]] = {}
     for path in paths:
+        if format_name is None and is_export(path):
+            report.formats[str(path)] = "otlp"
+            problem = _import_export(path, sink, report)
+            report.broken += [f"{path}, {problem}" if len(paths) > 1 else problem] if problem else []
+            continue
         found = format_of(path) if format_name is None else named_format(format_name)
         together.setdefault((found.name, None if found.joined else path), []).append(path)
         report.formats[str(path)] = found.name
@@ -165,6 +188,16 @@ def import_files(paths: Sequence[Path], sink: Sink, given: Given, format_name: s
         group = _import_format(named_format(name), read_rows, (sink, given), (group, report))
     _send(group, sink, report)
     return report
+
+
+def _import_export(path: Path, sink: Sink, report: ImportReport) -> str:
+    """Take an export request as it is, and return what of it was not taken, and why."""
+    try:
+        refused = sink.send_as_is(*read_export(path))
+    except WireError as error:
+        return str(error)
+    report.exports += 1
+    return refused
 
 
 def import_file(path: Path, sink: Sink, agent: str | None, tools: Sequence[Mapping[str, Any]] = ()) -> ImportReport:

@@ -9,16 +9,16 @@ from imitrace_collector.rows import LogRow, SpanRow
 
 PROVIDES, CONTINUES = "provides:", "continues:"
 """How a key begins that connects only with one of the other kind."""
-CHAIN, RESPONSE, SPAN = "chain:", "response:", "span:"
+CONVERSATION, CHAIN, RESPONSE, SPAN = "conversation:", "chain:", "response:", "span:"
 
 
 def links_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> frozenset[str]:
     """Return the keys by which one trace is connected with others; none for a trace without an agent's spans.
 
-    ``conversation:ID`` or ``session:ID`` where its spans name one. Else, for each model call, ``provides:chain:HASH``
-    of what it saw and answered, and ``continues:chain:HASH`` of what it saw up to the last answer in that. So are
-    scores connected with what they are about: a call ``provides:response:ID``, a score elsewhere ``continues:`` it.
-    ``continues:span:ID`` has no other side: spans are found by their ids.
+    ``conversation:ID`` where its spans name one, or a session, for either names the trajectory. Else, for each model
+    call, ``provides:chain:HASH`` of what it saw and answered, and ``continues:chain:HASH`` of what it saw up to the
+    last answer in that. So are scores connected with what they are about: a call ``provides:response:ID``, a score
+    elsewhere ``continues:`` it. ``continues:span:ID`` has no other side: spans are found by their ids.
 
     Args:
         spans: all of the trace that came so far.
@@ -26,11 +26,11 @@ def links_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> frozenset[str]
     """
     spans, logs = list(spans), list(logs)
     traces = read_traces(spans, logs)
-    keys = {key if key.startswith("conversation:") else CONTINUES + key for key in targets_of(spans, logs)}
+    keys = {key if key.startswith(CONVERSATION) else CONTINUES + key for key in targets_of(spans, logs)}
     agents = [reading for reading in traces.readings if is_agents(reading)]
     named = set(traces.names.values()) | {name for call in traces.calls if (name := name_of(call.reading))}
     if agents:
-        keys |= {f"{kind}:{name}" for kind, name in named if kind == min(kind for kind, _ in named)}
+        keys |= {f"{CONVERSATION}{name}" for _, name in named}
     for call in traces.calls:
         keys |= {f"{PROVIDES}{RESPONSE}{name}" for name in call.response_ids}
         if not named:

@@ -154,7 +154,8 @@ def _accumulate(thread: Thread, steps: Sequence[tuple[Call, Outcome | None]]) ->
         if not call.accumulated or call.answer is None:
             history = ()
             continue
-        call.seen = (*history, *call.seen) if not _repeats(call.seen, history) else call.seen
+        if not _repeats(call.seen, history):
+            call.see((*history, *call.seen))
         outcomes = [outcome for one, outcome in steps if one is call and outcome is not None]
         calls = [part for part in call.answer["parts"] if part["type"] == "tool_call"]
         told: list[Message] = [

@@ -7,7 +7,7 @@ from typing import Any
 from imitrace.faults import Faults
 from imitrace.messages import Message
 from imitrace.shapes.answers import UNKNOWN_ANSWER, read_answer
-from imitrace_collector.foreign.chains import digests
+from imitrace_collector.foreign.chains import Print, prints
 from imitrace_collector.foreign.contents import (
     NOTHING,
     UNREADABLE,
@@ -53,18 +53,23 @@ class Call:
     decision: str = ""
     accumulated: bool = False
     """Whether ``seen`` is only what was new: the agent's own span tells of it, and no request."""
-    _digests: tuple[str, ...] | None = None
+    _prints: tuple[Print, ...] | None = None
 
     @property
-    def digests(self) -> tuple[str, ...]:
-        """Return a hash of each message that it saw but the system prompts, the same for an answer and its echo."""
-        if self._digests is None:
-            self._digests = digests(self.seen)
-        return self._digests
+    def prints(self) -> tuple[Print, ...]:
+        """Return what each message that it saw says, but the system prompts."""
+        if self._prints is None:
+            self._prints = prints(self.seen)
+        return self._prints
 
-    def forget_digests(self) -> None:
-        """Let them be found again, after ``seen`` was changed."""
-        self._digests = None
+    def blame(self, problem: str) -> None:
+        """Add to what is wrong with ``seen``, once."""
+        if problem not in (self.seen_problem or ""):
+            self.seen_problem = "; ".join(filter(None, (self.seen_problem, problem)))
+
+    def see(self, messages: tuple[Message, ...]) -> None:
+        """Replace what it saw."""
+        self.seen, self._prints = messages, None
 
     @property
     def has_content(self) -> bool:
@@ -154,7 +159,7 @@ def tools_of(reading: Reading) -> list[dict[str, Any]] | None:
     """Return the tools that a span says were offered; None when it says nothing."""
     found: list[dict[str, Any]] = []
     for name in reading.names("tools"):
-        value = reading.said.value(name)
+        value = reading.said.structure(name)
         if value is None or value == "":
             continue
         read = read_tools(value)
@@ -170,7 +175,7 @@ def told_by(span: Reading, fields: str, events: Sequence[Event]) -> Iterator[Fou
     names = span.names(fields)
     for said, source in ((span.said, "span"), *details_in(events)):
         for name in names:
-            value = said.value(name)
+            value = said.structure(name)
             if value is not None and value != "":
                 role = "user" if fields == "inputs" else "assistant"
                 yield read_messages(name, value, role), f"{source} {name}", span
@@ -219,7 +224,7 @@ def _requests(events: Sequence[tuple[Reading, Sequence[Event]]]) -> Iterator[Fou
         yield from told_by(span, "inputs", own)
         yield request_in(own), "events", span
         for name in span.names("raw_inputs"):
-            value = span.said.value(name)
+            value = span.said.structure(name)
             if value is not None:
                 yield read_messages(name, value), f"span {name}", span
 

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from imitrace.messages import Message
 from imitrace_collector.foreign.agent_records import read_record, records_among
 from imitrace_collector.foreign.calls import Call, calls_among, read_call
-from imitrace_collector.foreign.chains import chain, digests
+from imitrace_collector.foreign.chains import Print, chain, prints
 from imitrace_collector.foreign.dialects import TOOL
 from imitrace_collector.foreign.readings import (
     CONVERSATION,
     SESSION,
     Reading,
-    conversation_of,
     has_own_steps,
     read_trees,
 )
 from imitrace_collector.foreign.runs import Run, read_runs
-from imitrace_collector.normalize import LONGEST_NAME, service_of
+from imitrace_collector.normalize import service_of
 from imitrace_collector.rows import LogRow, SpanRow
 
 _ROUNDS = 16
@@ -69,9 +68,9 @@ def read_traces(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Traces:
     names: dict[str, Named] = {}
     for kind in (CONVERSATION, SESSION):
         for reading in readings:
-            found = conversation_of(reading)
-            if found is not None and found[0] == kind:
-                names.setdefault(reading.row.trace_id, found)
+            found = reading.named(kind)
+            if found:
+                names.setdefault(reading.row.trace_id, (kind, found))
     return Traces(
         readings,
         [call for call in calls if call.has_content],
@@ -106,9 +105,9 @@ def name_of(reading: Reading) -> Named | None:
     path = [reading, *reading.above()]
     for kind in (CONVERSATION, SESSION):
         for span in reversed(path):
-            found = span.text(kind)
+            found = span.named(kind)
             if found:
-                return kind, found[:LONGEST_NAME]
+                return kind, found
     return None
 
 
@@ -116,10 +115,10 @@ def provides(call: Call) -> frozenset[str]:
     """Return hashes of all that a call saw and answered: who goes on from it saw that."""
     if call.answer is None or call.accumulated:
         return frozenset()
-    service = service_of(call.reading.row) or ""
-    whole = chain((service, *call.digests, *digests((call.answer,))))
+    service = service_of(call.reading.row)
+    whole = chain(service, [*call.prints, *prints((call.answer,))])
     names = [part["id"] for part in call.answer["parts"] if part["type"] == "tool_call" and part["id"]]
-    return frozenset((whole, chain((service, *_unanswered(call), *names)))) if names else frozenset((whole,))
+    return frozenset((whole, chain(service, [*_unanswered(call), *names]))) if names else frozenset((whole,))
 
 
 def wants(call: Call) -> frozenset[str]:
@@ -130,28 +129,28 @@ def wants(call: Call) -> frozenset[str]:
     """
     if call.accumulated:
         return frozenset()
-    service = service_of(call.reading.row) or ""
+    service = service_of(call.reading.row)
     spoken = [message for message in call.seen if message["role"] != "system"]
     start = len(spoken)
     while start and spoken[start - 1]["role"] == "tool":
         start -= 1
     if start < len(spoken) and not (start and spoken[start - 1]["role"] == "assistant" and spoken[start - 1]["parts"]):
         rounds = range(max(start, len(spoken) - _ROUNDS), len(spoken))  # how many of these results are the last round's
-        return frozenset(chain((service, *_unanswered(call, place), *_names(spoken[place:]))) for place in rounds)
+        return frozenset(chain(service, [*_unanswered(call, place), *_names(spoken[place:])]) for place in rounds)
     last = max((place for place, message in enumerate(spoken) if message["role"] == "assistant"), default=None)
-    return frozenset() if last is None else frozenset((chain((service, *call.digests[: last + 1])),))
+    return frozenset() if last is None else frozenset((chain(service, call.prints[: last + 1]),))
 
 
 def _names(results: Iterable[Message]) -> list[str]:
     return [str(part.get("id")) for message in results for part in message["parts"]]
 
 
-def _unanswered(call: Call, end: int | None = None) -> Iterator[str]:
-    """Yield the hashes of what others than the assistant said to a call."""
+def _unanswered(call: Call, end: int | None = None) -> Iterator[Print]:
+    """Yield what others than the assistant said to a call."""
     spoken = (message for message in call.seen if message["role"] != "system")
-    for place, (message, digest) in enumerate(zip(spoken, call.digests, strict=True)):
+    for place, (message, said) in enumerate(zip(spoken, call.prints, strict=True)):
         if message["role"] != "assistant" and (end is None or place < end):
-            yield digest
+            yield said
 
 
 def _directly_in(span: Reading, agent: Reading) -> bool:

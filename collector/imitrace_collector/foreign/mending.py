@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from imitrace.messages import Message
 from imitrace.shapes.content_parts import Part
 from imitrace_collector.foreign.calls import Call
+from imitrace_collector.foreign.chains import Print
 from imitrace_collector.foreign.threads import Frame
 
 
@@ -14,21 +15,20 @@ def mend(frame: Frame) -> None:
     An assistant's message without anything in it, and results whose calls are not there, are the answer of an earlier
     call; ids are those that the results have, or the calls, where the others have none.
     """
-    earlier: list[tuple[Call, tuple[str, ...]]] = []
+    earlier: list[tuple[Call, tuple[Print, ...]]] = []
     for call in frame.calls:
-        had = call.digests
-        call.seen = tuple(_identified(call.seen))
+        had = call.prints
+        call.see(tuple(_identified(call.seen)))
         if any(map(_lacking, call.seen)) or _orphaned(call.seen):
             _fill(call, had, earlier)
-            call.seen = tuple(_identified(call.seen))
-        problems = [call.seen_problem, *_problems(call.seen)]
-        call.seen = tuple(message for message in call.seen if message["parts"])
-        call.seen_problem = "; ".join(filter(None, problems)) or None
-        call.forget_digests()
+            call.see(tuple(_identified(call.seen)))
+        for problem in _problems(call.seen):
+            call.blame(problem)
+        call.see(tuple(message for message in call.seen if message["parts"]))
         earlier.append((call, had))
 
 
-def _fill(call: Call, had: tuple[str, ...], earlier: Sequence[tuple[Call, tuple[str, ...]]]) -> None:
+def _fill(call: Call, had: tuple[Print, ...], earlier: Sequence[tuple[Call, tuple[Print, ...]]]) -> None:
     seen: list[Message] = []
     place = 0
     filled = False
@@ -43,7 +43,7 @@ def _fill(call: Call, had: tuple[str, ...], earlier: Sequence[tuple[Call, tuple[
         filled = filled or found is not None
         seen.append(found or message)
         place += message["role"] != "system"
-    call.seen = tuple(seen)
+    call.see(tuple(seen))
     if filled and call.seen_from is not None:
         call.seen_from = (f"{call.seen_from[0]}, with earlier answers", call.seen_from[1])
 
@@ -75,7 +75,7 @@ def _last_calls(before: Sequence[Message]) -> set[str | None] | None:
     return ({part.get("id") for part in _calls(last)} or None) if last is not None else None
 
 
-def _answer_to(message: Message, earlier: Iterable[tuple[Call, tuple[str, ...]]]) -> Message | None:
+def _answer_to(message: Message, earlier: Iterable[tuple[Call, tuple[Print, ...]]]) -> Message | None:
     wanted = {part.get("id") for part in message["parts"]} - {None}
     for call, _ in reversed(list(earlier)):
         if wanted and call.answer and wanted & {part.get("id") for part in _calls(call.answer)}:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from imitrace.messages import Message
 from imitrace.shapes.content_parts import Part
 from imitrace_collector.foreign.calls import Call, one_answer
-from imitrace_collector.foreign.chains import digests
+from imitrace_collector.foreign.chains import prints
 from imitrace_collector.foreign.contents import UNREADABLE, has_content
 from imitrace_collector.foreign.readings import Reading
 from imitrace_collector.foreign.runs import Run
@@ -89,10 +89,10 @@ def _tool_calls(call: Call) -> list[Part]:
 
 
 def _echo(call: Call, later: Iterable[Call]) -> tuple[Message, Call] | None:
-    had = call.digests
+    had = call.prints
     for other in later:
         spoken = [message for message in other.seen if message["role"] != "system"]
-        if len(spoken) > len(had) and other.digests[: len(had)] == had and spoken[len(had)]["role"] == "assistant":
+        if len(spoken) > len(had) and other.prints[: len(had)] == had and spoken[len(had)]["role"] == "assistant":
             answer = one_answer(spoken[len(had) : len(had) + 1])
             return None if answer is None else (answer, other)
     return None
@@ -132,6 +132,8 @@ def _same_name(run: Run, part: Part) -> bool:
     return not clash and run.name == part["name"]
 
 
+_EMPTY_RESULT = "a result that it saw is empty, and the tool's run says that it was not"
+
 _RULES = ((BY_ID, _same_id), (BY_ARGUMENTS, _same_arguments), (BY_ORDER, _same_name))
 
 
@@ -150,8 +152,12 @@ def _pair_responses(actions: Actions, later: Sequence[Call]) -> None:
         if found is None:
             rule, found = BY_ORDER, by_order.get(place)
         known = outcome.text is not None and outcome.rule in (BY_ID, BY_ARGUMENTS)
-        if found is not None and not (known and (rule == BY_ORDER or not whole)):
-            response, other = found
+        if found is None or (known and (rule == BY_ORDER or not whole)):
+            continue
+        response, other = found
+        if response == "" and outcome.text:
+            other.blame(_EMPTY_RESULT)
+        else:
             outcome.text, outcome.rule, outcome.source = storable(as_text(response)), rule, other.reading
 
 
@@ -161,7 +167,7 @@ def _by_id(actions: Actions, later: Sequence[Call]) -> dict[int, tuple[object, C
     for call in later:
         if not wanted:
             break
-        start = len(actions.call.seen) if call.digests[: len(actions.call.digests)] == actions.call.digests else 0
+        start = len(actions.call.seen) if call.prints[: len(actions.call.prints)] == actions.call.prints else 0
         told = {part.get("id"): part.get("response") for part in _responses(call.seen[start:])}
         for call_id in wanted.keys() & told.keys():
             found[wanted.pop(call_id)] = told[call_id], call
@@ -174,9 +180,9 @@ def _by_order(actions: Actions, later: Sequence[Call]) -> dict[int, tuple[object
     """Pair by their order what stands right behind the echo of an answer, where there are as many as calls."""
     if actions.call.answer is None:
         return {}
-    had = (*actions.call.digests, *digests((actions.call.answer,)))
+    had = (*actions.call.prints, *prints((actions.call.answer,)))
     for call in later:
-        if call.digests[: len(had)] != had:
+        if call.prints[: len(had)] != had:
             continue
         spoken = [message for message in call.seen if message["role"] != "system"]
         told = list(_responses(_until_next(spoken[len(had) :])))

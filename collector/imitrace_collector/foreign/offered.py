@@ -1,6 +1,7 @@
 """Read the definitions of the tools that a model was offered, in each instrumentor's shape."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from imitrace.exceptions import WireError
@@ -8,21 +9,31 @@ from imitrace.messages import tool_definition
 from imitrace_collector.foreign.said import inside, json_value
 
 _SCHEMAS = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "params_json_schema", "args_schema")
+_REMEMBERED = 2**16
 _DECLARED = ("function_declarations", "functionDeclarations", "tools")
 
 
 def read_tools(value: Any) -> list[dict[str, Any]]:  # any JSON value
     """Return the tool definitions in a value, in our form; what has no name, or is cut, is left out."""
-    parsed = json_value(value)[0]
-    if isinstance(parsed, list):
-        return [tool for item in parsed for tool in _tools_in(item)]
-    return _tools_in(parsed) if isinstance(parsed, dict) else []
+    if isinstance(value, list):
+        return [tool for item in value for tool in _tools_in(item)]
+    if isinstance(value, str):
+        return _tools_in(value) if value.lstrip()[:1] in ("[", "{") else []
+    return _tools_in(value)
+
+
+@lru_cache(maxsize=256)
+def _written(text: str) -> tuple[dict[str, Any], ...]:
+    """Return the definitions in a text, or that of the tool it names; remembered, for each request offers the same."""
+    parsed, problem = json_value(text)
+    if isinstance(parsed, dict | list):
+        return tuple(read_tools(parsed))
+    return () if problem else tuple(_definition({"name": text}))
 
 
 def _tools_in(item: Any) -> list[dict[str, Any]]:
     if isinstance(item, str):
-        parsed = json_value(item)[0]
-        return _tools_in(parsed) if isinstance(parsed, dict) else _definition({"name": item})
+        return list(_written(item) if len(item) <= _REMEMBERED else _written.__wrapped__(item))
     if not isinstance(item, dict):
         return []
     tool = inside(item, "tool")

@@ -48,6 +48,7 @@ class Reading:
     logs: list[LogRow] = field(default_factory=list)
     parent: "Reading | None" = None
     inside: list["Reading"] = field(default_factory=list)
+    _named: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -90,6 +91,13 @@ class Reading:
         while found is not None and left:
             yield found
             found, left = found.parent, left - 1
+
+    def named(self, kind: str) -> str:
+        """Return the id of the conversation, or of the session, that it says it is of; empty where it says none."""
+        found = self._named.get(kind)
+        if found is None:
+            found = self._named[kind] = (self.text(kind) or "")[:LONGEST_NAME]
+        return found
 
     def agent_name(self) -> str | None:
         """Return the name of the agent that this span says it is of."""
@@ -182,15 +190,6 @@ def sorted_logs(logs: Iterable[LogRow]) -> list[LogRow]:
 
 
 _RANKS = {name: rank for rank, name in enumerate((*EVENT_ROLES, EVENT_CHOICE), start=1)}
-
-
-def conversation_of(reading: Reading) -> tuple[str, str] | None:
-    """Return which conversation, or else which session, a span says it is of."""
-    for kind in (CONVERSATION, SESSION):
-        found = reading.text(kind)
-        if found:
-            return kind, found[:LONGEST_NAME]
-    return None
 
 
 def is_agents(reading: Reading) -> bool:

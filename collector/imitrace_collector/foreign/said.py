@@ -26,15 +26,18 @@ class Said:
         self._trees: dict[str, list[Any]] | None = None
 
     def value(self, name: str) -> Any:  # any JSON value
-        """Return what an attribute holds, or a key of the object in it, or a flattened one as a list; or None."""
+        """Return what an attribute holds, or a key of the object in it; None if it is absent."""
         found = self.attributes.get(name)
-        if found is not None:
-            return found
-        outer, slash, key = name.partition("/")
-        if slash:
+        if found is None and "/" in name:
+            outer, _, key = name.partition("/")
             inner = self.parsed(outer) if outer in self.attributes else None
             return inner.get(key) if isinstance(inner, dict) else None
-        return self.trees().get(name)
+        return found
+
+    def structure(self, name: str) -> Any:  # any JSON value
+        """Return a value, also where its name is only the beginning of flattened ones; None if it is absent."""
+        found = self.value(name)
+        return self.trees().get(name) if found is None else found
 
     def first(self, names: Iterable[str]) -> tuple[str | None, Any]:
         """Return the first of these names that says anything, and what; ``(None, None)`` when none does."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from imitrace.canonical import canonical_json
-from imitrace.messages import message_text
+from imitrace.messages import Message, message_text
 from imitrace.schema import STEPS
 from imitrace_collector.foreign.calls import Call
 from imitrace_collector.foreign.contents import UNREADABLE
@@ -26,6 +26,8 @@ class Rows:
         self._room = Room()
         self._messages: dict[str, Columns] = {}
         self._tools: dict[tuple[str, int], Columns] = {}
+        self._last: list[tuple[Message, str]] = []
+        self._offered: tuple[list[dict[str, Any]], str] | None = None
         self._states: dict[int, tuple[list[str], str | None]] = {}
 
     def add(self, call: Call, outcome: Outcome | None) -> int:
@@ -41,7 +43,7 @@ class Rows:
             self._states[id(call)] = self._state(call)
         state, state_problem = self._states[id(call)]
         action, action_problem = self._action(call, outcome)
-        tools_hash = self._offered(call)
+        tools_hash = self._tools_hash(call)
         observation = outcome.text if outcome is not None else None
         repeated = self._room.again(observation) if observation else None
         problems = [state_problem, call.answer_problem, action_problem, repeated]
@@ -107,10 +109,14 @@ class Rows:
         if too_long:
             return [], f"state is left out: {too_long}"
         ids = []
-        for message in call.seen:
+        for place, message in enumerate(call.seen):
+            if place < len(self._last) and self._last[place][0] == message:  # as the call before it saw
+                ids.append(self._last[place][1])
+                continue
             row = message_row(message)
             self._messages.setdefault(row["message_id"], row)
             ids.append(row["message_id"])
+        self._last = list(zip(call.seen, ids, strict=True))
         return ids, problem
 
     def _action(self, call: Call, outcome: Outcome | None) -> tuple[Columns, str | None]:
@@ -130,13 +136,15 @@ class Rows:
         }
         return columns, None if known else "its arguments are no JSON object"
 
-    def _offered(self, call: Call) -> str | None:
+    def _tools_hash(self, call: Call) -> str | None:
         if call.tools is None:
             return None
-        tools_hash, rows = tool_rows(canonical_json(call.tools))
-        for row in rows:
-            self._tools.setdefault((tools_hash, row["position"]), row)
-        return tools_hash
+        if self._offered is None or self._offered[0] != call.tools:
+            tools_hash, rows = tool_rows(canonical_json(call.tools))
+            for row in rows:
+                self._tools.setdefault((tools_hash, row["position"]), row)
+            self._offered = (call.tools, tools_hash)
+        return self._offered[1]
 
 
 _LATEST = 2**63 - 1

@@ -135,8 +135,8 @@ def _distinct(spans: Sequence[Reading]) -> list[Reading]:
 
 def continues(call: Call, before: Call) -> bool:
     """Return whether a call saw all that another saw, and more."""
-    had = before.digests
-    return len(call.digests) > len(had) > 0 and call.digests[: len(had)] == had
+    had = before.prints
+    return len(call.prints) > len(had) > 0 and call.prints[: len(had)] == had
 
 
 def _frame_of(reading: Reading, frames: dict[Key | None, Frame], nested: Mapping[int, Reading]) -> Frame:

@@ -54,7 +54,7 @@ def test_import_list_and_show(home: Path, file: Path) -> None:
 def test_json_for_scripts(home: Path, file: Path) -> None:
     report = json.loads(imitrace("import", file, "--agent", "desk", "--home", home, "--json").output)
     assert report.pop("formats") == {str(file): "chat-jsonl"}
-    foreign = {"foreign_traces": 0, "foreign_spans": 0}
+    foreign = {"foreign_traces": 0, "foreign_spans": 0, "exports": 0}
     assert report == {"new": 1, "stored": 0, "steps": 2, "scores": 1, "broken": [], **foreign}
     (listed,) = json.loads(imitrace("trajectories", "--home", home, "--json").output)
     detail = json.loads(imitrace("show", "t1", "--home", home, "--json").output)

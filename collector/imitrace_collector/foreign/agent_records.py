@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from imitrace.messages import Message
-from imitrace_collector.foreign.calls import Call, dropped, error_of, raw_answer, told_by, tools_of
+from imitrace_collector.foreign.answers import raw_answer
+from imitrace_collector.foreign.calls import Call, dropped, error_of, told_by, tools_of
 from imitrace_collector.foreign.contents import has_content, read_messages
 from imitrace_collector.foreign.dialects import AGENT, MODEL, TOOL
 from imitrace_collector.foreign.events import Event, answer_in, events_of, request_in

@@ -192,7 +192,7 @@ def _origin(thread: Thread, index: int, call: Call, outcome: Outcome | None) -> 
     sides = [
         origin("action", call.answer_from),
         origin("state", call.seen_from),
-        origin("agent", ("nearest agent", call.reading)),
+        origin("agent", call.agent_from),
         origin("tools", call.tools_from),
     ]
     if outcome is not None:

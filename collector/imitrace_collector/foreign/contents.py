@@ -11,12 +11,10 @@ from imitrace.exceptions import WireError
 from imitrace.messages import Message, canonical_role
 from imitrace.shapes.chat_shapes import read_item
 from imitrace.shapes.content_parts import Part, call_arguments, content_parts
+from imitrace_collector.foreign.flat_messages import UNREADABLE, chat_message
 from imitrace_collector.foreign.results import unwrapped
 from imitrace_collector.foreign.said import as_text, inside, json_value, whole_items
 from imitrace_collector.foreign.text_histories import read_text_message
-
-UNREADABLE = "unknown"
-"""Role of a message whose own can't be told."""
 
 _LISTS = ("messages", "input", "contents", "prompt")
 _SYSTEMS = ("system", "instructions", "system_instruction", "systemInstruction")
@@ -136,7 +134,7 @@ class _Messages:
         if not isinstance(item, dict):
             raise WireError(f"it is a {type(item).__name__}, expected an object with 'role'")
         if isinstance(item.get("message"), dict) and "role" not in item:
-            item = _unflattened(item["message"])
+            item = chat_message(item["message"])
         role = item.get("role")
         if isinstance(role, str):
             text = read_text_message(role, item.get("content"))
@@ -237,39 +235,6 @@ class _Messages:
 
 
 _UNSAID = ("", "step-start")
-
-
-def _unflattened(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message of flattened names as a chat message: ``contents.M.message_content`` are its blocks."""
-    found = {key: value for key, value in message.items() if key != "contents"}
-    blocks = [_block(item) for item in message.get("contents") or () if isinstance(item, dict)]
-    calls = [block for block in blocks if "function" in block]
-    if isinstance(found.get("content"), list):  # text in several pieces
-        pieces = found["content"]
-        found["content"] = [{"type": "text", "text": one} if isinstance(one, str) else one for one in pieces]
-    if blocks and not found.get("content"):
-        found["content"] = [block for block in blocks if "function" not in block]
-    if calls and not found.get("tool_calls"):  # some say them in both places
-        found["tool_calls"] = calls
-    if found.get("function_call_name") and not found.get("tool_calls"):
-        arguments = found.get("function_call_arguments_json")
-        found["tool_calls"] = [{"function": {"name": found["function_call_name"], "arguments": arguments}}]
-    found.setdefault("role", UNREADABLE)
-    if found.get("tool_call_id") and found["role"] == "user":
-        found["role"] = "tool"
-    return found
-
-
-def _block(item: Mapping[str, Any]) -> dict[str, Any]:
-    block = dict(inside(item, "message_content"))
-    call = item.get("tool_call") if isinstance(item.get("tool_call"), dict) else block.get("tool_call")
-    if isinstance(call, dict):
-        return dict(call)
-    image = block.get("image")
-    if isinstance(image, dict):
-        address = image.get("image", image)
-        return {"type": "image_url", "image_url": address if isinstance(address, dict) else {"url": address}}
-    return block
 
 
 def _system(value: Any) -> list[Message]:

@@ -9,7 +9,7 @@ https://docs.futureagi.com/, https://github.com/traceloop/openllmetry, https://s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MODEL, AGENT, TOOL = "model", "agent", "tool"
@@ -207,59 +207,26 @@ OPENLLMETRY: Final = Dialect(
     switch="content is on by default: unset TRACELOOP_TRACE_CONTENT, or set it to true",
 )
 
-STRANDS: Final = Dialect(
+STRANDS: Final = replace(
+    OTEL,
     name="strands",
     scopes=("strands",),
     marks=("event_loop.cycle_id",),
-    roles=OTEL.roles,
-    conversation=OTEL.conversation,
-    session=OTEL.session,
-    agent=OTEL.agent,
-    version=OTEL.version,
     system=(*OTEL.system, "system_prompt"),
-    inputs=OTEL.inputs,
-    outputs=OTEL.outputs,
-    tools=OTEL.tools,
-    tool_name=OTEL.tool_name,
-    arguments=OTEL.arguments,
-    result=OTEL.result,
-    call_id=OTEL.call_id,
-    input_tokens=OTEL.input_tokens,
-    output_tokens=OTEL.output_tokens,
-    response_id=OTEL.response_id,
-    error=OTEL.error,
-    model=OTEL.model,
     switch="content is on by default: take the redaction of gen_ai.input.messages and gen_ai.output.messages away",
 )
 
-PYDANTIC_AI: Final = Dialect(
+PYDANTIC_AI: Final = replace(
+    OTEL,
     name="pydantic-ai",
     scopes=("pydantic-ai", "pydantic_ai", "logfire.pydantic_ai"),
     marks=("pydantic_ai.", "model_request_parameters", "all_messages_events"),
     roles=(*OTEL.roles, ("gen_ai.tool.name", {"": TOOL}), ("agent_name", {"": AGENT})),
-    conversation=OTEL.conversation,
-    session=OTEL.session,
     agent=("gen_ai.agent.name", "agent_name"),
-    version=OTEL.version,
-    system=OTEL.system,
-    inputs=OTEL.inputs,
-    outputs=OTEL.outputs,
     tools=(
-        *(
-            "gen_ai.tool.definitions",
-            "model_request_parameters/function_tools",
-            "model_request_parameters/output_tools",
-        ),
+        *("gen_ai.tool.definitions", "model_request_parameters/function_tools"),
+        "model_request_parameters/output_tools",
     ),
-    tool_name=OTEL.tool_name,
-    arguments=("gen_ai.tool.call.arguments", "tool_arguments"),
-    result=("gen_ai.tool.call.result", "tool_response"),
-    call_id=OTEL.call_id,
-    input_tokens=OTEL.input_tokens,
-    output_tokens=OTEL.output_tokens,
-    response_id=OTEL.response_id,
-    error=OTEL.error,
-    model=OTEL.model,
     switch="content is on by default: InstrumentationSettings(include_content=True)",
 )
 

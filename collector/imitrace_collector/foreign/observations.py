@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 from imitrace.messages import Message
 from imitrace.shapes.content_parts import Part
-from imitrace_collector.foreign.calls import Call, one_answer
+from imitrace_collector.foreign.answers import one_answer
+from imitrace_collector.foreign.calls import Call
 from imitrace_collector.foreign.chains import prints
-from imitrace_collector.foreign.contents import UNREADABLE, has_content
+from imitrace_collector.foreign.contents import has_content
+from imitrace_collector.foreign.flat_messages import UNREADABLE
 from imitrace_collector.foreign.readings import Reading
 from imitrace_collector.foreign.runs import Run
 from imitrace_collector.foreign.said import as_text

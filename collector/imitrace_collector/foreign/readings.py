@@ -31,8 +31,8 @@ CONVERSATION, SESSION = "conversation", "session"
 
 _DEEP = 200
 """How far up a span's place is looked for: spans that name each other as parents have no end."""
-_MARKS = {mark: dialect for dialect in reversed(DIALECTS) for mark in dialect.marks if not mark.endswith(".")}
-_PREFIXES = tuple((mark, dialect) for dialect in DIALECTS for mark in dialect.marks if mark.endswith("."))
+_MARKS = {mark: dialect.name for dialect in reversed(DIALECTS) for mark in dialect.marks if not mark.endswith(".")}
+_PREFIXES = tuple((mark, dialect.name) for dialect in DIALECTS for mark in dialect.marks if mark.endswith("."))
 _RUN_ENDINGS = (".run", ".agent", ".arun", ".kickoff")
 _RUN_STARTS = ("invoke_agent ", "agent run ", "Agent.", "agent.")
 
@@ -140,21 +140,25 @@ def has_own_steps(spans: Iterable[SpanRow]) -> bool:
 
 
 def read_span(span: SpanRow) -> Reading | None:
-    """Return what a span says, or None when no dialect is spoken in it."""
+    """Return what a span says, or None when no dialect is spoken in it.
+
+    The scope says which dialect is read first; by itself it is no sign, for many are not of agents at all.
+    """
     attributes = span.attributes
-    dialects = _by_scope(_scope(span.scope))
-    marked = _MARKS.keys() & attributes.keys()
-    if not dialects and not marked and not any(name.startswith(mark) for mark, _ in _PREFIXES for name in attributes):
-        return None
-    if marked or not dialects:
-        spoken = {_MARKS[mark].name for mark in marked}
-        if not dialects:
-            spoken |= {dialect.name for mark, dialect in _PREFIXES for name in attributes if name.startswith(mark)}
-        dialects += tuple(dialect for dialect in DIALECTS if dialect.name in spoken and dialect not in dialects)
-    if OTEL not in dialects:
-        dialects += (OTEL,)
+    spoken = {_MARKS[mark] for mark in _MARKS.keys() & attributes.keys()}
+    if not spoken:
+        spoken = {name for mark, name in _PREFIXES if any(key.startswith(mark) for key in attributes)}
+        if not spoken:
+            return None
+    first = _by_scope(_scope(span.scope))
+    dialects = first + _among(frozenset(spoken | {OTEL.name}) - {dialect.name for dialect in first})
     said = Said(attributes)
     return Reading(row=span, dialects=dialects, role=_role(said, dialects), said=said)
+
+
+@lru_cache(maxsize=1024)
+def _among(names: frozenset[str]) -> tuple[Dialect, ...]:
+    return tuple(dialect for dialect in DIALECTS if dialect.name in names)
 
 
 def read_trees(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> list[Reading]:

@@ -7,7 +7,7 @@ from imitrace.canonical import canonical_json
 from imitrace.messages import Message, message_text
 from imitrace.schema import STEPS
 from imitrace_collector.foreign.calls import Call
-from imitrace_collector.foreign.contents import UNREADABLE
+from imitrace_collector.foreign.flat_messages import UNREADABLE
 from imitrace_collector.foreign.observations import Outcome
 from imitrace_collector.foreign.threads import Thread
 from imitrace_collector.normalize import LONGEST_NAME, Columns, message_row, reason, storable, tool_rows

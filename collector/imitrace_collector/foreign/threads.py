@@ -55,7 +55,7 @@ def threads_of(calls: Sequence[Call], trajectory_id: str) -> list[Thread]:
     thread_of: dict[int, Thread] = {}
     for call in calls:
         frame = _frame_of(call.reading, frames, nested)
-        agent = agent_of(call, frame)
+        agent, call.agent_from = agent_of(call, frame)
         thread = threads.get((id(frame), agent))
         if thread is None:
             thread = threads[id(frame), agent] = Thread(agent, frame)
@@ -67,8 +67,8 @@ def threads_of(calls: Sequence[Call], trajectory_id: str) -> list[Thread]:
     return list(threads.values())
 
 
-def agent_of(call: Call, frame: Frame) -> str:
-    """Return the agent that a call was made for.
+def agent_of(call: Call, frame: Frame) -> tuple[str, tuple[str, Reading]]:
+    """Return the agent that a call was made for, by which rule that is known, and the span that says it.
 
     What the call's own span says counts first, then the nearest agent's span, then the service.
     """
@@ -76,11 +76,19 @@ def agent_of(call: Call, frame: Frame) -> str:
     own = call.reading.agent_name()
     if frame.opener is not None and not inside and frame.opener.role == TOOL:
         outer = next((span.agent_name() for span in frame.opener.above() if span.role == AGENT), None)
-        own = None if own == outer else own  # it was handed down to everything that the agent does
-        return own or run_name(frame.opener)
-    named = next((span.agent_name() for span in inside if span.agent_name()), None)
-    spoken = next((name for span in inside if "." not in (name := span_agent(span))), None)  # no function's path
-    return own or named or spoken or service_of(call.reading.row) or UNKNOWN_AGENT
+        if own is None or own == outer:  # what it says was handed down to everything that the agent does
+            return run_name(frame.opener), ("tool's run", frame.opener)
+    if own is not None:
+        return own, ("own span", call.reading)
+    for span in inside:
+        named = span.agent_name()
+        if named is not None:
+            return named, ("nearest agent's span", span)
+    for span in inside:
+        named = span_agent(span)
+        if named and "." not in named:  # no function's path
+            return named, ("name of the nearest agent's span", span)
+    return service_of(call.reading.row) or UNKNOWN_AGENT, ("service", call.reading)
 
 
 def run_name(reading: Reading) -> str:

@@ -1,0 +1,42 @@
+"""Turn messages that were written as flattened names, the way OpenInference and traceAI do, into chat messages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from imitrace_collector.foreign.said import inside
+
+UNREADABLE = "unknown"
+"""Role of a message whose own can't be told."""
+
+
+def chat_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message of flattened names as a chat message: ``contents.M.message_content`` are its blocks."""
+    found = {key: value for key, value in message.items() if key != "contents"}
+    blocks = [_block(item) for item in message.get("contents") or () if isinstance(item, dict)]
+    calls = [block for block in blocks if "function" in block]
+    if isinstance(found.get("content"), list):  # text in several pieces
+        pieces = found["content"]
+        found["content"] = [{"type": "text", "text": one} if isinstance(one, str) else one for one in pieces]
+    if blocks and not found.get("content"):
+        found["content"] = [block for block in blocks if "function" not in block]
+    if calls and not found.get("tool_calls"):  # some say them in both places
+        found["tool_calls"] = calls
+    if found.get("function_call_name") and not found.get("tool_calls"):
+        arguments = found.get("function_call_arguments_json")
+        found["tool_calls"] = [{"function": {"name": found["function_call_name"], "arguments": arguments}}]
+    found.setdefault("role", UNREADABLE)
+    if found.get("tool_call_id") and found["role"] == "user":
+        found["role"] = "tool"
+    return found
+
+
+def _block(item: Mapping[str, Any]) -> dict[str, Any]:
+    block = dict(inside(item, "message_content"))
+    call = item.get("tool_call") if isinstance(item.get("tool_call"), dict) else block.get("tool_call")
+    if isinstance(call, dict):
+        return dict(call)
+    image = block.get("image")
+    if isinstance(image, dict):
+        address = image.get("image", image)
+        return {"type": "image_url", "image_url": address if isinstance(address, dict) else {"url": address}}
+    return block

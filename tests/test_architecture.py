@@ -31,12 +31,13 @@ imitrace_collector: memory config tls tokens rates logs compression budget gate 
                     imports/__init__ imports/conversations imports/conversation_spans chat_jsonl imports/files
                     imports/otlp_files imports/calls imports/chat_datasets imports/request_logs imports/tensorzero
                     imports/atif imports/claude_code imports/codex imports/gemini_cli imports/foreign_spans
-                    imports/phoenix imports/langfuse imports/mlflow imports/formats importer rendering sql_rendering
-                    step_lines http_protocol http_server http_exports app grpc_server server __init__ cli reads_cli
-                    maintenance_cli
-imitrace_trainer:   progress intervals cohort frames curate datasets reading encoding policy schemas arguments
-                    calibration network embedded demonstrations fit clone_files frequency evaluate predict gate_report
-                    gate registry route champion environment rollout config stages trial refresh demo __init__ cli
+                    imports/phoenix imports/langfuse imports/mlflow imports/minari imports/formats importer rendering
+                    sql_rendering step_lines http_protocol http_server http_exports app grpc_server server __init__
+                    cli reads_cli maintenance_cli
+imitrace_trainer:   progress intervals cohort frames curate datasets episodes chat_exports exports reading encoding
+                    policy schemas arguments calibration network embedded demonstrations fit clone_files frequency
+                    evaluate predict gate_report gate registry route champion environment rollout config stages trial
+                    refresh demo __init__ cli exports_cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 

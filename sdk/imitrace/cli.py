@@ -23,6 +23,7 @@ _COLLECTOR = "imitrace_collector.cli"
 _READS = "imitrace_collector.reads_cli"
 _MAINTENANCE = "imitrace_collector.maintenance_cli"
 _TRAINER = "imitrace_trainer.cli"
+_EXPORTS = "imitrace_trainer.exports_cli"
 
 COMMANDS: dict[str, LazyCommand] = {
     "demo": LazyCommand(_TRAINER, "demo", "all", "Run the whole loop on the bundled support desk."),
@@ -42,6 +43,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "sql": LazyCommand(_READS, "sql", "collector", "Ask the store in SQL, read-only."),
     "curate": LazyCommand(_TRAINER, "curate", "trainer", "Make a dataset version from a cohort."),
     "datasets": LazyCommand(_TRAINER, "datasets", "trainer", "List the dataset versions."),
+    "export": LazyCommand(_EXPORTS, "export", "trainer", "Write trajectories for other trainers."),
     "train": LazyCommand(_TRAINER, "train", "trainer", "Train a clone on its cohort's newest dataset."),
     "evaluate": LazyCommand(_TRAINER, "evaluate", "trainer", "Compare a clone with the expert, decision by decision."),
     "gate": LazyCommand(_TRAINER, "gate", "trainer", "Decide per cohort whether a clone may act."),

@@ -98,6 +98,14 @@ class Dataset:
         """
         return set(self._of("trajectories", split)["task_key"])
 
+    def tables(self, split: str | None = None) -> dict[str, pl.DataFrame]:
+        """Return the tables by name, of trajectories and steps those of a split.
+
+        Raises:
+            DatasetError: there is no such split, or a file is broken.
+        """
+        return self._tables | {table: self._of(table, split) for table in ("trajectories", "steps")}
+
     def rejected_counts(self) -> dict[str, int]:
         """Return how many trajectories each rule rejected, in the order of the rules."""
         return dict(self.manifest["rejected"])

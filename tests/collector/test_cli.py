@@ -158,3 +158,20 @@ def test_every_command_has_help_with_examples(command: str) -> None:
     result = imitrace(command, "--help")
     assert result.exit_code == 0
     assert f"Examples:\n    imitrace {command}" in result.output
+
+
+def test_several_files_of_several_formats_are_imported_at_once(home: Path, file: Path, tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
+    (tmp_path / "share.jsonl").write_text(json.dumps({"conversations": turns}) + "\n[]\n")
+    result = imitrace("import", file, tmp_path / "share.jsonl", "--agent", "desk", "--home", home, "--json")
+    report = json.loads(result.stdout)
+    assert report["formats"] == {str(file): "chat-jsonl", str(tmp_path / "share.jsonl"): "sharegpt"}
+    assert (report["new"], report["broken"]) == (2, [f"{tmp_path / 'share.jsonl'}, line 2: it is not a JSON object"])
+    assert f"imitrace: {tmp_path / 'share.jsonl'}, line 2: it is not a JSON object" in result.stderr
+
+
+def test_a_format_can_be_named(home: Path, file: Path) -> None:
+    result = imitrace("import", file, "--agent", "desk", "--format", "openai-fine-tune", "--home", home, "--json")
+    assert json.loads(result.stdout)["formats"] == {str(file): "openai-fine-tune"}
+    refused = imitrace("import", file, "--format", "xml", "--home", home)
+    assert (refused.exit_code, "format is 'xml'" in refused.stderr) == (2, True)

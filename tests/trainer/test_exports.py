@@ -1,4 +1,4 @@
-"""What is exported and imported again is the same: as many trajectories and steps, equal actions, results and states."""
+"""What is exported and imported again is the same: so many trajectories and steps, the same actions and states."""
 
 import gzip
 import json
@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from imitrace.cli import main
 from imitrace.messages import to_openai
 from imitrace_collector.importer import StoreSink, import_file, import_files, read_tools
 from imitrace_collector.imports.conversations import Given
@@ -73,15 +71,15 @@ def counted(found: list[Episode], form: str) -> Counter[str]:
 
 @pytest.fixture
 def airline(tmp_path: Path, recorded: Path) -> Path:
-    """A store with 40 recorded trajectories."""
+    """A store with 20 recorded trajectories."""
     folder = tmp_path / "airline"
     folder.mkdir()
     with gzip.open(recorded / "tau_airline_gpt4o.jsonl.gz", "rt", encoding="utf-8") as lines:
-        (folder / "a.jsonl").write_text("".join(line for _, line in zip(range(40), lines, strict=False)))
+        (folder / "a.jsonl").write_text("".join(line for _, line in zip(range(20), lines, strict=False)))
     path = folder / "traces.duckdb"
     with Store.open(path) as store:
         tools = read_tools(recorded / "tau_airline_tools.json")
-        assert import_file(folder / "a.jsonl", StoreSink(store), None, tools).new == 40
+        assert import_file(folder / "a.jsonl", StoreSink(store), None, tools).new == 20
         store.checkpoint()
     return path
 
@@ -91,11 +89,11 @@ def test_recorded_trajectories_come_back_the_same(airline: Path, tmp_path: Path,
     before = episodes(airline)
     target = tmp_path / "out.jsonl.gz"
     written = export(before, form, target)
-    assert (written.trajectories, written.steps) == (40, sum(episode.steps for episode in before))
+    assert (written.trajectories, written.steps) == (20, sum(episode.steps for episode in before))
     with Store.open(tmp_path / "again.duckdb") as store:
         report = import_files([target], StoreSink(store), Given(agent="airline"))
         store.checkpoint()
-    assert (report.new, report.steps, report.broken) == (40, written.steps, [])
+    assert (report.new, report.steps, report.broken) == (20, written.steps, [])
     assert report.formats == {str(target): READ_AS[form]}
     assert counted(episodes(tmp_path / "again.duckdb"), form) == counted(before, form)
 

@@ -195,7 +195,7 @@ def lines_of(episode: Episode) -> Iterator[Line]:
 
 
 def answers_of(episode: Episode) -> list[Message]:
-    """Return each decision's message: as the next state has it, with what was said beside calls, else as its actions."""
+    """Return each decision's message: as the next state has it, with what stood beside calls, else as its actions."""
     found = [decided.message for decided in episode.decisions]
     for place, (decided, after) in enumerate(pairwise(episode.decisions)):
         if _goes_on([*decided.state, found[place]], after):

@@ -1,6 +1,5 @@
 """Offer the command that writes trajectories for other trainers."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +39,7 @@ def export(out: Path, form: str, home: Path | None, as_json: bool, **chosen: str
 
     tables = _tables(workspace_home(home), chosen)
     report = write(tables.episodes(chosen["agent"]), form, out)
-    click.echo(json.dumps(dataclasses.asdict(report)) if as_json else describe_export(report))
+    click.echo(json.dumps(vars(report)) if as_json else describe_export(report))
 
 
 def describe_export(report: "Exported") -> str:

@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from imitrace import semconv
 from imitrace.canonical import canonical_json, content_hash, step_digest
 from imitrace.messages import Action, Message
-from imitrace_collector.imports.conversations import Conversation, Decision, text
+from imitrace_collector.imports.conversations import Conversation, Decision, count, text
 from imitrace_collector.normalize import IMPORT_SCOPE, storable
 
 _SECOND = 1_000_000_000
@@ -122,8 +122,8 @@ def _facts(decision: Decision, number: int) -> Attributes:
     known: dict[str, str | int | None] = {
         semconv.POLICY_NAME: facts.model or None,
         semconv.ERROR_TYPE: facts.error_type,
-        semconv.INPUT_TOKENS: facts.input_tokens if number == 0 else None,
-        semconv.OUTPUT_TOKENS: facts.output_tokens if number == 0 else None,
+        semconv.INPUT_TOKENS: count(facts.input_tokens) if number == 0 else None,
+        semconv.OUTPUT_TOKENS: count(facts.output_tokens) if number == 0 else None,
     }
     return {
         name: storable(value) if isinstance(value, str) else value for name, value in known.items() if value is not None

@@ -26,8 +26,8 @@ imitrace_collector: memory config tls tokens rates logs compression budget gate 
                     foreign/runs foreign/agent_records foreign/threads foreign/mending foreign/conversations
                     foreign/judgements foreign/links foreign/observations foreign/origins foreign/step_rows
                     foreign/assembly foreign/survey link_tables store_files store components derive ingest copying
-                    compaction backup amounts retention periodic migrations batcher metrics health reads table_stream
-                    traces refusals intake snapshot schedule sql_wire sql_process sql_sandbox sql client
+                    compaction backup amounts retention periodic migrations batcher metrics health reads explanations
+                    table_stream traces refusals intake snapshot schedule sql_wire sql_process sql_sandbox sql client
                     imports/__init__ imports/conversations imports/conversation_spans chat_jsonl imports/files
                     imports/otlp_files imports/calls imports/chat_datasets imports/request_logs imports/tensorzero
                     imports/atif imports/claude_code imports/codex imports/gemini_cli imports/foreign_spans

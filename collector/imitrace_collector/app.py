@@ -27,6 +27,7 @@ from imitrace_collector import otlp
 from imitrace_collector.backup import write_backup
 from imitrace_collector.budget import Reservation
 from imitrace_collector.derive import Deriver
+from imitrace_collector.explanations import explain_services, explain_trace
 from imitrace_collector.http_exports import export, media_type, read_body
 from imitrace_collector.intake import Intake
 from imitrace_collector.reads import NotFoundError, list_trajectories, lost_records, traces_of, trajectory_detail
@@ -96,6 +97,8 @@ class Api:
             Door("/v1/tables/{table}", "GET", Role.READ, self.table),
             Door("/v1/sql", "POST", Role.READ, self.sql),
             Door("/v1/traces/{id}", "GET", Role.READ, self.trace),
+            Door("/v1/traces/{id}/steps", "GET", Role.READ, self.explained),
+            Door("/v1/dialects", "GET", Role.READ, self.dialects),
             Door("/v1/trajectories", "GET", Role.READ, self.trajectories),
             Door("/v1/trajectories/lookup", "POST", Role.READ, self.lookup),
             Door("/v1/trajectories/{id:path}", "GET", Role.READ, self.trajectory),
@@ -147,6 +150,18 @@ class Api:
     def trace(self, request: Request) -> Response:
         """Return what came in of one trace."""
         return _answer(trace_detail(self._store, request.path_params["id"]))
+
+    def explained(self, request: Request) -> Response:
+        """Say how the steps that a trace belongs to were made."""
+        self._deriver.catch_up()
+        return _answer(explain_trace(self._store, request.path_params["id"]))
+
+    def dialects(self, request: Request) -> Response:
+        """Say what was recognised of other instrumentation, and what was not."""
+        text = request.query_params.get("traces", "1000")
+        if not text.isdecimal():
+            raise WireError(f"traces is {text!r}, expected a number")
+        return _answer(explain_services(self._store, int(text)))
 
     def trajectories(self, request: Request) -> Response:
         """List the newest trajectories."""

@@ -17,7 +17,7 @@ from imitrace_collector.derived_tables import as_arrow
 from imitrace_collector.foreign.assembly import Derived, assemble
 from imitrace_collector.foreign.links import CONTINUES, PROVIDES, SPAN, links_of
 from imitrace_collector.link_tables import Keys
-from imitrace_collector.raw_tables import LOGS, Chunk
+from imitrace_collector.raw_tables import LOGS, Chunk, RawTables
 from imitrace_collector.rows import LogRow, SpanRow
 from imitrace_collector.store import Session
 from imitrace_collector.trajectories import Assembled, unreadable
@@ -86,11 +86,11 @@ def derive_components(session: Session, traces: Iterable[str], insert: Insert) -
 
 
 def _derive(session: Session, traces: Sequence[str], insert: Insert) -> None:
-    loaded = _items(session, traces)
+    loaded = items_of(session.raw, traces)
     keys = _keys(session, loaded)
     span_ids = [span.span_id for trace, items in loaded.items() if keys[trace] for span in items.spans]
     waiting = session.links.with_keys([f"{_SPAN}{span_id}" for span_id in span_ids]) if span_ids else []
-    keys |= _keys(session, _items(session, [trace for trace in waiting if trace not in keys]))
+    keys |= _keys(session, items_of(session.raw, [trace for trace in waiting if trace not in keys]))
     known = set(session.links.known(keys))
     keys = {trace: own for trace, own in keys.items() if own or trace in known}
     if not keys:
@@ -110,21 +110,21 @@ def _derive(session: Session, traces: Sequence[str], insert: Insert) -> None:
     )
 
 
-def _items(session: Session, traces: Sequence[str]) -> dict[str, Items]:
+def items_of(raw: RawTables, traces: Sequence[str]) -> dict[str, Items]:
     """Return what came of each trace, without our own trajectories'; nothing of those that our own steps are in."""
     named = [trace for trace in traces if not trace.startswith(_LOG)]
-    sizes = session.raw.trace_sizes(named) if named else {}
-    ours = set(session.raw.traces_with_steps(named)) if named else set()
+    sizes = raw.trace_sizes(named) if named else {}
+    ours = set(raw.traces_with_steps(named)) if named else set()
     found = {trace: Items([], [], trace not in ours and sizes.get(trace, 0) > LARGEST) for trace in traces}
     wanted = [trace for trace in named if trace not in ours and not found[trace].too_much]
-    for span in session.raw.spans_of_traces(wanted) if wanted else ():
+    for span in raw.spans_of_traces(wanted) if wanted else ():
         found[span.trace_id].spans.append(span)
-    for log in session.raw.logs_of_traces(wanted) if wanted else ():
+    for log in raw.logs_of_traces(wanted) if wanted else ():
         found[log.trace_id or ""].logs.append(log)
     for trace in traces:
         if trace.startswith(_LOG):
             chunk, place = map(int, trace.removeprefix(_LOG).split("."))
-            found[trace].logs.append(session.raw.logs_in([chunk])[place])
+            found[trace].logs.append(raw.logs_in([chunk])[place])
     return found
 
 
@@ -181,7 +181,7 @@ def _assembled(session: Session, traces: Sequence[str], loaded: Mapping[str, Ite
     if size > LARGEST:
         error = StoreError(f"they have {size} bytes, allowed: {LARGEST}")
         return Derived([unreadable(traces[0], session.raw.first_spans_of(traces[0]), error)])
-    missing = _items(session, [trace for trace in traces if trace not in loaded])
+    missing = items_of(session.raw, [trace for trace in traces if trace not in loaded])
     items = [loaded[trace] if trace in loaded else missing[trace] for trace in traces]
     spans = [span for found in items for span in found.spans]
     try:

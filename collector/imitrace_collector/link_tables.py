@@ -63,6 +63,10 @@ class LinkTables:
             keys[trace].add(key)
         return {trace: frozenset(own) for trace, own in keys.items()}
 
+    def together(self, trace: str) -> list[str]:
+        """Return the traces of the component that a trace is in, itself among them; none when it is in none."""
+        return sorted(self._stored([trace]))
+
     def trajectories_of(self, traces: Iterable[str]) -> list[str]:
         """Return the trajectories that the components of traces were derived to."""
         return self._column(

@@ -230,10 +230,13 @@ class RawTables:
         found = self._spans("chunk IN (SELECT chunk FROM spans WHERE trace_id = $named)", trace_id)
         return [span for span in found if span.trace_id == trace_id]
 
-    def trace_ids(self) -> list[str]:
-        """Return every trace that has items of no trajectory of ours."""
-        sql = "SELECT DISTINCT trace_id FROM chunks WHERE trajectory_id IS NULL AND trace_id IS NOT NULL ORDER BY 1"
-        return [row[0] for row in self._connection.execute(sql).fetchall()]
+    def newest_traces(self, limit: int) -> list[str]:
+        """Return the traces that something of no trajectory of ours came in for last."""
+        sql = (
+            "SELECT trace_id FROM chunks WHERE trajectory_id IS NULL AND trace_id IS NOT NULL "
+            "GROUP BY trace_id ORDER BY max(chunk) DESC LIMIT $limit"
+        )
+        return [row[0] for row in self._connection.execute(sql, {"limit": limit}).fetchall()]
 
     def named(self, trajectory_ids: Sequence[str]) -> list[str]:
         """Return those of the ids that a raw span of ours names."""

@@ -108,6 +108,57 @@ def steps(agent: str | None, trajectory: str | None, home: Path | None, jsonl: b
                 click.echo(json.dumps(line))
 
 
+@click.command()
+@click.option(
+    "--traces", default=1000, show_default=True, type=click.IntRange(1, 100_000), help="How many, the newest."
+)
+@_HOME
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def dialects(traces: int, home: Path | None, as_json: bool) -> None:
+    """Say of the newest traces, by service, which instrumentation was recognised, and what was not.
+
+    Where spans have no content, it says what turns that on.
+
+    \b
+    Examples:
+      imitrace dialects
+      imitrace dialects --traces 100 --json
+    """
+    from imitrace_collector.explanations import explain_services, render_services
+
+    folder = workspace_home(home)
+    client = open_collector(folder)
+    if client is not None:
+        found = client.get("/v1/dialects", traces=traces)
+    else:
+        with open_store(folder) as store:
+            found = explain_services(store, traces)
+    click.echo(json.dumps(found) if as_json else render_services(found))
+
+
+@click.command()
+@click.option("--trace", required=True, help="A trace's id.")
+@_HOME
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(trace: str, home: Path | None, as_json: bool) -> None:
+    """Explain how each step of the trajectories that a trace belongs to was made, and from which spans.
+
+    \b
+    Examples:
+      imitrace doctor --trace 5b8efff798038103d269b633813fc60c
+    """
+    from imitrace_collector.explanations import explain_trace, render_trace
+
+    folder = workspace_home(home)
+    client = open_collector(folder)
+    if client is not None:
+        found = client.get(f"/v1/traces/{trace}/steps")
+    else:
+        with open_store(folder) as store:
+            found = explain_trace(store, trace)
+    click.echo(json.dumps(found) if as_json else render_trace(found))
+
+
 @contextmanager
 def _tables(folder: Path) -> "Iterator[Tables]":
     """Return what opens a table's rows as Arrow batches: the running collector's, else the store's own."""

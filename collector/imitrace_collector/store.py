@@ -29,6 +29,16 @@ class Reader:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
+    @property
+    def raw(self) -> RawTables:
+        """Return what came in."""
+        return RawTables(self._connection)
+
+    @property
+    def links(self) -> LinkTables:
+        """Return which traces belong together."""
+        return LinkTables(self._connection)
+
     def rows(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
         """Return a query's rows as dictionaries."""
         with as_store_error("query"):
@@ -43,9 +53,8 @@ class Reader:
 
     def trace(self, trace_id: str) -> tuple[list[SpanRow], list[LogRow]]:
         """Return the spans and the log records of a trace, decoded."""
-        raw = RawTables(self._connection)
         with as_store_error("query"):
-            return raw.spans_of_trace(trace_id), raw.logs_of_trace(trace_id)
+            return self.raw.spans_of_trace(trace_id), self.raw.logs_of_trace(trace_id)
 
     def interrupt(self) -> None:
         """End the query that runs; from any thread."""

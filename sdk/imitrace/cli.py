@@ -40,6 +40,8 @@ COMMANDS: dict[str, LazyCommand] = {
     "show": LazyCommand(_COLLECTOR, "show", "collector", "Print one trajectory step by step."),
     "steps": LazyCommand(_READS, "steps", "collector", "Print a line for each step of the store."),
     "spans": LazyCommand(_READS, "spans", "collector", "Print what came in of one trace."),
+    "dialects": LazyCommand(_READS, "dialects", "collector", "Say which instrumentation was recognised."),
+    "doctor": LazyCommand(_READS, "doctor", "collector", "Explain how the steps of a trace were made."),
     "sql": LazyCommand(_READS, "sql", "collector", "Ask the store in SQL, read-only."),
     "curate": LazyCommand(_TRAINER, "curate", "trainer", "Make a dataset version from a cohort."),
     "datasets": LazyCommand(_TRAINER, "datasets", "trainer", "List the dataset versions."),

@@ -56,14 +56,14 @@ def filled(store: Store, export: MakeExport) -> Store:
 
 def test_services_are_told_what_was_recognised_and_what_was_not(filled: Store) -> None:
     found = explain_services(filled, 1000)
-    assert [(one["service"], one["spans"]) for one in found["own"]] == [("desk", 3)]
+    assert [(one["service"], one["spans"]) for one in found["own"]] == [("", 3)]
     (spoken,) = found["spoken"]
     counts = [spoken[key] for key in ("spans", "model_calls", "with_content", "without_content")]
     assert (spoken["service"], spoken["dialect"], counts) == ("shop", "otel-genai", [2, 2, 1, 1])
     assert "CAPTURE_MESSAGE_CONTENT" in spoken["switch"]
     assert [(one["scope"], one["spans"]) for one in found["unread"]] == [("requests", 1)]
     text = render_services(found)
-    assert "desk: imitrace, 3 spans of our own" in text
+    assert "-: imitrace, 3 spans of our own" in text
     assert "1 with content, 1 without" in text and "to send content: OTEL_" in text
     assert "shop: not read, 1 spans of requests" in text
 

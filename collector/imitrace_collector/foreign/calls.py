@@ -19,6 +19,7 @@ from imitrace_collector.foreign.dialects import AGENT, MODEL, TOOL
 from imitrace_collector.foreign.events import Event, answer_in, details_in, events_of, request_in
 from imitrace_collector.foreign.offered import read_tools
 from imitrace_collector.foreign.readings import Reading
+from imitrace_collector.normalize import storable
 
 Found = tuple[Told, str, Reading]
 """Messages, by which rule they were found, and the span that says them."""
@@ -148,7 +149,7 @@ def error_of(reading: Reading) -> str | None:
         if event["name"] == "exception":
             kind = event["attributes"].get("exception.type")
             if isinstance(kind, str) and kind:
-                return said or kind
+                return said or storable(kind)
     return said or "error"
 
 

@@ -135,6 +135,8 @@ class _Messages:
             raise WireError(f"it is a {type(item).__name__}, expected an object with 'role'")
         if isinstance(item.get("message"), dict) and "role" not in item:
             item = chat_message(item["message"])
+            if "role" not in item:
+                item["role"] = self._unsaid_role()
         role = item.get("role")
         if isinstance(role, str):
             text = read_text_message(role, item.get("content"))
@@ -150,6 +152,12 @@ class _Messages:
                 item = {**item, "role": self._role}
             for message in read_item(item).messages:
                 yield self._cleaned(message)
+
+    def _unsaid_role(self) -> str:
+        if self._role != "assistant":
+            self.problems.append("a message does not say its role")
+            return UNREADABLE
+        return self._role
 
     def _from_chat(self, item: Mapping[str, Any], role: str) -> Iterator[Message]:
         role = canonical_role(role)

@@ -24,8 +24,7 @@ def chat_message(message: Mapping[str, Any]) -> dict[str, Any]:
     if found.get("function_call_name") and not found.get("tool_calls"):
         arguments = found.get("function_call_arguments_json")
         found["tool_calls"] = [{"function": {"name": found["function_call_name"], "arguments": arguments}}]
-    found.setdefault("role", UNREADABLE)
-    if found.get("tool_call_id") and found["role"] == "user":
+    if found.get("tool_call_id") and found.get("role") in (None, "user"):
         found["role"] = "tool"
     return found
 

@@ -18,7 +18,7 @@ from imitrace_collector.rows import LogRow, SpanRow
 
 Json = dict[str, Any]
 Rows = tuple[list[SpanRow], list[LogRow]]
-Told = tuple[str, str]
+Told = tuple[str, Any]
 """A message's role and what it says, in a form that does not depend on who recorded it."""
 
 
@@ -67,23 +67,21 @@ def compare(derived: Derived, expected: Json) -> dict[str, list[str]]:
     states = _scripted_states(expected)
     groups: dict[int, str] = {}
     for step, truth in zip(steps, script, strict=False):
-        place = f"step {truth['index']}"
-        if _action(step) != _scripted_action(truth):
-            found["action"].append(f"{place}: {_action(step)}, expected {_scripted_action(truth)}")
-        if step["agent"] != truth["agent"]:
-            found["agent"].append(f"{place}: {step['agent']}, expected {truth['agent']}")
-        if groups.setdefault(truth["llm_call"], step["decision"]) != step["decision"]:
-            found["decision"].append(f"{place} does not share its decision")
-        if not _observed(step["observation"], truth):
-            found["observation"].append(f"{place}: {step['observation']!r}, expected {truth['observation']}")
         told = [_told(messages[name]) for name in step["state"]]
         told = told[1:] if told and told[0][0] == "system" else told
-        if not _same(told, states[truth["llm_call"]]):
-            found["state"].append(f"{place}: {told}, expected {states[truth['llm_call']]}")
-        if tools.get(step["tools_hash"]) != expected["offered_tools"][truth["agent"]]:
-            found["tools"].append(f"{place}: {tools.get(step['tools_hash'])}")
-        if not step["complete"]:
-            found["complete"].append(f"{place}: {step['incomplete_reason']}")
+        decision = groups.setdefault(truth["llm_call"], step["decision"])
+        state = states[truth["llm_call"]]
+        for aspect, fits, said in (
+            ("action", _action(step) == _scripted_action(truth), _action(step)),
+            ("agent", step["agent"] == truth["agent"], step["agent"]),
+            ("decision", step["decision"] == decision, step["decision"]),
+            ("observation", _observed(step["observation"], truth), step["observation"]),
+            ("state", _same(told, state), (told, state)),
+            ("tools", tools.get(step["tools_hash"]) == expected["offered_tools"][truth["agent"]], step["tools_hash"]),
+            ("complete", step["complete"], step["incomplete_reason"]),
+        ):
+            if not fits:
+                found[aspect].append(f"step {truth['index']}: {said}, expected {truth}")
     if len(set(groups.values())) != len(groups):
         found["decision"].append("different answers share a decision")
     return dict(found)
@@ -129,11 +127,11 @@ def _value(text: str) -> Any:
             return text
 
 
-def _scripted_states(expected: Json) -> dict[int, list[tuple[str, Any]]]:
+def _scripted_states(expected: Json) -> dict[int, list[Told]]:
     """Return what each model call must have seen, but its system prompt."""
-    states: dict[int, list[tuple[str, Any]]] = {}
-    main: list[tuple[str, Any]] = []
-    inner: list[tuple[str, Any]] = []
+    states: dict[int, list[Told]] = {}
+    main: list[Told] = []
+    inner: list[Told] = []
     turn = 0
     by_call: dict[int, list[Json]] = defaultdict(list)
     for step in expected["steps"]:
@@ -158,7 +156,7 @@ def _scripted_states(expected: Json) -> dict[int, list[tuple[str, Any]]]:
     return states
 
 
-def _told(message: Json) -> tuple[str, Any]:
+def _told(message: Json) -> Told:
     role = message["role"]
     parts = message["parts"]
     if role == "assistant":
@@ -172,12 +170,12 @@ def _told(message: Json) -> tuple[str, Any]:
     return role, "\n".join(str(part.get("content")) for part in parts)
 
 
-def _same(told: Iterable[tuple[str, Any]], wanted: list[tuple[str, Any]]) -> bool:
+def _same(told: Iterable[Told], wanted: list[Told]) -> bool:
     told = list(told)
     return len(told) == len(wanted) and all(map(_fits, told, wanted))
 
 
-def _fits(told: tuple[str, Any], wanted: tuple[str, Any]) -> bool:
+def _fits(told: Told, wanted: Told) -> bool:
     if told[0] != wanted[0]:
         return False
     if told[0] == "tool":
@@ -189,3 +187,67 @@ def _fits(told: tuple[str, Any], wanted: tuple[str, Any]) -> bool:
 
 def _squeezed(text: str | None) -> str:
     return " ".join((text or "").split())
+
+
+@pytest.fixture
+def captures(data: Path) -> Path:
+    """Return the folder of recorded export requests, or skip."""
+    folder = data / "captures"
+    if not folder.is_dir():
+        pytest.skip(f"no captures in {data}")
+    return folder
+
+
+@pytest.fixture
+def span() -> Callable[..., SpanRow]:
+    """Return a span of one trace and service, unless other ones are named."""
+    return make_span
+
+
+@pytest.fixture
+def log() -> Callable[..., LogRow]:
+    """Return a log record about a span of the same trace."""
+    return make_log
+
+
+def make_span(span_id: str, attributes: Json, /, *, at: int = 0, parent: str | None = None, **more: Any) -> SpanRow:
+    return SpanRow(
+        **{
+            "trace_id": "t1",
+            "span_id": span_id,
+            "parent_span_id": parent,
+            "name": span_id,
+            "kind": 1,
+            "started_at": at,
+            "ended_at": at + 1,
+            "status": 0,
+            "status_message": "",
+            "attributes": attributes,
+            "dropped_attributes": 0,
+            "events": [],
+            "links": [],
+            "trace_state": "",
+            "resource": {"service.name": "shop"},
+            "scope": {"name": "test", "version": "", "attributes": {}},
+            "trajectory_id": None,
+        }
+        | more
+    )
+
+
+def make_log(span_id: str | None, event_name: str, attributes: Json, *, at: int = 0, **more: Any) -> LogRow:
+    return LogRow(
+        **{
+            "trace_id": None if span_id is None else "t1",
+            "span_id": span_id,
+            "event_name": event_name,
+            "logged_at": at,
+            "severity": 9,
+            "body": None,
+            "attributes": attributes,
+            "resource": {"service.name": "shop"},
+            "scope": {"name": "test", "version": "", "attributes": {}},
+            "trajectory_id": None,
+        }
+        | more
+    )

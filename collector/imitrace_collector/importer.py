@@ -24,6 +24,9 @@ from imitrace_collector.store import Store
 
 _GROUP_BYTES = 4 * 1024 * 1024
 _GROUP_ITEMS = 10_000
+_ASKED_AT_ONCE = 500
+_LONGEST_ID = 1000
+"""Characters of a trajectory's id; the collector refuses longer ones."""
 
 
 class Sink(Protocol):
@@ -80,10 +83,13 @@ class CollectorSink:
 
     def known_traces(self, trace_ids: Sequence[str]) -> set[str]:
         """Ask the collector."""
-        marks = ", ".join("?" * len(trace_ids))
-        question = {"sql": f"SELECT DISTINCT trace_id FROM spans WHERE trace_id IN ({marks})"}  # noqa: S608 - marks
-        answer = self.client.post("/v1/sql", question | {"parameters": list(trace_ids), "limit": len(trace_ids)})
-        return {row[0] for row in answer["rows"]}
+        known: set[str] = set()
+        for start in range(0, len(trace_ids), _ASKED_AT_ONCE):
+            asked = list(trace_ids[start : start + _ASKED_AT_ONCE])
+            marks = ", ".join("?" * len(asked))
+            sql = f"SELECT DISTINCT trace_id FROM spans WHERE trace_id IN ({marks})"  # noqa: S608 - only marks
+            known.update(row[0] for row in self.client.post("/v1/sql", {"sql": sql, "parameters": asked})["rows"])
+        return known
 
     def send(self, request: ExportTraceServiceRequest) -> None:
         """Export, and return once it is acknowledged."""
@@ -234,6 +240,9 @@ def _import_format(
     for found in read.read(found_rows, given):
         if isinstance(found, Broken):
             report.broken.append(str(found))
+            continue
+        if isinstance(found, Conversation) and len(found.trajectory_id) > _LONGEST_ID:
+            report.broken.append(f"{found.place}: its id has more than {_LONGEST_ID} characters")
             continue
         written = conversation_spans(found, read.name) if isinstance(found, Conversation) else found
         size, items = written.spans.ByteSize(), _count(written)

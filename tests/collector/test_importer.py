@@ -8,7 +8,16 @@ import pytest
 
 from imitrace.exceptions import ConfigError
 from imitrace_collector.client import CollectorClient
-from imitrace_collector.importer import CollectorSink, ImportReport, Sink, StoreSink, import_file, read_tools
+from imitrace_collector.importer import (
+    CollectorSink,
+    ImportReport,
+    Sink,
+    StoreSink,
+    import_file,
+    import_files,
+    read_tools,
+)
+from imitrace_collector.imports.conversations import Given
 from imitrace_collector.reads import trajectory_detail
 from imitrace_collector.server import CollectorServer
 from imitrace_collector.store import Store
@@ -53,7 +62,16 @@ def test_other_content_under_a_known_id_is_refused(sink: Sink, tmp_path: Path, l
     ]
 
 
+def test_spans_of_other_systems_are_stored_once(sink: Sink) -> None:
+    files = [Path(__file__).parent / "imports" / "samples" / name for name in ("phoenix.jsonl", "mlflow.json")]
+    first = import_files(files, sink, Given(agent="desk"))
+    assert (first.foreign_traces, first.foreign_spans, first.stored, first.broken) == (2, 8, 0, [])
+    again = import_files(files, sink, Given(agent="desk"))
+    assert (again.foreign_traces, again.foreign_spans, again.stored, again.imported_nothing) == (0, 0, 2, False)
+
+
 BROKEN = [
+    ('{"id": "' + "x" * 1001 + '", "messages": [{"role": "user", "content": "hi"}]}', "more than 1000 characters"),
     ("{", "it is not JSON"),
     ("[]", "it is not a JSON object"),
     ('{"messages": [{"role": "user"}]}', "'id' is None, expected text"),

@@ -131,7 +131,7 @@ def twisted(draw: st.DrawFn, name: str) -> list[Row]:
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_no_row_makes_a_reader_raise(name: str, data: st.DataObject) -> None:
     hostile = data.draw(twisted(name))
@@ -143,7 +143,7 @@ def test_no_row_makes_a_reader_raise(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(hostile=st.lists(HOSTILE, max_size=4), data=st.data())
 def test_rows_of_anything_are_named_each(name: str, hostile: list[Any], data: st.DataObject) -> None:
     given_rows = [Row(f"line {number + 1}", number, value) for number, value in enumerate(hostile)]

@@ -125,6 +125,8 @@ def components(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> list[set[str
     for number, log in enumerate(logs):
         units.setdefault(log.trace_id or f"log {number}", ([], []))[1].append(log)
     keys = {name: {_matching(key) for key in links_of(*rows)} for name, rows in units.items()}
+    for name, (own, _) in units.items():  # the store finds spans by their ids
+        keys[name] |= {f"span:{span.span_id}" for span in own} if keys[name] else set()
     found: list[set[str]] = []
     for name in (name for name in units if keys[name]):
         near = [one for one in found if any(keys[name] & keys[other] for other in one)]

@@ -7,7 +7,7 @@ leads to no last entry, and after ``compact_boundary`` the agent sees only the s
 are not in the logs.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +36,7 @@ from imitrace_collector.imports.conversations import (
 
 AGENT = "claude-code"
 
+_SPOKEN = ("user", "assistant")
 _KINDS = (
     "user",
     "assistant",
@@ -84,10 +85,9 @@ def _thread_of(entry: Any, known: dict[str, str]) -> str | None:
     """
     if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
         raise WireError("it is no entry of a session: an object with 'type'")
-    boundary = entry.get("subtype") == "compact_boundary"
-    if entry["type"] not in ("user", "assistant") and not boundary:
+    if entry["type"] not in _SPOKEN and "uuid" not in entry:
         return None
-    if not boundary and not isinstance(entry.get("message"), dict):
+    if entry["type"] in _SPOKEN and not isinstance(entry.get("message"), dict):
         raise WireError(f"{entry['type']} entry has no 'message'")
     session = text(entry.get("sessionId"))
     if not session:
@@ -105,10 +105,12 @@ def _thread_of(entry: Any, known: dict[str, str]) -> str | None:
 def _conversation(name: str, entries: Sequence[Row], given: Given) -> tuple[Conversation | None, list[Broken]]:
     """Return a trajectory, and the entries that can't be read."""
     transcript, broken = Transcript(), []
-    answers = _answers(entries)
-    alive = _alive(entries)
+    answers, trees = _answers(entries), _trees(entries)
+    alive = _alive(entries, trees)
     for row in entries:
         entry: Json = row.value
+        if str(entry.get("uuid")) in trees:
+            transcript.rewind(0)  # nothing before it leads here
         if str(entry.get("uuid")) not in alive:
             continue
         try:
@@ -136,8 +138,9 @@ def _conversation(name: str, entries: Sequence[Row], given: Given) -> tuple[Conv
 
 
 def _tell(entry: Json, transcript: Transcript, answers: dict[str, list[Json]]) -> None:
-    if entry["type"] == "system":
-        transcript.rewind(0)
+    if entry["type"] not in _SPOKEN:
+        if entry.get("subtype") == "compact_boundary":
+            transcript.rewind(0)
         return
     message = entry["message"]
     if entry["type"] == "user":
@@ -183,17 +186,26 @@ def _answers(entries: Iterable[Row]) -> dict[str, list[Json]]:
     return found
 
 
-def _alive(entries: Sequence[Row]) -> set[str]:
-    """Return the entries that lead to the last one, with what belongs to their answers: other blocks, and results."""
+def _trees(entries: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the entries by the one that they all go back to, each tree in its order."""
+    roots: dict[str, str] = {}
+    trees: dict[str, list[str]] = defaultdict(list)
+    for row in entries:
+        name = str(row.value.get("uuid"))
+        roots[name] = roots.get(_parent(row.value), name)
+        trees[roots[name]].append(name)
+    return trees
+
+
+def _alive(entries: Sequence[Row], trees: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the entries that lead to the last one of their tree, with other blocks and results of their answers."""
     by_id = {str(row.value.get("uuid")): row.value for row in entries}
     path: set[str] = set()
-    at: str | None = str(entries[-1].value.get("uuid"))
-    while at in by_id and at not in path:
-        path.add(at)
-        parent = by_id[at].get("parentUuid") or by_id[at].get("logicalParentUuid")
-        at = None if parent is None else str(parent)
-    if len(Counter(_parent(entry) for entry in by_id.values())) == len(by_id):
-        return set(by_id)  # nothing branches
+    for tree in trees.values():
+        at = next((name for name in reversed(tree) if by_id[name]["type"] in _SPOKEN), tree[-1])
+        while at in by_id and at not in path:
+            path.add(at)
+            at = _parent(by_id[at])
     told = {_answer_id(by_id[name]) for name in path if by_id[name]["type"] == "assistant"}
     blocks = {name for name, entry in by_id.items() if entry["type"] == "assistant" and _answer_id(entry) in told}
     results = {name for name, entry in by_id.items() if _is_result(entry) and _parent(entry) in blocks}

@@ -105,7 +105,8 @@ def _begun(row: Row, meta: Json, at: int | None) -> _Session:
 def _ended(session: _Session | None, given: Given) -> Iterator[Conversation]:
     if session is None or not session.transcript.decisions:
         return
-    parent = session.meta.get("forked_from_id")
+    spawned = under(under(under(session.meta, "source"), "subagent"), "thread_spawn")
+    parent = text(spawned.get("parent_thread_id") or session.meta.get("forked_from_id"))
     yield Conversation(
         place=session.place,
         position=session.position,
@@ -115,7 +116,7 @@ def _ended(session: _Session | None, given: Given) -> Iterator[Conversation]:
         decisions=session.transcript.decisions,
         after=session.transcript.after(),
         started_at=session.started_at,
-        tags={"parent": str(parent)} if parent else {},
+        tags={"parent": parent} if parent else {},
     )
 
 

@@ -120,6 +120,27 @@ def test_claude_code_sees_only_the_summary_after_a_history_was_compacted() -> No
     assert seen(found) == [["go"], ["what happened so far"]]
 
 
+def test_claude_code_a_new_root_begins_a_new_state_and_other_entries_only_link() -> None:
+    progress = {"type": "progress", "uuid": "p1", "parentUuid": "a1", "sessionId": "s1", "data": {}}
+    (found,), broken = read(
+        claude_code.read,
+        [
+            entry("u1", None, "user", "go"),
+            entry("a1", "u1", "assistant", [{"type": "text", "text": "on it"}]),
+            progress,
+            entry("u2", "p1", "user", "more"),
+            entry("a2", "u2", "assistant", [{"type": "text", "text": "done"}]),
+            entry("u3", "a1", "user", "other"),
+            entry("a3", "u3", "assistant", [{"type": "text", "text": "so be it"}]),
+            entry("u4", None, "user", "afresh"),
+            entry("a4", "u4", "assistant", [{"type": "text", "text": "hello"}]),
+        ],
+    )
+    assert broken == []
+    assert did(found) == ["on it", "so be it", "hello"]
+    assert seen(found) == [["go"], ["go", "on it", "other"], ["afresh"]]
+
+
 def test_claude_code_words_of_the_program_are_no_decisions() -> None:
     failed = entry("a1", "u1", "assistant", [{"type": "text", "text": "API Error"}])
     failed["message"]["model"] = "<synthetic>"
@@ -167,6 +188,13 @@ def test_codex_forgets_turns_that_were_rolled_back() -> None:
     told.append(item("event_msg", {"type": "thread_rolled_back", "num_turns": 1}))
     (found,), _ = read(codex.read, [*told, words("user", "yes"), words("assistant", "three")])
     assert seen(found)[2] == ["be brief", "go", "one", "yes"]
+
+
+def test_codex_sub_agents_and_forks_name_their_parent() -> None:
+    spawned = {"subagent": {"thread_spawn": {"parent_thread_id": "s0", "depth": 1}}}
+    for meta in ({"id": "s1", "source": spawned}, {"id": "s1", "forked_from_id": "s0"}):
+        (found,), _ = read(codex.read, [item("session_meta", meta), words("user", "go"), words("assistant", "ok")])
+        assert found.tags == {"parent": "s0"}
 
 
 def test_codex_logs_of_the_older_form_are_read_too() -> None:

@@ -42,9 +42,8 @@ def assemble(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Derived:
     traces = read_traces(spans, logs)
     places = _Places()
     found = Derived()
-    runs = _runs_by_span(traces)
     for conversation in conversations_of(traces):
-        _assemble(conversation, traces, runs, found, places)
+        _assemble(conversation, traces, found, places)
     found.scores.extend(_scores(judgements_of(spans, logs), places))
     return found
 
@@ -86,13 +85,7 @@ class _Places:
         return (place[0], None) if place is not None and one.about == WHOLE else place
 
 
-def _runs_by_span(traces: Traces) -> dict[int, Run]:
-    return {id(one): traces.runs[id(run_of(one))] for one in traces.readings if one.role == TOOL}
-
-
-def _assemble(
-    conversation: Conversation, traces: Traces, runs: Mapping[int, Run], found: Derived, places: _Places
-) -> None:
+def _assemble(conversation: Conversation, traces: Traces, found: Derived, places: _Places) -> None:
     threads = threads_of(conversation.calls, conversation.trajectory_id)
     frames = list({id(thread.frame): thread.frame for thread in threads}.values())
     for frame in frames:

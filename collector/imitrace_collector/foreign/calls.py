@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from imitrace.messages import Message
@@ -123,8 +124,8 @@ def _holder(reading: Reading) -> Reading | None:
 
 
 def _holds_several(reading: Reading) -> bool:
-    nearest = [span for span in _nearest_in(reading) if span.row.status != _FAILED]
-    return len(nearest) > 1
+    well = (span for span in _nearest_in(reading) if span.row.status != _FAILED)
+    return len(list(islice(well, 2))) > 1
 
 
 def _nearest_in(reading: Reading) -> Iterator[Reading]:

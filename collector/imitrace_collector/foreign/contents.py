@@ -129,29 +129,31 @@ class _Messages:
         self.messages += found
 
     def _read(self, item: Any) -> Iterator[Message]:
-        if _is_pair(item):
-            item = {"role": item[0], "content": item[1]}
-        if not isinstance(item, dict):
-            raise WireError(f"it is a {type(item).__name__}, expected an object with 'role'")
-        if isinstance(item.get("message"), dict) and "role" not in item:
-            item = chat_message(item["message"])
-            if "role" not in item:
-                item["role"] = self._unsaid_role()
+        item = self._as_object(item)
         role = item.get("role")
-        if isinstance(role, str):
-            text = read_text_message(role, item.get("content"))
-            if text is not None:
-                yield text
-                return
-        if isinstance(item.get("parts"), list) or _is_bedrock(item.get("content")):
+        text = read_text_message(role, item.get("content")) if isinstance(role, str) else None
+        if text is not None:
+            yield text
+        elif isinstance(item.get("parts"), list) or _is_bedrock(item.get("content")):
             yield from self._from_parts(item)
         elif isinstance(role, str) and item.get("type") in (None, "message"):
             yield from self._from_chat(item, role)
         else:
-            if role is None and isinstance(item.get("content"), str | list) and "type" not in item:
-                item = {**item, "role": self._role}
             for message in read_item(item).messages:
                 yield self._cleaned(message)
+
+    def _as_object(self, item: Any) -> Mapping[str, Any]:
+        if _is_pair(item):
+            return {"role": item[0], "content": item[1]}
+        if not isinstance(item, dict):
+            raise WireError(f"it is a {type(item).__name__}, expected an object with 'role'")
+        if "role" in item:
+            return item
+        if isinstance(item.get("message"), dict):
+            message = chat_message(item["message"])
+            return message if "role" in message else {**message, "role": self._unsaid_role()}
+        bare = isinstance(item.get("content"), str | list) and "type" not in item
+        return {**item, "role": self._role} if bare else item
 
     def _unsaid_role(self) -> str:
         if self._role != "assistant":

@@ -8,7 +8,7 @@ from imitrace.messages import Message
 from imitrace_collector.foreign.agent_records import read_record, records_among
 from imitrace_collector.foreign.calls import Call, calls_among, read_call
 from imitrace_collector.foreign.chains import Print, chain, prints
-from imitrace_collector.foreign.dialects import TOOL
+from imitrace_collector.foreign.dialects import AGENT, TOOL
 from imitrace_collector.foreign.readings import (
     CONVERSATION,
     SESSION,
@@ -60,9 +60,12 @@ def read_traces(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Traces:
     readings = read_trees(foreign, logs)
     runs = read_runs(readings)
     calls = [read_call(reading) for reading in calls_among(readings)]
+    inside: dict[int, list[Run]] = defaultdict(list)
+    for run in runs.values():
+        nearest = next((span for span in run.reading.above() if span.role in (TOOL, AGENT)), None)
+        inside[id(nearest)].append(run)
     for reading in records_among(readings):
-        inside = [run for run in runs.values() if _directly_in(run.reading, reading)]
-        calls += read_record(reading, inside)
+        calls += read_record(reading, inside[id(reading)])
     order = {id(call): place for place, call in enumerate(calls)}
     calls.sort(key=lambda call: (call.reading.at, order[id(call)]))
     names: dict[str, Named] = {}
@@ -116,9 +119,11 @@ def provides(call: Call) -> frozenset[str]:
     if call.answer is None or call.accumulated:
         return frozenset()
     service = service_of(call.reading.row)
-    whole = chain(service, [*call.prints, *prints((call.answer,))])
+    found = {chain(service, [*call.prints, *prints((call.answer,))])}
     names = [part["id"] for part in call.answer["parts"] if part["type"] == "tool_call" and part["id"]]
-    return frozenset((whole, chain(service, [*_unanswered(call), *names]))) if names else frozenset((whole,))
+    if names:
+        found.add(chain(service, [*_unanswered(call), *names]))
+    return frozenset(found | {chain(service, [name]) for name in call.response_ids})
 
 
 def wants(call: Call) -> frozenset[str]:
@@ -130,6 +135,9 @@ def wants(call: Call) -> frozenset[str]:
     if call.accumulated:
         return frozenset()
     service = service_of(call.reading.row)
+    after = call.reading.after()
+    if after is not None:
+        return frozenset((chain(service, [after]),))
     spoken = [message for message in call.seen if message["role"] != "system"]
     start = len(spoken)
     while start and spoken[start - 1]["role"] == "tool":
@@ -151,15 +159,6 @@ def _unanswered(call: Call, end: int | None = None) -> Iterator[Print]:
     for place, (message, said) in enumerate(zip(spoken, call.prints, strict=True)):
         if message["role"] != "assistant" and (end is None or place < end):
             yield said
-
-
-def _directly_in(span: Reading, agent: Reading) -> bool:
-    for above in span.above():
-        if above is agent:
-            return True
-        if above.role in (TOOL, "agent"):
-            return False
-    return False
 
 
 def _by_service(name: Named, calls: Sequence[Call]) -> list[Conversation]:

@@ -51,6 +51,8 @@ class Dialect:
     input_tokens: Names = ()
     output_tokens: Names = ()
     response_id: Names = ()
+    after: Names = ()
+    """The response that a request goes on from, where its service keeps the history."""
     error: Names = ()
     model: Names = ()
     switch: str = ""
@@ -101,6 +103,10 @@ OTEL: Final = Dialect(
     input_tokens=("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
     output_tokens=("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
     response_id=("gen_ai.response.id",),
+    after=(
+        *("gen_ai.request.previous_response_id", "openai.request.previous_response_id"),
+        "gen_ai.openai.request.previous_response_id",
+    ),
     error=("error.type",),
     model=("gen_ai.response.model", "gen_ai.request.model"),
     switch=(
@@ -130,6 +136,7 @@ OPENINFERENCE: Final = Dialect(
     input_tokens=("llm.token_count.prompt",),
     output_tokens=("llm.token_count.completion",),
     response_id=("llm.response_id", "output.value/id"),
+    after=("output.value/previous_response_id", "llm.invocation_parameters/previous_response_id"),
     error=("error.type",),
     model=("llm.model_name",),
     switch=(
@@ -161,6 +168,7 @@ TRACEAI: Final = Dialect(
     input_tokens=("gen_ai.usage.input_tokens", "llm.token_count.prompt"),
     output_tokens=("gen_ai.usage.output_tokens", "llm.token_count.completion"),
     response_id=("gen_ai.response.id", "output.value/id"),
+    after=("output.value/previous_response_id", "gen_ai.request.parameters/previous_response_id"),
     error=("error.type",),
     model=("gen_ai.response.model", "gen_ai.request.model", "llm.model_name"),
     switch="content is on by default: unset FI_HIDE_INPUTS, FI_HIDE_OUTPUTS and the other FI_HIDE_* variables",
@@ -360,3 +368,6 @@ EVENT_CHOICE: Final = "gen_ai.choice"
 """An event of the first generation: the answer."""
 EVENT_PROMPT, EVENT_COMPLETION = "gen_ai.content.prompt", "gen_ai.content.completion"
 """Span events of the generation before that: request and answer as text."""
+
+RESPONSE_IDS: Final = ("resp_", "resp-")
+"""How the ids of responses begin: one in the place of a conversation's id is that of the response before."""

@@ -1,6 +1,6 @@
 """Put back what an instrumentor left out of a request, where an earlier answer of the same agent proves it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from imitrace.messages import Message
 from imitrace.shapes.content_parts import Part
@@ -13,12 +13,27 @@ def mend(frame: Frame) -> None:
     """Mend the requests of a frame's calls, and say of each what is still missing.
 
     An assistant's message without anything in it, and results whose calls are not there, are the answer of an earlier
-    call; ids are those that the results have, or the calls, where the others have none.
+    call; ids are those that the results have, or the calls, where the others have none. A request that begins with
+    results, or names the response before it, goes on from a history that the model's service keeps: from what the
+    earlier call saw.
     """
     earlier: list[tuple[Call, tuple[Print, ...]]] = []
+    kept_elsewhere = False
     for call in frame.calls:
         had = call.prints
         call.see(tuple(_identified(call.seen)))
+        before = _before(call, earlier)
+        if before is not None and before.answer is not None:
+            own = [message for message in call.seen if message["role"] == "system"]
+            history = [message for message in before.seen if message["role"] != "system" or not own]
+            rest = [message for message in call.seen if message["role"] != "system"]
+            call.see((*own, *history, before.answer, *rest))
+            _say(call, "after an earlier answer")
+            if before.seen_problem:
+                call.blame(before.seen_problem)
+            kept_elsewhere = True
+        elif kept_elsewhere and not any(message["role"] == "assistant" for message in call.seen):
+            call.blame(_KEPT_ELSEWHERE)
         if any(map(_lacking, call.seen)) or _orphaned(call.seen):
             _fill(call, had, earlier)
             call.see(tuple(_identified(call.seen)))
@@ -26,6 +41,25 @@ def mend(frame: Frame) -> None:
             call.blame(problem)
         call.see(tuple(message for message in call.seen if message["parts"]))
         earlier.append((call, had))
+
+
+_KEPT_ELSEWHERE = "the service keeps the history, and nothing says which answer this goes on from"
+
+
+def _before(call: Call, earlier: Sequence[tuple[Call, tuple[Print, ...]]]) -> Call | None:
+    """Return the call that one goes on from, where its own request does not hold the history."""
+    after = call.reading.after()
+    if after is not None:
+        return next((one for one, _ in reversed(earlier) if after in one.response_ids), None)
+    first = next((message for message in call.seen if message["role"] != "system"), None)
+    if first is None or first["role"] != "tool":
+        return None
+    return _answerer(first, earlier)
+
+
+def _say(call: Call, rule: str) -> None:
+    if call.seen_from is not None:
+        call.seen_from = (f"{call.seen_from[0]}, {rule}", call.seen_from[1])
 
 
 def _fill(call: Call, had: tuple[Print, ...], earlier: Sequence[tuple[Call, tuple[Print, ...]]]) -> None:
@@ -44,8 +78,8 @@ def _fill(call: Call, had: tuple[Print, ...], earlier: Sequence[tuple[Call, tupl
         seen.append(found or message)
         place += message["role"] != "system"
     call.see(tuple(seen))
-    if filled and call.seen_from is not None:
-        call.seen_from = (f"{call.seen_from[0]}, with earlier answers", call.seen_from[1])
+    if filled:
+        _say(call, "with earlier answers")
 
 
 def _lacking(message: Message) -> bool:
@@ -75,11 +109,17 @@ def _last_calls(before: Sequence[Message]) -> set[str | None] | None:
     return ({part.get("id") for part in _calls(last)} or None) if last is not None else None
 
 
-def _answer_to(message: Message, earlier: Iterable[tuple[Call, tuple[Print, ...]]]) -> Message | None:
-    wanted = {part.get("id") for part in message["parts"]} - {None}
-    for call, _ in reversed(list(earlier)):
+def _answer_to(message: Message, earlier: Sequence[tuple[Call, tuple[Print, ...]]]) -> Message | None:
+    found = _answerer(message, earlier)
+    return found.answer if found is not None else None
+
+
+def _answerer(result: Message, earlier: Sequence[tuple[Call, tuple[Print, ...]]]) -> Call | None:
+    """Return the last call that asked for a result."""
+    wanted = {part.get("id") for part in result["parts"]} - {None}
+    for call, _ in reversed(earlier):
         if wanted and call.answer and wanted & {part.get("id") for part in _calls(call.answer)}:
-            return call.answer
+            return call
     return None
 
 

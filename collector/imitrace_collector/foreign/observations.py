@@ -1,5 +1,7 @@
 """Pair each tool call with what came back, by how well it is proven: by id, by arguments, by order."""
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +18,8 @@ from imitrace_collector.foreign.said import as_text
 from imitrace_collector.foreign.threads import Frame, continues
 from imitrace_collector.normalize import storable
 
+_NEAR = 100
+"""How many later calls are asked what came back, or what the answer was."""
 BY_ID, BY_ARGUMENTS, BY_ORDER, NOT_FOUND = "by id", "by arguments", "by order", "not found"
 
 
@@ -47,7 +51,7 @@ def complete_answers(frame: Frame) -> None:
     for place, call in enumerate(frame.calls):
         if call.answer is not None and has_answer(call.answer):
             continue
-        found = _echo(call, frame.calls[place + 1 :])
+        found = _echo(call, frame.calls[place + 1 : place + 1 + _NEAR])
         if found is not None:
             call.answer, later = found
             call.answer_from, call.answer_problem = ("next request", later.reading), None
@@ -70,10 +74,11 @@ def pair(calls: Sequence[Call], frame: Frame, runs: Sequence[Run]) -> list[Actio
     """
     found = [Actions(call, _tool_calls(call)) for call in calls]
     places = {id(call): place for place, call in enumerate(frame.calls)}
-    free = {id(run): run for run in runs}
+    free = _Free(runs)
     for place, actions in enumerate(found):
         actions.outcomes = [Outcome(part) for part in actions.tool_calls]
-        later = _told_next(actions.call, frame.calls[places[id(actions.call)] + 1 :])
+        after = places[id(actions.call)] + 1
+        later = _told_next(actions.call, frame.calls[after : after + _NEAR])
         ends = calls[place + 1].reading.row.started_at if place + 1 < len(calls) else None
         _pair_runs(actions, free, None if actions.call.accumulated else ends)
         _pair_responses(actions, [one for one in later if not one.accumulated])
@@ -100,24 +105,51 @@ def _echo(call: Call, later: Iterable[Call]) -> tuple[Message, Call] | None:
     return None
 
 
-def _pair_runs(actions: Actions, free: dict[int, Run], ends: int | None) -> None:
-    began = actions.call.reading.row.started_at
-    near = [run for run in free.values() if run.began >= began and (ends is None or run.began < ends)]
+class _Free:
+    """Tool runs that no call has been paired with yet."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = sorted(runs, key=lambda run: run.reading.at)
+        self._starts = [run.began for run in self._runs]
+        self._taken: set[int] = set()
+        self._by_id: dict[str | None, list[Run]] = defaultdict(list)
+        for run in self._runs:
+            self._by_id[run.call_id].append(run)
+
+    def between(self, began: int, ends: int | None) -> list[Run]:
+        """Return those that began in a time."""
+        end = len(self._starts) if ends is None else bisect_left(self._starts, ends)
+        return [run for run in self._runs[bisect_left(self._starts, began) : end] if id(run) not in self._taken]
+
+    def only(self, call_id: str | None) -> Run | None:
+        """Return the one with a call's id, if there is but one."""
+        found = [run for run in self._by_id.get(call_id, ()) if call_id is not None and id(run) not in self._taken]
+        return found[0] if len(found) == 1 else None
+
+    def take(self, run: Run) -> None:
+        """Pair one with a call."""
+        self._taken.add(id(run))
+
+
+def _pair_runs(actions: Actions, free: _Free, ends: int | None) -> None:
+    near = free.between(actions.call.reading.row.started_at, ends)
     for rule, fits in _RULES:
         for part, outcome in zip(actions.tool_calls, actions.outcomes, strict=True):
             if outcome.run is not None:
                 continue
-            run = next((run for run in near if id(run) in free and fits(run, part)), None)
+            run = next((run for run in near if fits(run, part)), None)
             if run is None and rule == BY_ID:
-                run = _only(run for run in free.values() if fits(run, part))
-            if run is not None:
-                del free[id(run)]
-                outcome.run, outcome.run_rule = run, rule
-                text = run.result
-                if text is None and run.error_type is not None:
-                    text = run.error_text
-                if text is not None:
-                    outcome.text, outcome.rule, outcome.source = text, rule, run.reading
+                run = free.only(part["id"])
+            if run is None:
+                continue
+            free.take(run)
+            near = [one for one in near if one is not run]
+            outcome.run, outcome.run_rule = run, rule
+            text = run.result
+            if text is None and run.error_type is not None:
+                text = run.error_text
+            if text is not None:
+                outcome.text, outcome.rule, outcome.source = text, rule, run.reading
 
 
 def _same_id(run: Run, part: Part) -> bool:
@@ -137,11 +169,6 @@ def _same_name(run: Run, part: Part) -> bool:
 _EMPTY_RESULT = "a result that it saw is empty, and the tool's run says that it was not"
 
 _RULES = ((BY_ID, _same_id), (BY_ARGUMENTS, _same_arguments), (BY_ORDER, _same_name))
-
-
-def _only(runs: Iterable[Run]) -> Run | None:
-    found = list(runs)
-    return found[0] if len(found) == 1 else None
 
 
 def _pair_responses(actions: Actions, later: Sequence[Call]) -> None:

@@ -16,6 +16,7 @@ from imitrace_collector.foreign.dialects import (
     OTEL,
     OTHER,
     OWN_SCOPES,
+    RESPONSE_IDS,
     TOOL,
     Dialect,
     Names,
@@ -96,8 +97,14 @@ class Reading:
         """Return the id of the conversation, or of the session, that it says it is of; empty where it says none."""
         found = self._named.get(kind)
         if found is None:
-            found = self._named[kind] = (self.text(kind) or "")[:LONGEST_NAME]
+            found = (self.text(kind) or "")[:LONGEST_NAME]
+            found = self._named[kind] = "" if found.startswith(RESPONSE_IDS) else found
         return found
+
+    def after(self) -> str | None:
+        """Return the response that a model call says it goes on from."""
+        named = self.text("after") or self.text(CONVERSATION)
+        return named if named and (named.startswith(RESPONSE_IDS) or named == self.text("after")) else None
 
     def agent_name(self) -> str | None:
         """Return the name of the agent that this span says it is of."""
@@ -174,7 +181,7 @@ def read_trees(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> list[Reading
     ordered = sorted(readings.values(), key=lambda reading: reading.at)
     for reading in ordered:
         parent = readings.get((reading.row.trace_id, reading.row.parent_span_id or ""))
-        if parent is not None and parent is not reading:
+        if parent is not None and not _is_in(parent, reading):
             reading.parent = parent
             parent.inside.append(reading)
     for log in sorted_logs(logs):
@@ -182,6 +189,18 @@ def read_trees(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> list[Reading
         if owner is not None:
             owner.logs.append(log)
     return ordered
+
+
+def _is_in(span: Reading, other: Reading) -> bool:
+    """Return whether a span is another, or in it, or too deep to tell: spans that are in each other have no end."""
+    found: Reading | None = span
+    for _ in range(_DEEP):
+        if found is None:
+            return False
+        if found is other:
+            return True
+        found = found.parent
+    return True
 
 
 def sorted_logs(logs: Iterable[LogRow]) -> list[LogRow]:

@@ -121,8 +121,10 @@ def _nested_agents(calls: Sequence[Call]) -> dict[int, Reading]:
     found: dict[int, Reading] = {}
     for call, chain in owners:
         for inner, outer in pairwise(chain):
-            before = [one for one in direct.get(id(outer), ()) if one.reading.at < call.reading.at]
-            if direct.get(id(inner)) and direct[id(inner)][0] is call and before and not continues(call, before[-1]):
+            if direct[id(inner)][:1] != [call]:
+                continue
+            before = [one for one in direct[id(outer)] if one.reading.at < call.reading.at]
+            if before and not continues(call, before[-1]):
                 found[id(inner)] = inner
     return found
 

@@ -7,6 +7,7 @@ a trace of its own.
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -98,7 +99,12 @@ def _derive(session: Session, traces: Sequence[str], insert: Insert) -> None:
     linked = session.links.linked(keys)
     _forget(session, list(linked))
     components = _components({trace: own for trace, own in linked.items() if own})
-    derived = {names[0]: _without_taken(session, _assembled(session, names, loaded)) for names in components}
+    sizes = session.raw.trace_sizes([trace for names in components for trace in names]) if components else {}
+    derived = {names[0]: _assembled(session, names, loaded, sizes) for names in components}
+    ids = [id_ for found in derived.values() for id_ in _ids(found)]
+    taken = set(session.raw.named(ids)) if ids else set()
+    if taken:
+        derived = {name: _renamed(found, taken) for name, found in derived.items()}
     insert([rows for found in derived.values() for rows in found.trajectories])
     scores = [(name, row) for name, found in derived.items() for row in found.scores]
     table = as_arrow("scores", [row for _, row in scores])
@@ -175,13 +181,16 @@ def _components(keys: Keys) -> list[list[str]]:
     return sorted(groups.values())
 
 
-def _assembled(session: Session, traces: Sequence[str], loaded: Mapping[str, Items]) -> Derived:
+def _assembled(
+    session: Session, traces: Sequence[str], loaded: Mapping[str, Items], sizes: Mapping[str, int]
+) -> Derived:
     """Return what a component is derived to; a row that says why where it can't be."""
-    size = sum(session.raw.trace_sizes(traces).values())
+    size = sum(sizes.get(trace, 0) for trace in traces)
     if size > LARGEST:
         error = StoreError(f"they have {size} bytes, allowed: {LARGEST}")
         return Derived([unreadable(traces[0], session.raw.first_spans_of(traces[0]), error)])
-    missing = items_of(session.raw, [trace for trace in traces if trace not in loaded])
+    absent = [trace for trace in traces if trace not in loaded]
+    missing = items_of(session.raw, absent) if absent else {}
     items = [loaded[trace] if trace in loaded else missing[trace] for trace in traces]
     spans = [span for found in items for span in found.spans]
     try:
@@ -195,12 +204,8 @@ def _ids(derived: Derived) -> list[str]:
     return [row["trajectory_id"] for rows in derived.trajectories for row in rows.trajectories]
 
 
-def _without_taken(session: Session, derived: Derived) -> Derived:
+def _renamed(derived: Derived, taken: AbstractSet[str]) -> Derived:
     """Give trajectories another id where our own dialect has one of this name."""
-    ids = _ids(derived)
-    taken = set(session.raw.named(ids)) if ids else set()
-    if not taken:
-        return derived
     renamed = {id_: f"{id_}@trace" for id_ in taken}
     for rows in derived.trajectories:
         for row in chain(rows.trajectories, rows.steps):

@@ -22,7 +22,8 @@ KEYS = {
         *PEERS["sdk_overhead"],
     },
     "ingest": {
-        *("spans_per_s", "cpu_s_per_10k_spans", "steps_cpu_s_per_10k_spans", "bytes_per_span", "ack_p99_ms"),
+        *("spans_per_s", "cpu_s_per_10k_spans", "steps_cpu_s_per_10k_spans", "derived_cpu_s_per_10k_spans"),
+        *("bytes_per_span", "ack_p99_ms"),
         *("idle_mb", "ready_s", "skipped", "versions"),
         *PEERS["ingest"],
     },

@@ -75,9 +75,13 @@ class Imitrace:
         return "collector ready" in server.log
 
     def can_read(self, server: Asking, spans: int) -> bool:
-        """Ask for one trajectory: a read waits until all that was acknowledged before is derived, or is refused."""
+        answer = server.ask("/v1/sql", {"sql": COUNT})
+        count: int = answer["rows"][0][0]
+        return count >= spans
+
+    def derive(self, server: Asking) -> None:
+        """Ask for one trajectory: such a read waits until all that was acknowledged is derived, or is refused."""
         server.ask("/v1/trajectories?limit=1")
-        return True
 
     def complete(self, server: Asking) -> tuple[int, int]:
         """Return how many trajectories can be read, and how many of them are complete."""

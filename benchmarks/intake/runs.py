@@ -44,13 +44,17 @@ def run(product: Product, way: Way) -> Json:
         route = server.route(way.protocol, **headers)
         warm = put(route, way.bodies[: product.warming])
         _until_readable(server, warm.acknowledged)
+        _derive(server)
         server.rest()
         started = processes.cpu_seconds(server.pid)
         load = put(route, way.bodies[product.warming :], way.rate)
         acknowledged = warm.acknowledged + load.acknowledged
         _until_readable(server, acknowledged)
+        if way.derived:
+            _derive(server)
         seconds = time.monotonic() - load.begun
         read = processes.cpu_seconds(server.pid)
+        derived = _derive(server)
         peak = processes.memory(server.pid, "VmHWM")
         checked = _check(server, way) if way.derived else 0.0
         server.stop()
@@ -60,6 +64,7 @@ def run(product: Product, way: Way) -> Json:
         return {
             "spans_per_s": load.acknowledged / seconds,
             "cpu_s_per_10k_spans": _per_10k(read - started, load),
+            "cpu_s_per_10k_spans_until_derived": _per_10k(derived - started, load),
             "cpu_s_per_10k_spans_until_stopped": _per_10k(server.life_cpu - started - checked, load),
             "bytes_per_span": server.bytes_on_disk() / stored,
             "peak_mb": peak,
@@ -87,6 +92,13 @@ def _until_readable(server: Server, spans: int) -> None:
         if waited > _READ_SECONDS:
             raise ConnectionError(f"{server.product.name} acknowledged {spans} spans that can't be read")
         wait(max(_LOOK, _SHARE * waited))
+
+
+def _derive(server: Server) -> float:
+    """Wait until trajectories are derived, where they are; returns what the server has taken, in CPU seconds."""
+    if isinstance(server.product, Imitrace):
+        server.product.derive(server)
+    return processes.cpu_seconds(server.pid)
 
 
 def _check(server: Server, way: Way) -> float:

@@ -143,7 +143,8 @@ class Api:
         with self._intake.reserve() as held:
             body = await read_body(request, self._config.max_request_bytes, held)
             query = SqlQuery.from_json(body, as_json=not as_arrow)
-        await run_in_threadpool(self._deriver.catch_up)
+        if query.may_read_derived:
+            await run_in_threadpool(self._deriver.catch_up)
         result = await run_in_threadpool(run_sql, self._store, query)
         return Response(result.to_arrow(), media_type=ARROW_STREAM) if as_arrow else _answer(result.to_json())
 

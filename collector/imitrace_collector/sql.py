@@ -56,6 +56,13 @@ class SqlQuery:
     parameters: Parameters = ()
     limits: SqlLimits = DEFAULT_LIMITS
     as_json: bool = True
+
+    @property
+    def may_read_derived(self) -> bool:
+        """Return whether it may read a table that is derived; what came in can be read without waiting for that."""
+        text = self.sql.lower()
+        return "query_table" in text or any(table in text for table in TABLES)
+
     """Give what JSON can't say as text; False keeps DuckDB's types, for Arrow."""
 
     @classmethod

@@ -193,3 +193,16 @@ def test_a_body_that_is_no_query_is_refused(body: bytes, told: str) -> None:
 def test_a_body_may_name_parameters_and_a_limit() -> None:
     query = SqlQuery.from_json(b'{"sql": "x", "parameters": {"a": 1}, "limit": 3}')
     assert query == SqlQuery("x", {"a": 1}, SqlLimits(rows=3))
+
+
+@pytest.mark.parametrize(
+    ("sql", "waits"),
+    [
+        ("SELECT count(*) FROM spans", False),
+        ("SELECT * FROM Steps", True),
+        ("SELECT * FROM query_table('st' || 'eps')", True),
+        ("SELECT * FROM log_records", False),
+    ],
+)
+def test_only_a_query_of_derived_tables_waits_for_them(sql: str, waits: bool) -> None:
+    assert SqlQuery(sql).may_read_derived is waits

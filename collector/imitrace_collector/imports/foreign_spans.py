@@ -63,6 +63,8 @@ class ForeignSpan:
     service: str
     attributes: Mapping[str, Any]
     """Any JSON values."""
+    events: Sequence[tuple[str, int | None, Mapping[str, Any]]] = ()
+    """Name, time and attributes of each."""
     scores: Sequence[Score] = field(default_factory=list)
 
 
@@ -188,8 +190,16 @@ def _otlp(span: ForeignSpan) -> Span:
         end_time_unix_nano=ended_at,
         status=status,
         attributes=list(_pairs(span.attributes)),
-        events=[_score_event(score, ended_at) for score in span.scores],
+        events=[
+            *(_event(*event, started_at) for event in span.events),
+            *(_score_event(s, ended_at) for s in span.scores),
+        ],
     )
+
+
+def _event(name: str, at: int | None, attributes: Json, otherwise: int) -> Span.Event:
+    time = otherwise if at is None else at
+    return Span.Event(name=storable(name), time_unix_nano=time, attributes=list(_pairs(attributes)))
 
 
 def _score_event(score: Score, time: int) -> Span.Event:

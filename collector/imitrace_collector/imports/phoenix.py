@@ -78,7 +78,20 @@ def _span(row: Row, given: Given) -> ForeignSpan:
         error=(text(line.get("status_message")) or "error") if failed else None,
         service=given.agent or "phoenix",
         attributes=attributes,
+        events=list(_events(line.get("events"))),
     )
+
+
+def _events(found: Any) -> Iterator[tuple[str, int | None, Json]]:
+    """Yield what happened in a span, exceptions above all."""
+    for event in found if isinstance(found, list) else []:
+        if isinstance(event, Mapping):
+            at = time_of(event.get("timestamp", event.get("time")))
+            yield (
+                str(event.get("name")),
+                at,
+                {name: v for name, v in under(event, "attributes").items() if v is not None},
+            )
 
 
 def _attributes(line: Json) -> Iterator[tuple[str, Any]]:

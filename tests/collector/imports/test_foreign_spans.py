@@ -230,6 +230,17 @@ def test_a_span_that_cant_be_read_is_named_in_its_trace() -> None:
     assert [told.count for told in found if isinstance(told, ForeignTrace)] == [4]
 
 
+def test_what_happened_in_a_span_comes_with_it() -> None:
+    event = {"name": "exception", "timestamp": "2026-05-01T10:00:00Z", "attributes": {"exception.message": "timeout"}}
+    context = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}
+    row = {"context": context, "span_kind": "TOOL", "status_code": "ERROR", "events": [event, 3]}
+    (trace,) = phoenix.read([Row("line 1", 0, row)], Given())
+    assert isinstance(trace, ForeignTrace)
+    (span,) = trace.spans.scope_spans[0].spans
+    assert [(told.name, told.time_unix_nano) for told in span.events] == [("exception", 1_777_629_600 * 10**9)]
+    assert span.events[0].attributes[0].value.string_value == "timeout"
+
+
 def test_objects_that_were_json_text_on_the_wire_are_so_again() -> None:
     row = {
         "context": {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"},

@@ -119,7 +119,7 @@ def _value(name: str, value: Any, deep: int) -> Iterator[tuple[str, Any]]:
             yield name, canonical_json({key: item for key, item in value.items() if item is not None})
         else:
             yield from _flat(value, f"{name}.", deep + 1)
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+    elif isinstance(value, list) and (deep or any(isinstance(item, Mapping) for item in value)):
         for number, item in enumerate(value):
             yield from _value(f"{name}.{number}", item, deep + 1)
     else:

@@ -96,7 +96,11 @@ def nested(attributes: Mapping[str, Any]) -> Json:
             found[name] = value
         else:
             lists[head][number][rest] = value
-    return found | {head: [nested(items[number]) for number in sorted(items)] for head, items in lists.items()}
+    return found | {head: [item(items[number]) for number in sorted(items)] for head, items in lists.items()}
+
+
+def item(found: Json) -> Any:
+    return found[""] if set(found) == {""} else nested(found)
 
 
 def numbered(name: str) -> tuple[str, int | None, str]:
@@ -239,6 +243,16 @@ def test_what_happened_in_a_span_comes_with_it() -> None:
     (span,) = trace.spans.scope_spans[0].spans
     assert [(told.name, told.time_unix_nano) for told in span.events] == [("exception", 1_777_629_600 * 10**9)]
     assert span.events[0].attributes[0].value.string_value == "timeout"
+
+
+def test_numbered_texts_inside_a_message_are_numbered_again() -> None:
+    context = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}
+    attributes = {"llm.output_messages": [{"message.content": ["one", "two"]}], "tag.tags": ["a", "b"]}
+    (trace,) = phoenix.read([Row("line 1", 0, {"context": context, "attributes": attributes})], Given())
+    assert isinstance(trace, ForeignTrace)
+    sent = {pair.key: pair.value for pair in trace.spans.scope_spans[0].spans[0].attributes}
+    assert sent["llm.output_messages.0.message.content.1"].string_value == "two"
+    assert len(sent["tag.tags"].array_value.values) == 2
 
 
 def test_objects_that_were_json_text_on_the_wire_are_so_again() -> None:

@@ -30,7 +30,15 @@ from imitrace_collector.derive import Deriver
 from imitrace_collector.explanations import explain_services, explain_trace
 from imitrace_collector.http_exports import export, media_type, read_body
 from imitrace_collector.intake import Intake
-from imitrace_collector.reads import NotFoundError, list_trajectories, lost_records, traces_of, trajectory_detail
+from imitrace_collector.reads import (
+    NotFoundError,
+    list_trajectories,
+    lost_records,
+    shared,
+    spelled_out,
+    traces_of,
+    trajectory_detail,
+)
 from imitrace_collector.refusals import Refusal
 from imitrace_collector.snapshot import write_snapshot
 from imitrace_collector.sql import SqlQuery, run_sql
@@ -42,6 +50,8 @@ from imitrace_collector.traces import trace_detail
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 MAX_LISTED = 10_000
+_STATES = {"lists": spelled_out, "shared": shared}
+"""How a trajectory's states can be told."""
 
 Answer = Callable[[Request], Response | Awaitable[Response]]
 
@@ -175,8 +185,11 @@ class Api:
 
     def trajectory(self, request: Request) -> Response:
         """Return one trajectory with its steps, scores and messages."""
+        states = request.query_params.get("states", "lists")
+        if states not in _STATES:
+            raise WireError(f"states is {states!r}, allowed: {', '.join(_STATES)}")
         self._deriver.catch_up()
-        return _answer(trajectory_detail(self._store, request.path_params["id"]))
+        return _answer(_STATES[states](trajectory_detail(self._store, request.path_params["id"])))
 
     async def lookup(self, request: Request) -> Response:
         """Return which of the named trajectories are stored, and from which traces."""

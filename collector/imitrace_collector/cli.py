@@ -213,17 +213,17 @@ def show(trajectory_id: str, home: Path | None, as_json: bool) -> None:
       imitrace show airline-0-0
       imitrace show airline-0-0 --json
     """
-    from imitrace_collector.reads import trajectory_detail
+    from imitrace_collector.reads import spelled_out, trajectory_detail, unshared
     from imitrace_collector.rendering import render_detail
 
     folder = workspace_home(home)
     client = open_collector(folder)
     if client is not None:
-        detail: dict[str, Any] = client.get(f"/v1/trajectories/{trajectory_id}")
+        detail = unshared(client.get(f"/v1/trajectories/{trajectory_id}", states="shared"))
     else:
         with open_store(folder) as store:
             detail = trajectory_detail(store, trajectory_id)
-    click.echo(json.dumps(detail) if as_json else render_detail(detail))
+    click.echo(json.dumps(spelled_out(detail)) if as_json else render_detail(detail))
 
 
 def open_collector(folder: Path) -> "CollectorClient | None":

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import duckdb
 
-from imitrace.schema import TABLES
+from imitrace_collector.derived_tables import STORED
 from imitrace_collector.durable import forget
 from imitrace_collector.link_tables import COMPONENT_TABLES
 from imitrace_collector.store import Store
 from imitrace_collector.store_files import ATTACHED, as_store_error, roll_back
 
 CAME_IN = ("spans", "log_records", "chunks", "bodies")
-EVERY_TABLE = ("origins", *CAME_IN, *TABLES, "losses", *COMPONENT_TABLES, "meta")
+EVERY_TABLE = ("origins", *CAME_IN, *STORED, "losses", *COMPONENT_TABLES, "meta")
 
 _NAMED = {
     "origins": "origin IN (SELECT origin FROM store.chunks)",
-    "messages": "message_id IN (SELECT unnest(state) FROM store.steps)",
-    "tools": "tools_hash IN (SELECT tools_hash FROM store.steps)",
+    "messages": "message_id IN (SELECT message_id FROM store.histories)",
+    "tools": "tools_hash IN (SELECT tools_hash FROM store.bare_steps)",
     "meta": "key <> 'deleted'",
 }
 """Which rows are still of use; of the other tables all are."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from imitrace.exceptions import StoreError
 from imitrace_collector.components import BYTES, LARGEST, derive_components, touched
 from imitrace_collector.derived_tables import Row, as_arrow
+from imitrace_collector.histories import bare, ids_of
 from imitrace_collector.losses import losses_of
 from imitrace_collector.raw_tables import LOGS, SPANS, Chunk
 from imitrace_collector.rows import LogRow, SpanRow
@@ -22,14 +23,14 @@ from imitrace_collector.trajectories import Assembled, assemble, unreadable
 CHUNKS = 256
 """Most chunks of one transaction."""
 _TRAJECTORIES = 256
-_STATE_IDS = 2_000_000
-"""How many ids the states of one insertion have, about."""
+_IDS = 2_000_000
+"""How many ids the histories of one insertion have, about."""
 _REST = 5.0
 _SHARE = 4
 """How many times as long as it worked a deriver rests, so that it takes little from the writer under load."""
 _DRAIN_SECONDS = 5.0
 _PATIENCE = 120.0
-_TABLES = ("trajectories", "steps", "messages", "tools")
+_AS_THEY_ARE = ("trajectories", "messages", "tools")
 
 _Item = TypeVar("_Item")
 _log = logging.getLogger(__name__)
@@ -132,23 +133,26 @@ def _tables_of(portion: Sequence[_Read]) -> Mapping[str, pa.Table]:
     except Exception as error:
         if len(portion) > 1:
             alone = [_tables_of([read]) for read in portion]
-            return {table: pa.concat_tables([tables[table] for tables in alone]) for table in _TABLES}
+            return {table: pa.concat_tables([tables[table] for tables in alone]) for table in alone[0]}
         (read,) = portion
         return _tables([_not_read(read.trajectory_id, read.spans, error)])
 
 
 def _tables(portion: Sequence[Assembled]) -> Mapping[str, pa.Table]:
-    return {table: as_arrow(table, [row for rows in portion for row in getattr(rows, table)]) for table in _TABLES}
+    steps, histories = bare([row for rows in portion for row in rows.steps])
+    tables = {table: [row for rows in portion for row in getattr(rows, table)] for table in _AS_THEY_ARE}
+    tables["bare_steps"] = steps
+    return {table: as_arrow(table, rows) for table, rows in tables.items()} | {"histories": histories}
 
 
 def _portions(reads: Iterable[_Read]) -> Iterator[list[_Read]]:
-    """Yield what was read of trajectories, a few at a time where their states are long."""
+    """Yield what was read of trajectories, a few at a time where their histories are long."""
     portion: list[_Read] = []
     ids = 0
     for read in reads:
         portion.append(read)
-        ids += sum(len(step["state"]) for step in read.rows.steps)
-        if ids > _STATE_IDS:
+        ids += ids_of(read.rows.steps)
+        if ids > _IDS:
             yield portion
             portion, ids = [], 0
     yield portion

@@ -8,9 +8,13 @@ import pyarrow as pa
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
+from imitrace_collector.histories import BARE_STEPS, HISTORIES
 
 LOSSES = {"service": "string", "process": "string", "lost": "int64"}
 """Columns of ``losses``: each time a process said how many records it had lost since its start."""
+
+STORED = ("trajectories", "bare_steps", "histories", "messages", "tools", "scores")
+"""The tables that the rows of ``schema.TABLES`` are kept in."""
 
 ORDER = {
     "trajectories": "started_at, trajectory_id",
@@ -21,6 +25,12 @@ ORDER = {
 }
 """In which order each derived table is read."""
 
+_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    **TABLES,
+    "bare_steps": BARE_STEPS,
+    "histories": HISTORIES,
+    "losses": LOSSES,
+}
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 _CONTENT_ADDRESSED = ("messages", "tools")
 
@@ -30,11 +40,7 @@ Row = Mapping[str, Any]
 
 def arrow_schema(table: str) -> pa.Schema:
     """Return a derived table's columns as Arrow types."""
-    return pa.schema([(name, _arrow_type(kind.rstrip("?"))) for name, kind in _columns(table).items()])
-
-
-def _columns(table: str) -> Mapping[str, str]:
-    return LOSSES if table == "losses" else TABLES[table]
+    return pa.schema([(name, _arrow_type(kind.rstrip("?"))) for name, kind in _COLUMNS[table].items()])
 
 
 def _arrow_type(kind: str) -> pa.DataType:
@@ -52,7 +58,7 @@ def as_arrow(table: str, rows: Sequence[Row]) -> pa.Table:
     found = pa.table(
         {field.name: pa.array([row[field.name] for row in rows], field.type) for field in arrow_schema(table)}
     )
-    for name, kind in _columns(table).items():
+    for name, kind in _COLUMNS[table].items():
         if not kind.endswith("?") and found[name].null_count:
             raise StoreError(f"{name} is null, {table} must have it")
     return found
@@ -108,4 +114,5 @@ class DerivedTables:
         of_ids = "trajectory_id IN (SELECT unnest($ids::VARCHAR[]))"
         known = self._connection.execute(f"DELETE FROM trajectories WHERE {of_ids}", named).fetchall()  # noqa: S608
         if known[0][0]:
-            self._connection.execute(f"DELETE FROM steps WHERE {of_ids}", named)  # noqa: S608 - literals
+            for table in ("bare_steps", "histories"):
+                self._connection.execute(f"DELETE FROM {table} WHERE {of_ids}", named)  # noqa: S608 - literals

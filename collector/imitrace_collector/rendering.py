@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from imitrace_collector.histories import new_in
 from imitrace_collector.normalize import storable
 
 _WIDTH = 100
@@ -47,7 +48,7 @@ def render_detail(detail: Json) -> str:
         f"{trajectory['incomplete_reason'] or 'complete'}",
     ]
     lines += [_score_line(score) for score in detail["scores"]]
-    seen: list[str] = []
+    seen: Sequence[str] = []
     for step in detail["steps"]:
         lines += ["", *_step_lines(step, seen, detail["messages"])]
         seen = step["state"]
@@ -65,10 +66,9 @@ def _step_lines(step: Json, seen: Sequence[str], messages: Json) -> Iterator[str
     broken = "" if step["complete"] else f"  INCOMPLETE: {step['incomplete_reason']}"
     doubtful = f"  doubtful: {step['error_type']}" if step["error_type"] else ""
     yield f"step {step['step_index']}  {policy}{doubtful}{broken}"
-    for position, message_id in enumerate(step["state"]):
-        if position >= len(seen) or seen[position] != message_id:
-            message = messages[message_id]
-            yield f"  {storable(message['role'])}: {_short(' '.join(map(_part_text, message['parts'])))}"
+    for message_id in new_in(step["state"], seen):
+        message = messages[message_id]
+        yield f"  {storable(message['role'])}: {_short(' '.join(map(_part_text, message['parts'])))}"
     if step["action_kind"] == "tool_call":
         yield f"  -> {step['action_name']} {_short(step['action_arguments'] or '')}"
     else:

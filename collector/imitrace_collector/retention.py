@@ -22,6 +22,8 @@ from imitrace_collector.store import Session, Store
 _ITEMS = 5_000
 """Spans and log records of one transaction, about."""
 _LOOSE = 50_000
+_NAMED = (("messages", "message_id", "histories"), ("tools", "tools_hash", "bare_steps"))
+"""Tables whose rows go with the last that names them: their key, and what names them by it."""
 
 _OWNED = """
 CREATE OR REPLACE TEMP TABLE owned AS
@@ -263,10 +265,9 @@ def _forget_derived(session: Session, batch: int) -> None:
     with_theirs = f"{chosen} UNION SELECT unnest($linked::VARCHAR[])"
     of_ids = f"trajectory_id IN ({with_theirs})"
     named = {"batch": batch, "linked": session.links.trajectories_of(traces)}
-    steps = f"FROM steps WHERE {of_ids}"
-    session.execute(f"INSERT INTO loose SELECT DISTINCT 'message', unnest(state) {steps}", **named)
-    session.execute(f"INSERT INTO loose SELECT DISTINCT 'tools', tools_hash {steps}", **named)
-    for table in ("trajectories", "steps"):
+    for kind, key, table in _NAMED:
+        session.execute(f"INSERT INTO loose SELECT DISTINCT '{kind}', {key} FROM {table} WHERE {of_ids}", **named)  # noqa: S608
+    for table in ("trajectories", "bare_steps", "histories"):
         session.execute(f"DELETE FROM {table} WHERE {of_ids}", **named)  # noqa: S608 - literals
     session.derived.delete("scores", as_arrow("scores", session.links.scores_of(traces)))
     session.links.forget(traces)
@@ -282,14 +283,11 @@ def _delete_loose(session: Session) -> None:
         )
         (last,) = session.execute("SELECT coalesce(max(slice) + 1, 0) FROM loose")
     for number in range(last[0]):
-        for table, key, kind, named in (
-            ("messages", "message_id", "message", "unnest(state)"),
-            ("tools", "tools_hash", "tools", "tools_hash"),
-        ):
+        for kind, key, naming in _NAMED:
             mine = "SELECT id FROM loose WHERE slice = $slice AND kind = $kind"
-            gone = f"{key} IN ({mine} EXCEPT SELECT {named} FROM steps)"  # noqa: S608 - literals
+            gone = f"{key} IN ({mine} EXCEPT SELECT {key} FROM {naming})"  # noqa: S608 - literals
             with session.derivation():
-                session.execute(f"DELETE FROM {table} WHERE {gone}", slice=number, kind=kind)  # noqa: S608 - literals
+                session.execute(f"DELETE FROM {kind} WHERE {gone}", slice=number, kind=kind)  # noqa: S608 - literals
 
 
 def _gone(session: Session) -> dict[str, Gone]:

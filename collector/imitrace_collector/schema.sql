@@ -76,7 +76,7 @@ CREATE TABLE IF NOT EXISTS trajectories (
     incomplete_reason VARCHAR
 );
 
-CREATE TABLE IF NOT EXISTS steps (
+CREATE TABLE IF NOT EXISTS bare_steps (
     trajectory_id VARCHAR NOT NULL,
     step_index BIGINT NOT NULL,
     decision VARCHAR NOT NULL,
@@ -84,7 +84,6 @@ CREATE TABLE IF NOT EXISTS steps (
     policy_role VARCHAR NOT NULL,
     policy_name VARCHAR,
     policy_version VARCHAR,
-    state VARCHAR[] NOT NULL,
     tools_hash VARCHAR,
     action_kind VARCHAR NOT NULL,
     action_name VARCHAR,
@@ -104,8 +103,29 @@ CREATE TABLE IF NOT EXISTS steps (
     trace_id VARCHAR NOT NULL,
     span_id VARCHAR NOT NULL,
     complete BOOLEAN NOT NULL,
-    incomplete_reason VARCHAR
+    incomplete_reason VARCHAR,
+    history BIGINT NOT NULL,
+    history_length BIGINT NOT NULL
 );
+
+-- The messages before each decision, each once: a step's state is the first history_length messages of its history.
+CREATE TABLE IF NOT EXISTS histories (
+    trajectory_id VARCHAR NOT NULL,
+    history BIGINT NOT NULL,
+    position BIGINT NOT NULL,
+    message_id VARCHAR NOT NULL
+);
+
+-- For who opens this file; of a store with long trajectories it needs much memory for the column state.
+CREATE VIEW IF NOT EXISTS steps AS
+SELECT
+    trajectory_id, step_index, decision, agent, policy_role, policy_name, policy_version,
+    coalesce(ids[1:history_length], []) AS state, tools_hash, action_kind, action_name, action_arguments,
+    action_message, call_id, observation, confidence, route_reason, propensity, shadow, input_tokens, output_tokens,
+    error_type, started_at, ended_at, trace_id, span_id, complete, incomplete_reason
+FROM bare_steps LEFT JOIN (
+    SELECT trajectory_id, history, list(message_id ORDER BY position) AS ids FROM histories GROUP BY ALL
+) h USING (trajectory_id, history);
 
 CREATE TABLE IF NOT EXISTS messages (
     message_id VARCHAR NOT NULL PRIMARY KEY,

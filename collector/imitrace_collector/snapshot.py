@@ -32,8 +32,8 @@ def write_snapshot(store: Store, home: Path, now: datetime) -> dict[str, Any]:
     aside = snapshots / f".{now.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
     aside.mkdir(parents=True)
     try:
-        with store.reader() as reader:
-            manifest = _write_tables(reader, aside, now)
+        with store.readers(2) as (reader, beside):
+            manifest = _write_tables(reader, beside, aside, now)
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         path = snapshots / f"{aside.name[1:]}-{content_hash(manifest['files'])[:8]}"
         aside.rename(path)
@@ -43,12 +43,12 @@ def write_snapshot(store: Store, home: Path, now: datetime) -> dict[str, Any]:
     return {"path": str(path.absolute()), "manifest": manifest}
 
 
-def _write_tables(reader: Reader, folder: Path, now: datetime) -> dict[str, Any]:
+def _write_tables(reader: Reader, beside: Reader, folder: Path, now: datetime) -> dict[str, Any]:
     counts: dict[str, int] = {}
     files: dict[str, dict[str, Any]] = {}
     for table in TABLES:
         path = folder / f"{table}.parquet"
-        counts[table] = reader.write_parquet(table, path)
+        counts[table] = reader.write_parquet(table, path, beside)
         files[path.name] = {"sha256": _sha256(path), "rows": counts[table]}
     return {
         "schema_version": SCHEMA_VERSION,

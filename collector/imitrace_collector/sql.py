@@ -123,7 +123,7 @@ def run_sql(store: Store, query: SqlQuery) -> SqlResult:
     if not _turns.acquire(timeout=query.limits.seconds):
         raise StoreError(f"{AT_ONCE} SQL queries run already; ask again")
     try:
-        with store.readers(_SCANS) as readers:
+        with store.readers(_SCANS + 1) as readers:
             answer = run_aside(_request(readers[0], query), readers)
     finally:
         _turns.release()

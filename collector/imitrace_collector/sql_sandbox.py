@@ -14,8 +14,9 @@ from contextlib import suppress
 import pyarrow as pa
 
 from imitrace.exceptions import StoreError
+from imitrace_collector.histories import STATE, STEPS
 from imitrace_collector.sql_wire import Request, Scan, SqlError
-from imitrace_collector.store import Reader
+from imitrace_collector.store import Reader, Selected
 
 _START_SECONDS = 20.0
 _ROWS_AT_ONCE = 2048
@@ -29,7 +30,7 @@ def run_aside(request: Request, readers: Sequence[Reader]) -> bytes:
 
     Args:
         request: the query, what it may cost, and the tables' schemas.
-        readers: on one view; so many tables can be read at the same time.
+        readers: on one view; one less tables can be read at the same time, the last is for the states of steps.
 
     Raises:
         SqlError: it took more time or memory than it may.
@@ -83,9 +84,10 @@ class _Feeder:
         self._columns = {name: schema.names for name, schema in request.schemas().items()}
         self._readers = readers
         self._free = queue.SimpleQueue[Reader]()
-        for reader in readers:
+        *scanning, self._beside = readers
+        for reader in scanning:
             self._free.put(reader)
-        self._threads = ThreadPoolExecutor(len(readers), "imitrace-sql")
+        self._threads = ThreadPoolExecutor(len(scanning), "imitrace-sql")
         self._listener = threading.Thread(target=self._listen, name="imitrace-sql", daemon=True)
 
     def __enter__(self) -> "_Feeder":
@@ -127,10 +129,14 @@ class _Feeder:
 
     def _batches(self, reader: Reader, scan: Scan) -> pa.RecordBatchReader:
         known = self._columns[scan.table]
-        columns = ", ".join(name for name in scan.columns if name in known)
-        terms = [term for term in scan.terms if term.column in known]
+        terms = [term for term in scan.terms if term.column in known and (scan.table, term.column) != (STEPS, STATE)]
         where = " AND ".join(
             f"{term.column} {_OPERATORS[term.operator]} $p{number}" for number, term in enumerate(terms)
         )
-        sql = f"SELECT {columns} FROM {scan.table} WHERE {where or 'true'}"  # noqa: S608 - names are our own
-        return reader.batches(sql, _ROWS_AT_ONCE, {f"p{number}": term.value for number, term in enumerate(terms)})
+        rows = Selected(
+            table=scan.table,
+            columns=[name for name in scan.columns if name in known],
+            where=where or "true",
+            parameters={f"p{number}": term.value for number, term in enumerate(terms)},
+        )
+        return reader.select(rows, _ROWS_AT_ONCE, self._beside)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from imitrace_collector.sql_rendering import render_table
 
@@ -52,9 +53,9 @@ def step_lines(steps: Iterable[pa.RecordBatch], offered: Mapping[str, Sequence[s
         offered: the tools' names by hash; a list that nobody defined is null.
     """
     for batch in steps:
-        for row in batch.to_pylist():
+        lengths = pc.list_value_length(batch["state"])
+        for row in batch.set_column(batch.schema.get_field_index("state"), "state", lengths).to_pylist():
             line = {key: row[column] for column, key in COLUMNS.items()}
-            line["n_state_messages"] = len(row["state"])
             line["offered_tools"] = offered.get(row["tools_hash"]) if row["tools_hash"] else []
             line["arguments"] = _decoded(row["action_arguments"])
             yield line

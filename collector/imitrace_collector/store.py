@@ -1,19 +1,22 @@
 """Own the store: one DuckDB file, its transactions, and consistent views of it."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
-from imitrace_collector.derived_tables import ORDER, DerivedTables
+from imitrace_collector.derived_tables import ORDER, STORED, DerivedTables
 from imitrace_collector.durable import put_in_place, sync
 from imitrace_collector.gate import Gate
+from imitrace_collector.histories import BARE, IDS_NEEDED, KEYS, STATE, STEPS, with_states
 from imitrace_collector.link_tables import COMPONENT_TABLES, LinkTables
 from imitrace_collector.raw_tables import RawTables
 from imitrace_collector.rows import LogRow, SpanRow
@@ -23,11 +26,28 @@ _ROW_GROUP = 8192
 """Rows of a Parquet file's row group, which is made in memory: DuckDB's own 122,880 steps do not fit."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """Rows and columns of one of ``schema.TABLES``, or of another table, as SQL says them."""
+
+    table: str
+    columns: Sequence[str]
+    where: str = "true"
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    order: str | None = None
+
+    def sql(self, table: str, columns: Iterable[str]) -> str:
+        """Return the query for these columns, out of the table that has them."""
+        order = f"ORDER BY {self.order}" if self.order else ""
+        return f"SELECT {', '.join(columns)} FROM {table} WHERE {self.where} {order}"  # noqa: S608 - names are our own
+
+
 class Reader:
     """Read one consistent view of the store, on a connection of its own; close it by leaving the ``with``."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self._asked = threading.Lock()
 
     @property
     def raw(self) -> RawTables:
@@ -60,20 +80,62 @@ class Reader:
         """End the query that runs; from any thread."""
         self._connection.interrupt()
 
-    def table(self, table: str) -> pa.RecordBatchReader:
-        """Return a derived table as Arrow batches, in ``ORDER``."""
-        return self.batches(_select(table), 4096)
+    def select(self, rows: Selected, most: int, beside: "Reader | None" = None) -> pa.RecordBatchReader:
+        """Return rows as Arrow batches of at most so many, of steps with long states fewer.
 
-    def write_parquet(self, table: str, path: Path) -> int:
+        Args:
+            rows: which.
+            most: rows of a batch.
+            beside: another reader of this view, for the states of steps while these are read; without one all steps
+                are read first, but for their states.
+        """
+        if rows.table != STEPS:
+            return self.batches(rows.sql(rows.table, rows.columns), most, rows.parameters)
+        columns = [name for name in rows.columns if name != STATE]
+        if STATE not in rows.columns:
+            return self.batches(rows.sql(BARE, columns), most, rows.parameters)
+        wanted = rows.sql(BARE, dict.fromkeys((*columns, *KEYS)))
+        steps = self.batches(wanted, max(most, _ROW_GROUP), rows.parameters)
+        if beside is None:
+            with as_store_error("query"):
+                steps = steps.read_all().to_reader(_ROW_GROUP)
+        return with_states(steps, rows.columns, (beside or self).ids, most)
+
+    def ids(self, needed: pa.Table) -> pa.Array:
+        """Return what a ``histories.Lookup`` does; from any thread."""
+        with self._asked, as_store_error("query"):
+            self._connection.register("needed", needed)
+            found = self._connection.sql(IDS_NEEDED).to_arrow_table()
+            self._connection.unregister("needed")
+        return found.column(0).combine_chunks()
+
+    def table(self, table: str, beside: "Reader | None" = None) -> pa.RecordBatchReader:
+        """Return a derived table as Arrow batches, in ``ORDER``."""
+        return self.select(_whole(table), _ROW_GROUP, beside)
+
+    def write_parquet(self, table: str, path: Path, beside: "Reader | None" = None) -> int:
         """Write a derived table as a zstd Parquet file, in ``ORDER``, and return its number of rows."""
+        if table == STEPS:
+            return _write_batches(self.table(table, beside), path)
         target = str(path).replace("'", "''")
-        sql = f"COPY ({_select(table)}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
+        whole = _whole(table)
+        sql = whole.sql(whole.table, whole.columns)
+        sql = f"COPY ({sql}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
         with as_store_error("snapshot"):
             return int(self._connection.execute(sql).fetchall()[0][0])
 
 
-def _select(table: str) -> str:
-    return f"SELECT {', '.join(TABLES[table])} FROM {table} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
+def _whole(table: str) -> Selected:
+    return Selected(table=table, columns=tuple(TABLES[table]), order=ORDER[table])
+
+
+def _write_batches(batches: pa.RecordBatchReader, path: Path) -> int:
+    rows = 0
+    with as_store_error("snapshot"), pq.ParquetWriter(path, batches.schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += len(batch)
+    return rows
 
 
 class Session:
@@ -142,7 +204,9 @@ class Session:
 
     def forget_derived(self) -> None:
         """Make every derived table anew, empty and in this program's columns; what came in stays."""
-        drops = "".join(f"DROP TABLE IF EXISTS {table}; " for table in (*TABLES, "losses", *COMPONENT_TABLES))
+        ours = {*STORED, STEPS, "losses", *COMPONENT_TABLES}  # an older program has steps as a table
+        drops = "".join(f"DROP TABLE {table}; " for table in sorted(ours & tables_in(self._connection)))
+        drops += f"DROP VIEW IF EXISTS {STEPS};"
         self._connection.execute(f"{drops} DELETE FROM meta WHERE key <> 'deleted'; {ddl()}")  # noqa: S608 - names are our own
 
 

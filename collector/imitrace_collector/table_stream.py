@@ -14,7 +14,7 @@ import pyarrow as pa
 from imitrace.exceptions import StoreError, WireError
 from imitrace.schema import TABLES
 from imitrace_collector.derived_tables import ORDER
-from imitrace_collector.store import Store
+from imitrace_collector.store import Selected, Store
 
 STREAM_SECONDS = 600.0
 """How long a client may take to read a stream: while it reads, the space of rows written anew is not used again."""
@@ -24,7 +24,12 @@ _OF_AGENT = "trajectory_id IN (SELECT trajectory_id FROM trajectories WHERE agen
 _TRAJECTORY = "trajectory_id = $trajectory"
 _AGENT = {"trajectories": "agent = $agent", "steps": _OF_AGENT, "scores": _OF_AGENT}
 _TIME = {"trajectories": "started_at", "steps": "started_at", "scores": "scored_at"}
-_NAMED_BY_STEPS = {"messages": "message_id IN (SELECT unnest(state)", "tools": "tools_hash IN (SELECT tools_hash"}
+_NAMED_BY_STEPS = {
+    "messages": "message_id IN (SELECT message_id FROM histories JOIN (SELECT trajectory_id, history, "
+    "max(history_length) AS needed FROM bare_steps WHERE {steps} GROUP BY ALL) USING (trajectory_id, history) "
+    "WHERE position < needed)",
+    "tools": "tools_hash IN (SELECT tools_hash FROM bare_steps WHERE {steps})",
+}
 _ASKED = ("agent", "trajectory", "since", "until", "columns")
 _MOST_NS = 2**63 - 1
 
@@ -68,8 +73,8 @@ class Selection:
 @contextmanager
 def select_rows(store: Store, table: str, selection: Selection) -> Iterator[pa.RecordBatchReader]:
     """Open a table's rows as Arrow batches, in this process."""
-    with store.reader() as reader:
-        yield reader.batches(*_query(table, selection))
+    with store.readers(2) as (reader, beside):
+        yield reader.select(_selected(table, selection), _ROWS_AT_ONCE, beside)
 
 
 def nanoseconds(text: str) -> int:
@@ -158,8 +163,8 @@ class _View:
         self._lock = threading.Lock()
         self._problem: str | None = None
         with ExitStack() as stack:
-            reader = stack.enter_context(store.reader())
-            self._batches = reader.batches(*_query(table, selection))
+            reader, beside = stack.enter_context(store.readers(2))
+            self._batches = reader.select(_selected(table, selection), _ROWS_AT_ONCE, beside)
             self.schema = self._batches.schema
             self._stack = stack.pop_all()
 
@@ -177,16 +182,20 @@ class _View:
                 self._stack.close()
 
 
-def _query(table: str, selection: Selection) -> tuple[str, int, dict[str, object]]:
+def _selected(table: str, selection: Selection) -> Selected:
     if table in _NAMED_BY_STEPS:
-        where = _where("steps", selection)
-        where = f"{_NAMED_BY_STEPS[table]} FROM steps WHERE {where})" if where else ""
+        steps = _where("steps", selection)
+        where = _NAMED_BY_STEPS[table].format(steps=steps) if steps else ""
     else:
         where = _where(table, selection)
-    columns = ", ".join(selection.columns or TABLES[table])
-    sql = f"SELECT {columns} FROM {table} WHERE {where or 'true'} ORDER BY {ORDER[table]}"  # noqa: S608 - names are our own
     given = {name: getattr(selection, name) for name in ("agent", "trajectory", "since", "until")}
-    return sql, _ROWS_AT_ONCE, {name: value for name, value in given.items() if value is not None}
+    return Selected(
+        table=table,
+        columns=selection.columns or tuple(TABLES[table]),
+        where=where or "true",
+        parameters={name: value for name, value in given.items() if value is not None},
+        order=ORDER[table],
+    )
 
 
 def _where(table: str, selection: Selection) -> str:

@@ -10,6 +10,7 @@ from imitrace.canonical import canonical_json, content_hash
 from imitrace.conformance import not_among, read_tags
 from imitrace.exceptions import WireError
 from imitrace.messages import Message
+from imitrace_collector.histories import Histories, State, goes_on
 from imitrace_collector.normalize import (
     Columns,
     SentStep,
@@ -28,7 +29,9 @@ STILL_RUNNING = "still running"
 UNKNOWN_AGENT = "unknown"
 
 _REPEATED = 128 * 1024 * 1024
-"""Characters that a trajectory's rows may repeat: each step has the ids of all messages before it."""
+"""Characters that a trajectory's rows may repeat: results, and the ids of a history that another begins with."""
+_STATES = 2**27
+"""Ids that the states of a trajectory may have together: the store has each once, but who reads them has them all."""
 ID_LENGTH = 32
 
 _Responses = Mapping[str, Sequence[tuple[int, str]]]
@@ -36,10 +39,11 @@ _Responses = Mapping[str, Sequence[tuple[int, str]]]
 
 
 class Room:
-    """What is left of ``_REPEATED``: else a small request could make a table without end."""
+    """What is left of ``_REPEATED`` and ``_STATES``: else a small request could make a table without end."""
 
     def __init__(self) -> None:
         self._left = _REPEATED
+        self._ids = _STATES
         self._taken: set[int] = set()
 
     def problem(self, size: int) -> str | None:
@@ -47,6 +51,16 @@ class Room:
         if size > self._left:
             return f"this trajectory's steps repeat more than {_REPEATED >> 20} MiB"
         self._left -= size
+        return None
+
+    def state(self, length: int, repeated: int = 0) -> str | None:
+        """Take a state's ids, of which so many are kept once more, or return why not."""
+        if length > self._ids:
+            return f"state is left out: this trajectory's states have more than {_STATES} message ids"
+        too_much = self.problem(repeated * ID_LENGTH)
+        if too_much:
+            return f"state is left out: {too_much}"
+        self._ids -= length
         return None
 
     def again(self, text: str) -> str | None:
@@ -76,7 +90,7 @@ class _Placed:
     part: Part
     step: SentStep
     claims: int
-    state: Sequence[str]
+    state: State
     state_problem: str | None
 
 
@@ -238,8 +252,9 @@ def _step_rows(trajectory: Columns, sent: Sent, steps: Sequence[SentStep]) -> li
 
 def _merged(parts: Sequence[Part], room: Room) -> list[_Placed]:
     """Return the steps of all parts in one order, each with the state that its own part had told."""
+    told = _Told(Histories(), room)
     states = {
-        (number, index): state for number, part in enumerate(parts) for index, state in _states(part, room).items()
+        (number, index): state for number, part in enumerate(parts) for index, state in _states(part, told).items()
     }
     order = sorted(states, key=lambda at: parts[at[0]].step_path(at[1]))
     return [
@@ -256,33 +271,43 @@ def _merged(parts: Sequence[Part], room: Room) -> list[_Placed]:
     ]
 
 
-def _states(part: Part, room: Room) -> dict[int, tuple[list[str], str | None]]:
+def _states(part: Part, told: "_Told") -> dict[int, tuple[State, str | None]]:
     """Return each step's state and what is wrong with it; a step builds on the one before it in its part."""
-    states: dict[int, tuple[list[str], str | None]] = {}
-    known: list[str] | None = []  # the state of the step before; None where it can't be told
+    states: dict[int, tuple[State, str | None]] = {}
+    known: State | None = State([], 0)  # the state of the step before; None where it can't be told
     expected = 0
     for index in sorted(part.steps):
         step, *others = part.steps[index]
-        state, problem = states[index] = _state(step, index, known if index == expected else None, room)
+        state, problem = states[index] = told.state(step, index, known if index == expected else None)
         known = None if step.payload_problem or problem or others else state
         expected = index + 1
     return states
 
 
-def _state(step: SentStep, index: int, known: Sequence[str] | None, room: Room) -> tuple[list[str], str | None]:
-    """Return the ids of the messages before a decision, and why they are not all of them."""
-    new = [row["message_id"] for row in step.message_rows]
-    offset = 0 if step.offset is None and index == 0 else step.offset
-    if offset is None:
-        return new, "no message offset"
-    if offset == 0:
-        return new, None
-    if known is None:
-        return new, f"the {offset} messages before it are unknown, because an earlier step is missing or incomplete"
-    if offset > len(known):
-        return new, f"{offset} messages should come before it, {len(known)} are known"
-    too_long = room.problem(offset * ID_LENGTH)
-    return (new, f"state is left out: {too_long}") if too_long else ([*known[:offset], *new], None)
+class _Told:
+    """The states of one trajectory, as its steps tell them."""
+
+    def __init__(self, histories: Histories, room: Room) -> None:
+        self._histories = histories
+        self._room = room
+
+    def state(self, step: SentStep, index: int, known: State | None) -> tuple[State, str | None]:
+        """Return the ids of the messages before a decision, and why they are not all of them."""
+        new = [row["message_id"] for row in step.message_rows]
+        offset = 0 if step.offset is None and index == 0 else step.offset
+        if offset is None:
+            problem: str | None = "no message offset"
+        elif offset == 0:
+            problem = None
+        elif known is None:
+            problem = f"the {offset} messages before it are unknown, because an earlier step is missing or incomplete"
+        elif offset > len(known):
+            problem = f"{offset} messages should come before it, {len(known)} are known"
+        else:
+            problem = self._room.state(offset + len(new), 0 if goes_on(known, offset, new) else offset)
+            if problem is None:
+                return self._histories.after(known, offset, new), None
+        return self._histories.of(new), problem
 
 
 def _tools_problem(step: SentStep, defined: set[str]) -> str | None:

@@ -86,11 +86,11 @@ def test_a_store_that_can_not_be_written_is_told_to_who_asks_and_derived_later(
     deriver: Deriver, session: Session, store: Store, export: MakeExport
 ) -> None:
     written = Writer(session).write([batch(export, "t1")])
-    session._connection.execute("ALTER TABLE steps RENAME TO gone")
+    session._connection.execute("ALTER TABLE bare_steps RENAME TO gone")
     deriver.committed(written.chunk)
     with pytest.raises(StoreError, match=r"write failed: .*steps"):
         deriver.catch_up(LONG)
-    session._connection.execute("ALTER TABLE gone RENAME TO steps")
+    session._connection.execute("ALTER TABLE gone RENAME TO bare_steps")
     deriver.catch_up(LONG)
     assert len(everything(store)["steps"]) == 2
 
@@ -117,7 +117,7 @@ def test_a_trajectory_that_can_not_be_read_is_named_and_stops_no_other(
         ("observation", 3, "ArrowTypeError: "),
         ("confidence", "much", "ArrowInvalid: "),
         ("action_name", "\ud83d", "UnicodeEncodeError: "),
-        ("decision", None, "StoreError: decision is null, steps must have it"),
+        ("decision", None, "StoreError: decision is null, bare_steps must have it"),
     ],
 )
 @pytest.mark.parametrize("again", [derive_all, rebuild])

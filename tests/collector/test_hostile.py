@@ -318,10 +318,10 @@ def test_a_large_resource_is_not_kept_once_for_each_of_many_scopes() -> None:
 def test_states_that_repeat_too_much_are_left_out_with_the_reason(
     part: Callable[..., list[SpanRow]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trajectories, "_REPEATED", 32 * 3)
+    monkeypatch.setattr(trajectories, "_STATES", 2 + 3)
     rows = trajectories.assemble("t1", part("p", 5))
     assert [len(row["state"]) for row in rows.steps] == [1, 2, 3, 1, 1]
-    assert "steps repeat more than" in rows.trajectories[0]["incomplete_reason"]
+    assert "states have more than 5 message ids" in rows.trajectories[0]["incomplete_reason"]
     assert json.loads(rows.trajectories[0]["tags"]) == {}
 
 

@@ -27,6 +27,7 @@ from imitrace import semconv
 from imitrace.canonical import canonical_json
 from imitrace.exceptions import StoreError
 from imitrace_collector import migrations, otlp
+from imitrace_collector.derived_tables import STORED
 from imitrace_collector.ingest import ingest
 from imitrace_collector.migrations import migrate
 from imitrace_collector.records import Packer, Unpacker, values
@@ -37,7 +38,7 @@ MakeExport = Callable[..., ExportTraceServiceRequest]
 Contents = Callable[[Store], dict[str, list[str]]]
 LONG = 60.0
 CHARACTERS = st.characters(exclude_categories=["Cs"])
-DERIVED = ("trajectories", "steps", "messages", "tools", "scores", "losses")
+DERIVED = (*STORED, "losses")
 
 VERSION_1 = """
 CREATE TABLE spans (
@@ -240,7 +241,7 @@ def test_a_store_with_older_derived_tables_is_derived_anew(
     expected = contents(store)
     store.close()
     with duckdb.connect(str(store.path)) as connection:
-        connection.execute("ALTER TABLE steps DROP COLUMN shadow")
+        connection.execute("DROP VIEW steps; ALTER TABLE bare_steps DROP COLUMN shadow")
         connection.execute("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
     migrate(store.path)
     with Store.open(store.path) as again:

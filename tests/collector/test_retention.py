@@ -177,7 +177,8 @@ def test_messages_and_tools_that_others_name_stay(store: Store, export: MakeExpo
     assert (after["messages"], after["tools"]) == (before["messages"], before["tools"])
     expire(store, RetentionConfig(max_age=days(5)), 20 * DAY)
     last = contents(store)
-    assert (last["messages"], last["tools"], last["steps"], last["chunks"]) == ([], [], [], [])
+    assert (last["messages"], last["tools"], last["bare_steps"], last["histories"]) == ([], [], [], [])
+    assert last["chunks"] == []
     compact(store)
     assert contents(store)["origins"] == []
 

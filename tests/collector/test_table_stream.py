@@ -10,6 +10,7 @@ from imitrace.exceptions import StoreError, WireError
 from imitrace.schema import TABLES
 from imitrace_collector import otlp
 from imitrace_collector.derived_tables import arrow_schema, as_arrow
+from imitrace_collector.histories import bare
 from imitrace_collector.ingest import ingest
 from imitrace_collector.store import Store
 from imitrace_collector.table_stream import Selection, nanoseconds, stream_table
@@ -83,7 +84,9 @@ def large(store: Store) -> Store:
         row |= dict.fromkeys(("trajectory_id", "decision", "agent", "policy_role", "action_kind"), "a")
         row |= dict.fromkeys(("trace_id", "span_id"), "a") | {"started_at": 0, "ended_at": 0}
         rows = [row | {"step_index": number} for number in range(50_000)]
-        session.derived.insert("steps", as_arrow("steps", rows))
+        steps, histories = bare(rows)
+        session.derived.insert("bare_steps", as_arrow("bare_steps", steps))
+        session.derived.insert("histories", histories)
     return store
 
 

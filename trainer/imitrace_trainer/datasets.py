@@ -127,7 +127,7 @@ class Dataset:
             tags=json.loads(step["tags"]),
             split=step["split"],
             state=[self._messages[message_id] for message_id in step["state"]],
-            message_ids=step["state"],
+            message_ids=[self._ids[message_id] for message_id in step["state"]],
             tools=self._tools.setdefault(step["tools_hash"], []),
             action=Action(
                 kind=step["action_kind"],
@@ -149,6 +149,11 @@ class Dataset:
     def _messages(self) -> dict[str, Message]:
         rows = self._tables["messages"].select("message_id", "content").iter_rows()
         return {message_id: json.loads(content) for message_id, content in rows}
+
+    @cached_property
+    def _ids(self) -> dict[str, str]:
+        """Each message's id, so that examples share it: of long trajectories they would be most of the memory."""
+        return {message_id: message_id for message_id in self._messages}
 
     @cached_property
     def _tools(self) -> dict[str | None, list[dict[str, Any]]]:  # JSON schemas

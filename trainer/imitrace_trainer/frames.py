@@ -29,6 +29,7 @@ _TYPES: Mapping[str, pl.DataType] = {
     "bool": pl.Boolean(),
     "list<string>": pl.List(pl.String()),
 }
+_STEPS_AT_ONCE = 512
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _READ_SECONDS = 120.0
 _PROBE_SECONDS = 2.0
@@ -152,12 +153,28 @@ class StoreSource:
     def _read(self, connection: duckdb.DuckDBPyConnection, table: str) -> pl.LazyFrame:
         where = f"{self.describe()}, table {table}"
         try:
-            there = set(connection.sql(f"SELECT * FROM {table}").columns)  # noqa: S608 - a name of ours
-            wanted = [f'"{column}"' for column in TABLES[table] if column in there] or ["NULL AS nothing"]
-            found = connection.sql(f"SELECT {', '.join(wanted)} FROM {table}").to_arrow_table()  # noqa: S608 - as above
+            if table == "steps" and connection.sql("FROM duckdb_tables() WHERE table_name = 'bare_steps'").fetchall():
+                found = _with_states(_table(connection, "bare_steps"), _table(connection, "histories"))
+            else:
+                found = _table(connection, table)
         except duckdb.Error as error:
             raise DatasetError(f"{where} can't be read: {_first_line(error)}") from error
-        return checked(pl.DataFrame(found).lazy(), TABLES[table], where)
+        return checked(found.lazy(), TABLES[table], where)
+
+
+def _table(connection: duckdb.DuckDBPyConnection, table: str) -> pl.DataFrame:
+    order = " ORDER BY position" if table == "histories" else ""
+    return pl.DataFrame(connection.sql(f"FROM {table}{order}").to_arrow_table())
+
+
+def _with_states(steps: pl.DataFrame, histories: pl.DataFrame) -> pl.DataFrame:
+    """Return steps with their ``state``, the first messages of their history, made a few at a time to save memory."""
+    keys = ["trajectory_id", "history"]
+    ids = histories.group_by(keys, maintain_order=True).agg(pl.col("message_id").alias("state"))
+    nothing = pl.lit([], pl.List(pl.String()))
+    state = pl.col("state").list.head("history_length").fill_null(nothing)
+    few = (rows.join(ids, on=keys, how="left").with_columns(state) for rows in steps.iter_slices(_STEPS_AT_ONCE))
+    return pl.concat([steps.clear().with_columns(nothing.alias("state")), *few])
 
 
 def open_source(url: str | None, home: Path) -> Source:

@@ -10,8 +10,9 @@ from imitrace_collector.foreign.calls import Call
 from imitrace_collector.foreign.flat_messages import UNREADABLE
 from imitrace_collector.foreign.observations import Outcome
 from imitrace_collector.foreign.threads import Thread
+from imitrace_collector.histories import Histories, State
 from imitrace_collector.normalize import LONGEST_NAME, Columns, message_row, reason, storable, tool_rows
-from imitrace_collector.trajectories import ID_LENGTH, Assembled, Room, step_problems
+from imitrace_collector.trajectories import Assembled, Room, step_problems
 
 _EMPTY: Columns = dict.fromkeys(STEPS)
 
@@ -28,7 +29,8 @@ class Rows:
         self._tools: dict[tuple[str, int], Columns] = {}
         self._last: list[tuple[Message, str]] = []
         self._offered: tuple[list[dict[str, Any]], str] | None = None
-        self._states: dict[int, tuple[list[str], str | None]] = {}
+        self._histories = Histories()
+        self._states: dict[int, tuple[State, str | None]] = {}
 
     def add(self, call: Call, outcome: Outcome | None) -> int:
         """Add a step, and return its index: one action of a call's answer.
@@ -101,13 +103,13 @@ class Rows:
         }
         return Assembled([trajectory], self.steps, list(self._messages.values()), list(self._tools.values()))
 
-    def _state(self, call: Call) -> tuple[list[str], str | None]:
+    def _state(self, call: Call) -> tuple[State, str | None]:
         problem = (
             call.seen_problem if call.seen else call.seen_problem or "the messages that it saw are not in its span"
         )
-        too_long = self._room.problem(len(call.seen) * ID_LENGTH)
+        too_long = self._room.state(len(call.seen))
         if too_long:
-            return [], f"state is left out: {too_long}"
+            return self._histories.of([]), too_long
         ids = []
         for place, message in enumerate(call.seen):
             if place < len(self._last) and self._last[place][0] == message:  # as the call before it saw
@@ -117,7 +119,7 @@ class Rows:
             self._messages.setdefault(row["message_id"], row)
             ids.append(row["message_id"])
         self._last = list(zip(call.seen, ids, strict=True))
-        return ids, problem
+        return self._histories.of(ids), problem
 
     def _action(self, call: Call, outcome: Outcome | None) -> tuple[Columns, str | None]:
         answer = call.answer or {"parts": []}

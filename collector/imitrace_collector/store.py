@@ -1,6 +1,7 @@
 """Own the store: one DuckDB file, its transactions, and consistent views of it."""
 
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ class Reader:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._asked = threading.Lock()
+        self._read: weakref.ref[pa.RecordBatchReader] | None = None
 
     @property
     def raw(self) -> RawTables:
@@ -69,7 +71,15 @@ class Reader:
     def batches(self, sql: str, rows: int, parameters: Mapping[str, object] | None = None) -> pa.RecordBatchReader:
         """Return a query's rows as Arrow batches of at most so many; one such query at a time."""
         with as_store_error("query"):
-            return self._connection.sql(sql, params=dict(parameters or {})).to_arrow_reader(rows)
+            batches = self._connection.sql(sql, params=dict(parameters or {})).to_arrow_reader(rows)
+        self._read = weakref.ref(batches)
+        return batches
+
+    def end(self) -> None:
+        """Let go of batches that are not read to their end, whoever holds them."""
+        batches = None if self._read is None else self._read()
+        if batches is not None:
+            batches.close()
 
     def trace(self, trace_id: str) -> tuple[list[SpanRow], list[LogRow]]:
         """Return the spans and the log records of a trace, decoded."""
@@ -298,9 +308,11 @@ class Store:
     def _view(self) -> Iterator[Reader]:
         with self.connected() as cursor:
             cursor.execute("BEGIN")
+            reader = Reader(cursor)
             try:
-                yield Reader(cursor)
+                yield reader
             finally:
+                reader.end()
                 roll_back(cursor)
 
     def connected(self) -> duckdb.DuckDBPyConnection:

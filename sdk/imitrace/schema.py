@@ -1,8 +1,8 @@
 """Hold the columns of the snapshot's tables: what the collector writes and the trainer reads.
 
-The same columns, in the same order, are in a snapshot's Parquet files, in the read API's Arrow streams and in the
-tables of this name in the store file. Times are int64 nanoseconds since 1970 UTC. A trailing ``?`` marks a column that
-may be null.
+The same columns, in the same order, are in a snapshot's Parquet files, in the read API's Arrow streams and in what has
+this name in the store file, where ``steps`` is a view of ``bare_steps`` and ``histories``. Times are int64 nanoseconds
+since 1970 UTC. A trailing ``?`` marks a column that may be null.
 """
 
 from typing import Final

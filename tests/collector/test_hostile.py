@@ -4,6 +4,7 @@ import json
 import runpy
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +324,24 @@ def test_states_that_repeat_too_much_are_left_out_with_the_reason(
     assert [len(row["state"]) for row in rows.steps] == [1, 2, 3, 1, 1]
     assert "states have more than 5 message ids" in rows.trajectories[0]["incomplete_reason"]
     assert json.loads(rows.trajectories[0]["tags"]) == {}
+
+
+def test_histories_that_begin_alike_again_and_again_are_left_out_with_the_reason(
+    part: Callable[..., list[SpanRow]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trajectories, "_REPEATED", 32 * 3)
+    spans = [replace(span, attributes=cut_back(span.attributes)) for span in part("p", 6)]
+    rows = trajectories.assemble("t1", spans)
+    assert [len(row["state"]) for row in rows.steps] == [1, 2, 2, 2, 2, 1]
+    assert "steps repeat more than 0 MiB" in rows.trajectories[0]["incomplete_reason"]
+
+
+def cut_back(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return a step's attributes as if only the first message of the step before had stayed."""
+    if attributes.get(semconv.STEP_INDEX, 0) == 0:
+        return attributes
+    cut = attributes | {semconv.STEP_MESSAGES_OFFSET: 1}
+    return cut | {semconv.STEP_DIGEST: step_digest(cut)}
 
 
 CORPUS = Path(__file__).parents[2] / "fuzz"

@@ -1,16 +1,20 @@
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 
+import pytest
 from click.testing import CliRunner
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from imitrace import semconv
 from imitrace.cli import main
-from imitrace_collector import otlp
+from imitrace.exceptions import ImitraceError, WireError
+from imitrace_collector import otlp, reads
 from imitrace_collector.client import CollectorClient
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.ingest import ingest
-from imitrace_collector.reads import lost_records
+from imitrace_collector.reads import lost_records, shared, spelled_out, trajectory_detail, unshared
 from imitrace_collector.server import CollectorServer
 from imitrace_collector.store import Store
 
@@ -66,3 +70,23 @@ def test_losses_are_told_where_counts_are_shown(collector: CollectorServer, conf
     listed = CliRunner().invoke(main, ["trajectories", "--home", str(config.home)])
     assert listed.stderr.startswith("desk lost 3 records on the way here")
     assert listed.exit_code == 0
+
+
+def test_a_trajectory_is_told_with_shared_states_and_with_spelled_out_ones(
+    store: Store, export: Callable[..., ExportTraceServiceRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(store, [otlp.read(otlp.TRACES, export(), 0).batch])
+    detail = trajectory_detail(store, "t1")
+    told = json.loads(json.dumps(shared(detail)))
+    assert ([step["state"] for step in told["steps"]], len(told["histories"][0])) == ([[0, 2], [0, 4]], 4)
+    assert unshared(told) == detail
+    assert json.loads(json.dumps(spelled_out(detail))) == spelled_out(unshared(told))
+    monkeypatch.setattr(reads, "_MOST_IDS", 5)
+    with pytest.raises(WireError, match="states have 6 message ids, allowed in one answer: 5; ask for states=shared"):
+        spelled_out(detail)
+
+
+def test_a_form_of_states_that_there_is_not_is_refused(collector: CollectorServer) -> None:
+    ask = CollectorClient(collector.http)
+    with pytest.raises(ImitraceError, match="states is 'none', allowed: lists, shared"):
+        ask.get("/v1/trajectories/t1", states="none")

@@ -279,3 +279,23 @@ def test_a_store_whose_steps_are_not_all_derived_is_refused(tmp_path: Path, make
     with duckdb.connect(path) as connection:
         connection.execute("UPDATE meta SET value = '3' WHERE key = 'derived_chunk'")
     assert open_source(str(path), tmp_path).frames()
+
+
+def test_a_store_that_keeps_each_state_once_gives_them_as_lists(tmp_path: Path, make_tables: MakeTables) -> None:
+    wanted = make_tables({"id": "1"}, {"id": "2"})
+    path = write_store(tmp_path / "store.duckdb", wanted)
+    with duckdb.connect(path) as connection:
+        connection.execute(
+            "CREATE TABLE bare_steps AS SELECT * EXCLUDE (state), 0::BIGINT AS history, "
+            "len(state)::BIGINT AS history_length FROM steps; "
+            "CREATE TABLE histories AS "
+            "SELECT trajectory_id, 0::BIGINT AS history, i - 1 AS position, state[i] AS message_id "
+            "FROM (SELECT trajectory_id, arg_max(state, len(state)) AS state FROM steps GROUP BY 1), "
+            "range(1, 100) r(i) WHERE i <= len(state) ORDER BY random(); DROP TABLE steps; "
+            "INSERT INTO bare_steps SELECT * REPLACE (9 AS step_index, 7 AS history, 0 AS history_length) "
+            "FROM bare_steps LIMIT 1"
+        )
+    found = open_source(str(path), tmp_path).frames()["steps"].collect()
+    empty = found.filter(pl.col("step_index") == 9)
+    assert empty["state"].to_list() == [[]]
+    assert_frame_equal(found.filter(pl.col("step_index") != 9), wanted["steps"], check_row_order=False)

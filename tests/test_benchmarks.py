@@ -27,6 +27,7 @@ KEYS = {
         *("idle_mb", "ready_s", "skipped", "versions"),
         *PEERS["ingest"],
     },
+    "histories": {"bytes_per_step", "growth", "steps", "lengths", "versions"},
     "faults": {"kills", "acknowledged", "lost", "duplicated", "overload_peak_mb", "broken_promises", "skipped"},
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import is_not
 from typing import Any
 
 from imitrace.messages import Message
@@ -10,6 +11,7 @@ from imitrace_collector.foreign.answers import one_answer, raw_answer
 from imitrace_collector.foreign.chains import Print, prints
 from imitrace_collector.foreign.contents import (
     NOTHING,
+    Echoes,
     Told,
     has_content,
     joined,
@@ -66,9 +68,16 @@ class Call:
         if problem not in (self.seen_problem or ""):
             self.seen_problem = "; ".join(filter(None, (self.seen_problem, problem)))
 
+    def inherit_prints(self, before: "Call | None") -> None:
+        """Take what another call's messages say for the same messages here, so that each is looked at once."""
+        if before is not None and before.seen:
+            known = dict(zip(map(id, _spoken(before.seen)), before.prints, strict=True))
+            self._prints = tuple(known.get(id(one)) or prints((one,))[0] for one in _spoken(self.seen))
+
     def see(self, messages: tuple[Message, ...]) -> None:
         """Replace what it saw."""
-        self.seen, self._prints = messages, None
+        if len(messages) != len(self.seen) or any(map(is_not, messages, self.seen)):
+            self.seen, self._prints = messages, None
 
     @property
     def has_content(self) -> bool:
@@ -76,12 +85,23 @@ class Call:
         return has_content(self.seen) or (self.answer is not None and has_content((self.answer,)))
 
 
-def read_call(reading: Reading) -> Call:
-    """Return what a model call's span says, with its events and the copies of the call inside it."""
+def _spoken(seen: Sequence[Message]) -> list[Message]:
+    return [message for message in seen if message["role"] != "system"]
+
+
+def read_call(reading: Reading, echoes: Echoes, before: Call | None = None) -> Call:
+    """Return what a model call's span says, with its events and the copies of the call inside it.
+
+    Args:
+        reading: of its outermost span.
+        echoes: what earlier calls were read as.
+        before: the call read before it, which most likely saw the same messages.
+    """
     copies = list(copies_in(reading))
     call = Call(reading, copies, spans=[reading, *copies], decision=reading.row.span_id)
     events = [(span, events_of(span)) for span in call.spans]
-    _see(call, events)
+    _see(call, events, echoes)
+    call.inherit_prints(before)
     _answer(call, events)
     for span in call.spans:
         found = tools_of(span) or _tools_in(events, span)
@@ -169,7 +189,7 @@ def tools_of(reading: Reading) -> list[dict[str, Any]] | None:
     return found or None
 
 
-def told_by(span: Reading, fields: str, events: Sequence[Event]) -> Iterator[Found]:
+def told_by(span: Reading, fields: str, events: Sequence[Event], echoes: Echoes | None = None) -> Iterator[Found]:
     """Yield what the attributes of a field say: those of the span, then those of its events."""
     names = span.names(fields)
     for said, source in ((span.said, "span"), *details_in(events)):
@@ -177,11 +197,11 @@ def told_by(span: Reading, fields: str, events: Sequence[Event]) -> Iterator[Fou
             value = said.structure(name)
             if value is not None and value != "":
                 role = "user" if fields == "inputs" else "assistant"
-                yield read_messages(name, value, role), f"{source} {name}", span
+                yield read_messages(name, value, role, echoes), f"{source} {name}", span
 
 
-def _see(call: Call, events: Sequence[tuple[Reading, Sequence[Event]]]) -> None:
-    found = _best(_requests(events))
+def _see(call: Call, events: Sequence[tuple[Reading, Sequence[Event]]], echoes: Echoes) -> None:
+    found = _best(_requests(events, echoes))
     if found is None:
         return
     told, rule, span = found
@@ -210,9 +230,9 @@ def dropped(span: Reading) -> str | None:
     return f"{count} attributes were dropped on the way" if count else None
 
 
-def _requests(events: Sequence[tuple[Reading, Sequence[Event]]]) -> Iterator[Found]:
+def _requests(events: Sequence[tuple[Reading, Sequence[Event]]], echoes: Echoes) -> Iterator[Found]:
     for span, own in events:
-        yield from told_by(span, "inputs", own)
+        yield from told_by(span, "inputs", own, echoes)
         yield request_in(own), "events", span
         for name in span.names("raw_inputs"):
             value = span.said.structure(name)

@@ -31,13 +31,25 @@ class Told:
 NOTHING = Told()
 
 
-def read_messages(name: str, value: Any, role: str = "user") -> Told:  # any JSON value
+_Before = list[tuple[str, list[Message], list[str]]]
+"""Items as text, for 1 equals True, each with the messages that it was read as and what was wrong with it."""
+
+
+class Echoes:
+    """What the last list of messages of each attribute was read as: the next request repeats nearly all of it."""
+
+    def __init__(self) -> None:
+        self.last: dict[tuple[str, str], _Before] = {}
+
+
+def read_messages(name: str, value: Any, role: str = "user", echoes: Echoes | None = None) -> Told:
     """Return the messages in a value.
 
     Args:
         name: of the attribute, for the reason.
-        value: JSON text, a list, one message, an object that holds some, or plain text.
+        value: any JSON value: JSON text, a list, one message, an object that holds some, or plain text.
         role: of plain text.
+        echoes: what was read before, so that equal messages are read once.
     """
     parsed, problem = json_value(value)
     if problem:
@@ -45,7 +57,10 @@ def read_messages(name: str, value: Any, role: str = "user") -> Told:  # any JSO
         if not parsed:  # cut before the first whole item
             return Told(({"role": UNREADABLE, "parts": [_text(value)]},), f"{name} {problem}")
     read = _Messages(role)
-    read.add(parsed)
+    if echoes is not None and isinstance(parsed, list):
+        echoes.last[name, role] = read.repeat(parsed, echoes.last.get((name, role), []))
+    else:
+        read.add(parsed)
     problems = [f"{name} {problem}"] if problem else []
     problems += [f"{name}: {found}" for found in read.problems[:1]]
     return Told(tuple(read.messages), "; ".join(problems) or None)
@@ -79,7 +94,7 @@ def has_content(messages: Iterable[Message]) -> bool:
 def read_calls(value: list[Any]) -> list[Part]:
     """Return a bare list of tool calls as parts; nothing when it is none."""
     read = _Messages("assistant")
-    if not all(isinstance(item, dict) and ({"toolName", "toolCallId"} & item.keys()) for item in value):
+    if not all(isinstance(item, dict) and isinstance(item.get("toolName"), str) for item in value):
         return []
     return [read.call(item) for item in value]
 
@@ -95,9 +110,7 @@ class _Messages:
     def add(self, value: Any) -> None:
         """Add what a value holds: a list, an object with messages in it, one message, or text."""
         if isinstance(value, list):
-            if value and all(isinstance(item, list) for item in value) and not all(map(_is_pair, value)):
-                value = value[0]  # LangChain's batches: a span is of the first
-            for item in value:
+            for item in _batch(value):
                 self._add_item(item)
         elif isinstance(value, dict):
             inner = next((value[key] for key in _LISTS if isinstance(value.get(key), list | str)), None)
@@ -110,6 +123,21 @@ class _Messages:
             self.add(inner)
         elif value is not None and value != "":
             self._add_item(as_text(value))
+
+    def repeat(self, items: list[Any], before: _Before) -> _Before:
+        """Add a list's messages as they were read before, as far as they are the same; return them for the next."""
+        found: _Before = []
+        for place, item in enumerate(_batch(items)):
+            text = repr(item)
+            if place < len(before) and before[place][0] == text:
+                found.append(before[place])
+                self.messages += before[place][1]
+                self.problems += before[place][2]
+                continue
+            had, known = len(self.messages), len(self.problems)
+            self._add_item(item)
+            found.append((text, self.messages[had:], self.problems[known:]))
+        return found
 
     def _add_item(self, item: Any) -> None:
         if isinstance(item, str):
@@ -242,6 +270,12 @@ class _Messages:
             if part.get("type") not in _UNSAID or has_content([{"parts": [part]}])
         ]
         return {"role": message["role"], "parts": parts}
+
+
+def _batch(value: list[Any]) -> list[Any]:
+    """Return a list of messages; of LangChain's batches the first, for a span is of that."""
+    batches = value and all(isinstance(item, list) for item in value) and not all(map(_is_pair, value))
+    return value[0] if batches else value
 
 
 _UNSAID = ("", "step-start")

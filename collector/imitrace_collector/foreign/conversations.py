@@ -8,6 +8,7 @@ from imitrace.messages import Message
 from imitrace_collector.foreign.agent_records import read_record, records_among
 from imitrace_collector.foreign.calls import Call, calls_among, read_call
 from imitrace_collector.foreign.chains import Print, chain, prints
+from imitrace_collector.foreign.contents import Echoes
 from imitrace_collector.foreign.dialects import AGENT, TOOL
 from imitrace_collector.foreign.readings import (
     CONVERSATION,
@@ -59,7 +60,10 @@ def read_traces(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Traces:
     foreign = [span for trace in traces.values() if not has_own_steps(trace) for span in trace]
     readings = read_trees(foreign, logs)
     runs = read_runs(readings)
-    calls = [read_call(reading) for reading in calls_among(readings)]
+    echoes = Echoes()
+    calls: list[Call] = []
+    for reading in calls_among(readings):
+        calls.append(read_call(reading, echoes, calls[-1] if calls else None))
     inside: dict[int, list[Run]] = defaultdict(list)
     for run in runs.values():
         nearest = next((span for span in run.reading.above() if span.role in (TOOL, AGENT)), None)

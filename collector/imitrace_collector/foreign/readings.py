@@ -252,4 +252,4 @@ def _scope(scope: Mapping[str, Any]) -> str:
 
 
 def _fingerprint(span: SpanRow) -> tuple[int, str]:
-    return -len(span.attributes), repr((span.ended_at, span.attributes))
+    return -len(span.attributes), repr(span)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from imitrace.canonical import canonical_json
+from imitrace.conformance import MAX_DEPTH
 from imitrace_collector.normalize import as_type
 
 _FLAT = re.compile(r"(.+?)\.(\d{1,9})(?:\.(.+))?$", re.DOTALL)
@@ -105,12 +106,28 @@ def json_value(value: Any) -> tuple[Any, str | None]:  # text, or a structured v
     if start not in ("[", "{", '"'):
         return value, None
     try:
-        return json.loads(value), None
+        found = json.loads(value)
     except (ValueError, RecursionError):
         return value, CUT if start in ("[", "{") else None
+    deep = start != '"' and value.count("[") + value.count("{") > MAX_DEPTH and _deeper_than(found, MAX_DEPTH)
+    return (value, f"is nested deeper than {MAX_DEPTH}") if deep else (found, None)
 
 
 CUT = "is cut, or no JSON"
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return False
+    return True
 
 
 def whole_items(text: str) -> list[Any]:
@@ -123,7 +140,7 @@ def whole_items(text: str) -> list[Any]:
             item, place = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError):
             return items
-        if not isinstance(item, dict | list | str):
+        if not isinstance(item, dict | list | str) or (type(item) is not str and _deeper_than(item, MAX_DEPTH)):
             return items
         items.append(item)
 

@@ -1,6 +1,7 @@
 """Write a thread's steps as rows of the derived tables."""
 
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 from imitrace.canonical import canonical_json
@@ -112,7 +113,7 @@ class Rows:
             return self._histories.of([]), too_long
         ids = []
         for place, message in enumerate(call.seen):
-            if place < len(self._last) and self._last[place][0] == message:  # as the call before it saw
+            if place < len(self._last) and self._last[place][0] is message:  # as the call before it saw
                 ids.append(self._last[place][1])
                 continue
             row = message_row(message)
@@ -141,12 +142,16 @@ class Rows:
     def _tools_hash(self, call: Call) -> str | None:
         if call.tools is None:
             return None
-        if self._offered is None or self._offered[0] != call.tools:
+        if self._offered is None or not _same(self._offered[0], call.tools):
             tools_hash, rows = tool_rows(canonical_json(call.tools))
             for row in rows:
                 self._tools.setdefault((tools_hash, row["position"]), row)
             self._offered = (call.tools, tools_hash)
         return self._offered[1]
+
+
+def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return len(one) == len(other) and all(map(is_, one, other))
 
 
 _LATEST = 2**63 - 1

@@ -21,6 +21,7 @@ SHAPES = (
     *('[{"role": "assistant", "parts": [{"type": "tool_call"}]}]', '[{"role": "assistant", "tool_calls": [1]}]'),
     *('[{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "["}, "id": "c"}]}]', "[["),
     *('[{"role": "tool", "tool_call_id": "c", "content": [{"json": 1}]}]', '{"messages": {"role": []}}', "[" * 4000),
+    *("[" * 900 + "]" * 900, '{"messages": ' * 300 + "[]" + "}" * 300),
     *('{"generations": [[{"message": {"kwargs": {"content": 5}}}]]}', '[{"toolName": 1, "toolCallId": []}]', "{"),
     *("content='a' name='b' tool_call_id='c'", "content='\\N{no}' tool_call_id=''", '{"input_str": "(1"}', "\ud800"),
     *("chat", "execute_tool", "invoke_agent", "LLM", "TOOL", "AGENT", "EVALUATOR", "c", "f"),

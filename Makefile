@@ -1,11 +1,14 @@
-# Two commands: `make demo` runs the whole loop, `make test` runs the tests. Both set `.venv` up first.
+# Two commands: `make demo` runs the whole loop, `make test` runs the tests. Both set `.venv` up first. `make live` runs real
+# agents of other packages against a real collector; they stand in `.venv-live`, as their versions are theirs to choose.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_FLAGS ?= --numprocesses auto --maxprocesses 4 --dist worksteal
 STAMP := $(VENV)/.installed
+LIVE := .venv-live
+LIVE_STAMP := $(LIVE)/.installed
 
-.PHONY: setup demo test check lint types format build clean
+.PHONY: setup demo test live check lint types format build clean
 
 setup: $(STAMP)
 
@@ -20,6 +23,14 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+live: setup $(LIVE_STAMP)
+	$(BIN)/python -m pytest tests/live $(LIVE_FLAGS)
+
+$(LIVE_STAMP): tests/live/requirements.txt
+	test -x $(LIVE)/bin/python || $(PYTHON) -m venv $(LIVE)
+	$(LIVE)/bin/python -m pip install --quiet $(PIP_FLAGS) --requirement tests/live/requirements.txt
+	touch $@
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -38,4 +49,4 @@ build: setup
 	$(BIN)/python -m build --no-isolation
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LIVE) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 from anthropic import Anthropic
-from anthropic.types import ToolUseBlock
 from model_server import Model, serving
 from openai import OpenAI
 from scenario import FIRST, LOOK_UP, Call, Json, schema
@@ -30,11 +29,9 @@ def by_responses(model: Model, stream: bool) -> list[str]:
     tools = [{"type": "function", "name": name, "parameters": schema(name)} for name in NAMES]
     asked: Json = {"model": "scripted-1", "input": [USER], "tools": tools}
     if not stream:
-        output = client.responses.create(**asked).output
-    else:
-        with client.responses.stream(**asked) as events:
-            output = list(events.get_final_response().output)
-    return [item.arguments for item in output if item.type == "function_call"]
+        return [item.arguments for item in client.responses.create(**asked).output if item.type == "function_call"]
+    with client.responses.stream(**asked) as events:
+        return [item.arguments for item in events.get_final_response().output if item.type == "function_call"]
 
 
 def by_messages(model: Model, stream: bool) -> list[str]:
@@ -42,11 +39,9 @@ def by_messages(model: Model, stream: bool) -> list[str]:
     tools = [{"name": name, "input_schema": schema(name)} for name in NAMES]
     asked: Json = {"model": "scripted-1", "max_tokens": 99, "messages": [USER], "tools": tools}
     if not stream:
-        content = client.messages.create(**asked).content
-    else:
-        with client.messages.stream(**asked) as events:
-            content = events.get_final_message().content
-    return [str(block.input) for block in content if isinstance(block, ToolUseBlock)]
+        return [str(block.input) for block in client.messages.create(**asked).content if block.type == "tool_use"]
+    with client.messages.stream(**asked) as events:
+        return [str(block.input) for block in events.get_final_message().content if block.type == "tool_use"]
 
 
 def told(call: Call) -> str:

@@ -148,4 +148,4 @@ def _check(derived: Derived) -> None:
             assert step["complete"] == (step["incomplete_reason"] is None)
             assert step["action_kind"] in ("tool_call", "message") or not step["complete"]
         for row in (*one.trajectories, *one.steps, *one.messages, *one.tools, *derived.scores):
-            json.dumps(row, ensure_ascii=False).encode()
+            json.dumps(row, ensure_ascii=False, default=list).encode()

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pyarrow as pa
 from imitrace.exceptions import StoreError
 from imitrace_collector.derived_tables import as_arrow
 from imitrace_collector.foreign.assembly import Derived, assemble
+from imitrace_collector.foreign.conversations import Traces, read_traces
 from imitrace_collector.foreign.links import CONTINUES, PROVIDES, SPAN, links_of
 from imitrace_collector.link_tables import Keys
 from imitrace_collector.raw_tables import LOGS, Chunk, RawTables
@@ -32,6 +34,8 @@ _LOG = "log "
 
 BYTES = 16 * 2**20
 """Most bytes of spans that are decoded at once, unless one trajectory, or component, has more."""
+_BYTES = 4 * 2**20
+"""The same, where what they say is kept until all of them are read."""
 LARGEST = 256 * 2**20
 """Most bytes of a trajectory's spans, or of a component's; one with more is not read, and marked incomplete."""
 
@@ -46,6 +50,11 @@ class Items:
     logs: list[LogRow]
     too_much: bool = False
     """Whether it was not read, for it has more than ``LARGEST`` bytes."""
+
+    @cached_property
+    def said(self) -> Traces:
+        """Return what they say; whoever assembles it uses it up."""
+        return read_traces(self.spans, self.logs)
 
 
 Insert = Callable[[Sequence[Assembled]], None]
@@ -77,7 +86,7 @@ def derive_components(session: Session, traces: Iterable[str], insert: Insert) -
     size = 0
     for name in names:
         own = sizes.get(name, 0)
-        if group and (size + own > BYTES or len(group) == _TRACES):
+        if group and (size + own > _BYTES or len(group) == _TRACES):
             _derive(session, group, insert)
             group, size = [], 0
         group.append(name)
@@ -136,7 +145,7 @@ def items_of(raw: RawTables, traces: Sequence[str]) -> dict[str, Items]:
 
 def _keys(session: Session, loaded: Mapping[str, Items]) -> dict[str, frozenset[str]]:
     """Return the keys of each trace, none where it has no agent's spans."""
-    found = {trace: links_of(items.spans, items.logs) for trace, items in loaded.items()}
+    found = {trace: links_of(items.spans, items.logs, items.said) for trace, items in loaded.items()}
     meant = [key.removeprefix(_SPAN) for keys in found.values() for key in keys if key.startswith(_SPAN)]
     places = session.raw.traces_of_spans(meant) if meant else {}
     here = {f"{_SPAN}{span_id}": f"{_TRACE}{trace}" for span_id, trace in places.items()}
@@ -194,7 +203,8 @@ def _assembled(
     items = [loaded[trace] if trace in loaded else missing[trace] for trace in traces]
     spans = [span for found in items for span in found.spans]
     try:
-        return assemble(spans, [log for found in items for log in found.logs])
+        said = items[0].said if len(items) == 1 else None
+        return assemble(spans, [log for found in items for log in found.logs], said)
     except Exception as error:  # one component that breaks our reading must not keep all others from being derived
         _log.error("trace %r can't be derived", traces[0], exc_info=error)
         return Derived([unreadable(traces[0], spans, error)] if spans else [])

@@ -228,7 +228,7 @@ def test_rows_are_the_same_for_any_order_repetition_and_batching(
         with store.session() as session:
             rebuild(session)
         again = derived(contents(store))
-    for table in ("trajectories", "steps", "scores"):
+    for table in ("trajectories", "bare_steps", "histories", "scores"):
         assert found[table] == again[table]
     assert found["trajectories"] == EXPECTED["trajectories"] if EXPECTED else True
     EXPECTED.update(found)
@@ -250,5 +250,5 @@ def test_a_capture_gives_the_same_through_the_store_and_after_a_rebuild(
     with store.session() as session:
         rebuild(session)
     after = contents(store)
-    for table in ("trajectories", "steps", "scores", "tools"):
+    for table in ("trajectories", "bare_steps", "histories", "scores", "tools"):
         assert after[table] == before[table]

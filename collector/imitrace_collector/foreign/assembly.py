@@ -36,10 +36,16 @@ Place = tuple[str, int | None]
 """A trajectory's id and a step's index; None for the whole."""
 
 
-def assemble(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Derived:
-    """Return every trajectory in the spans and log records of traces that belong together, and their scores."""
+def assemble(spans: Iterable[SpanRow], logs: Iterable[LogRow], traces: Traces | None = None) -> Derived:
+    """Return every trajectory in the spans and log records of traces that belong together, and their scores.
+
+    Args:
+        spans: all of these traces that came so far.
+        logs: likewise.
+        traces: what they say, where that has been read already; it is used up.
+    """
     spans, logs = list(spans), list(logs)
-    traces = read_traces(spans, logs)
+    traces = read_traces(spans, logs) if traces is None else traces
     places = _Places()
     found = Derived()
     for conversation in conversations_of(traces):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from imitrace_collector.foreign.conversations import name_of, provides, read_traces, wants
+from imitrace_collector.foreign.conversations import Traces, name_of, provides, read_traces, wants
 from imitrace_collector.foreign.judgements import targets_of
 from imitrace_collector.foreign.readings import is_agents
 from imitrace_collector.rows import LogRow, SpanRow
@@ -12,7 +12,7 @@ PROVIDES, CONTINUES = "provides:", "continues:"
 CONVERSATION, CHAIN, RESPONSE, SPAN = "conversation:", "chain:", "response:", "span:"
 
 
-def links_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> frozenset[str]:
+def links_of(spans: Iterable[SpanRow], logs: Iterable[LogRow], traces: Traces | None = None) -> frozenset[str]:
     """Return the keys by which one trace is connected with others; none for a trace without an agent's spans.
 
     ``conversation:ID`` where its spans name one, or a session, for either names the trajectory. Else, for each model
@@ -23,9 +23,10 @@ def links_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> frozenset[str]
     Args:
         spans: all of the trace that came so far.
         logs: likewise. Those without a trace are each for themselves.
+        traces: what they say, where that has been read already.
     """
     spans, logs = list(spans), list(logs)
-    traces = read_traces(spans, logs)
+    traces = read_traces(spans, logs) if traces is None else traces
     keys = {key if key.startswith(CONVERSATION) else CONTINUES + key for key in targets_of(spans, logs)}
     agents = [reading for reading in traces.readings if is_agents(reading)]
     named = set(traces.names.values()) | {name for call in traces.calls if (name := name_of(call.reading))}

@@ -44,7 +44,7 @@ def explain_trace(store: Store, trace_id: str) -> Json:
         if not reader.rows("SELECT trace_id FROM spans WHERE trace_id = $id LIMIT 1", id=trace_id):
             raise NotFoundError(f'no trace {trace_id!r} in the store; `imitrace sql "FROM spans"` lists what is there')
         own = reader.rows(
-            "SELECT trajectory_id, step_index, span_id, complete, incomplete_reason FROM steps "
+            "SELECT trajectory_id, step_index, span_id, complete, incomplete_reason FROM bare_steps "
             "WHERE trace_id = $id ORDER BY trajectory_id, step_index",
             id=trace_id,
         )

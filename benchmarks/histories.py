@@ -163,8 +163,7 @@ def measure(quick: bool) -> Json:
                 found[name][str(length)] = round(bytes_ / totals[kind])
         for kind, name in ((OWN, "stored"), (GENAI, "raw_stored")):
             total = totals[kind]
-            complete = total if kind == OWN else 0
-            found[name][str(length)] = round(on_disk(requests(kind, length, total // length), complete) / total)
+            found[name][str(length)] = round(on_disk(requests(kind, length, total // length), total) / total)
     return {
         "benchmark": "histories",
         "bytes_per_step": found,

@@ -9,7 +9,6 @@ from itertools import accumulate, chain, islice, zip_longest
 from typing import Any, Final, overload
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from imitrace import schema
 from imitrace.exceptions import StoreError
@@ -194,7 +193,7 @@ def _portions(batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, pa.Table]
     needed = keys.group_by(KEYS[:2]).aggregate([("history_length", "max")])
     needed = needed.rename_columns([*KEYS[:2], "needed"])
     half = len(batch) // 2
-    if half and pc.sum(needed["needed"]).as_py() > _IDS:
+    if half and sum(needed["needed"].to_pylist()) > _IDS:
         yield from _portions(batch.slice(0, half))
         yield from _portions(batch.slice(half))
     else:

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
@@ -140,8 +139,10 @@ def _whole(table: str) -> Selected:
 
 
 def _write_batches(batches: pa.RecordBatchReader, path: Path) -> int:
+    from pyarrow.parquet import ParquetWriter  # megabytes, which a collector that writes no snapshot does without
+
     rows = 0
-    with as_store_error("snapshot"), pq.ParquetWriter(path, batches.schema, compression="zstd") as writer:
+    with as_store_error("snapshot"), ParquetWriter(path, batches.schema, compression="zstd") as writer:
         for batch in batches:
             writer.write_batch(batch)
             rows += len(batch)

@@ -145,7 +145,7 @@ def items_of(raw: RawTables, traces: Sequence[str]) -> dict[str, Items]:
 
 def _keys(session: Session, loaded: Mapping[str, Items]) -> dict[str, frozenset[str]]:
     """Return the keys of each trace, none where it has no agent's spans."""
-    found = {trace: links_of(items.spans, items.logs, items.said) for trace, items in loaded.items()}
+    found = {trace: _links(trace, items) for trace, items in loaded.items()}
     meant = [key.removeprefix(_SPAN) for keys in found.values() for key in keys if key.startswith(_SPAN)]
     places = session.raw.traces_of_spans(meant) if meant else {}
     here = {f"{_SPAN}{span_id}": f"{_TRACE}{trace}" for span_id, trace in places.items()}
@@ -155,6 +155,13 @@ def _keys(session: Session, loaded: Mapping[str, Items]) -> dict[str, frozenset[
         else keys
         for trace, keys in found.items()
     }
+
+
+def _links(trace: str, items: Items) -> frozenset[str]:
+    try:
+        return links_of(items.spans, items.logs, items.said)
+    except Exception:  # it is told when the trace is assembled, by itself
+        return frozenset({f"{_TRACE}{trace}"})
 
 
 def _forget(session: Session, traces: Sequence[str]) -> None:
@@ -181,7 +188,8 @@ def _components(keys: Keys) -> list[list[str]]:
         if key.startswith(PROVIDES):  # equal answers are no reason; that one goes on from them is
             continue
         if key.startswith(CONTINUES):
-            owning = [owning[0], *owners.get(PROVIDES + key.removeprefix(CONTINUES), ())]
+            answered = owners.get(PROVIDES + key.removeprefix(CONTINUES), [])
+            owning = [*answered, *owning] if answered else owning[:1]
         for trace in owning:
             above[top(trace)] = top(owning[0])
     groups = defaultdict(list)

@@ -20,9 +20,10 @@ from imitrace import semconv
 from imitrace_collector import components, otlp
 from imitrace_collector.compaction import compact
 from imitrace_collector.derive import rebuild
+from imitrace_collector.foreign.conversations import read_traces
 from imitrace_collector.ingest import ingest
 from imitrace_collector.retention import RetentionConfig, expire
-from imitrace_collector.rows import Batch
+from imitrace_collector.rows import Batch, LogRow, SpanRow
 from imitrace_collector.store import Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
@@ -52,7 +53,7 @@ def said(role: str, text: str) -> Json:
     return {"role": role, "parts": [{"type": "text", "content": text}]}
 
 
-def call(trace: str, turn: int, user: str = "hi", received_at: int = 0, **attributes: object) -> Batch:
+def call(trace: str, turn: int, user: str = "hi", *, at: int = 0, received_at: int = 0, **attributes: object) -> Batch:
     """Return a model call's span: ``turn`` answers came before it."""
     history = [said("user", user)]
     for earlier in range(turn):
@@ -68,8 +69,8 @@ def call(trace: str, turn: int, user: str = "hi", received_at: int = 0, **attrib
         name="chat gpt",
         trace_id=number(trace, 16),
         span_id=number(f"{trace} {turn}", 8),
-        start_time_unix_nano=1000 + turn * 10,
-        end_time_unix_nano=1005 + turn * 10,
+        start_time_unix_nano=1000 + at + turn * 10,
+        end_time_unix_nano=1005 + at + turn * 10,
         attributes=pairs(given),
     )
     return otlp.read(otlp.TRACES, request, received_at).batch
@@ -128,6 +129,25 @@ def test_equal_calls_that_nobody_goes_on_from_stay_apart(store: Store) -> None:
     assert set(trajectories(store).values()) == {1}
     with store.reader() as reader:
         assert len(reader.rows("SELECT DISTINCT component FROM links")) == 50
+
+
+def test_equal_conversations_are_told_apart_by_time(store: Store) -> None:
+    for name, at in (("a", 0), ("b", 1000)):
+        ingest(store, [call(f"{name} {turn}", turn, at=at) for turn in range(3)])
+    assert list(trajectories(store).values()) == [3, 3]
+
+
+def test_a_trace_that_breaks_our_reading_costs_only_itself(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = read_traces
+
+    def broken(spans: Sequence[SpanRow], logs: Sequence[LogRow]) -> Any:
+        if any(span.trace_id == number("bad", 16).hex() for span in spans):
+            raise RecursionError("deep")
+        return real(spans, logs)
+
+    monkeypatch.setattr(components, "read_traces", broken)
+    ingest(store, [call("good", 0), call("bad", 0)])
+    assert trajectories(store) == {number("good", 16).hex(): 1, number("bad", 16).hex(): 0}
 
 
 def test_our_own_steps_win(store: Store, export: MakeExport) -> None:

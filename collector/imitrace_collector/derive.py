@@ -72,7 +72,8 @@ def rebuild(session: Session) -> int:
             _derive_trajectories(session, trajectory_ids[start : start + _TRAJECTORIES])
         last = 0
         while chunks := _first(session.raw.chunks_after(last, CHUNKS)):
-            _derive_foreign(session, touched(chunks) - set(session.links.known(touched(chunks))))
+            traces = touched(chunks)
+            _derive_foreign(session, traces - set(session.links.known(traces)))
             _derive_notes(session, chunks)
             last = chunks[-1].chunk
         session.derived.advance(last)

@@ -54,7 +54,7 @@ _PIECE = 16 * 1024
 """Bytes of a piece of a body: a checkpoint writes up to 2,048 of them anew."""
 _ORIGINS = pa.schema([("origin", _TEXT), ("service", _TEXT), ("resource", pa.binary()), ("scope", pa.binary())])
 _KNOWN = 10_000
-_FOREIGN = "c.trajectory_id IS NULL AND c.trace_id IN (SELECT unnest($named::VARCHAR[]))"
+_FOREIGN = "trajectory_id IS NULL AND trace_id IN (SELECT unnest($named::VARCHAR[]))"
 
 Item = RawSpan | RawLog
 
@@ -261,22 +261,20 @@ class RawTables:
 
     def trace_sizes(self, trace_ids: Sequence[str]) -> dict[str, int]:
         """Return the bytes of traces' items of no trajectory of ours, before they were compressed."""
-        sql = f"SELECT trace_id, sum(size)::BIGINT FROM chunks c WHERE {_FOREIGN} GROUP BY trace_id"  # noqa: S608
+        sql = f"SELECT trace_id, sum(size)::BIGINT FROM chunks WHERE {_FOREIGN} GROUP BY trace_id"  # noqa: S608
         return dict(self._connection.execute(sql, {"named": list(trace_ids)}).fetchall())
 
     def spans_of_traces(self, trace_ids: Sequence[str]) -> list[SpanRow]:
         """Return the spans of traces that name no trajectory of ours."""
-        found = self._bodies(f"c.kind = 'spans' AND {_FOREIGN}", list(trace_ids))
-        return [span for _, origin, body in found for span in self._unpacker.spans(body, origin)]
+        return self._spans(_FOREIGN, list(trace_ids))
 
     def logs_of_traces(self, trace_ids: Sequence[str]) -> list[LogRow]:
         """Return the log records of traces that name no trajectory of ours."""
-        found = self._bodies(f"c.kind = 'log_records' AND {_FOREIGN}", list(trace_ids))
-        return [log for received_at, origin, body in found for log in self._unpacker.logs(body, origin, received_at)]
+        return self._logs(_FOREIGN, list(trace_ids))
 
     def first_spans_of(self, trace_id: str) -> list[SpanRow]:
         """Return the spans of the first chunk of a trace that names no trajectory of ours."""
-        sql = f"SELECT min(chunk) FROM chunks c WHERE c.kind = 'spans' AND {_FOREIGN}"  # noqa: S608 - a literal
+        sql = f"SELECT min(chunk) FROM chunks WHERE kind = 'spans' AND {_FOREIGN}"  # noqa: S608 - a literal
         ((chunk,),) = self._connection.execute(sql, {"named": [trace_id]}).fetchall()
         return [] if chunk is None else self.spans_in([chunk])
 

@@ -12,6 +12,7 @@ from imitrace_collector.normalize import scope_name, service_of
 from imitrace_collector.rows import LogRow, SpanRow
 
 UNKNOWN_SCOPE = "no dialect knows its attributes: not an agent's, or of an instrumentor that is not known yet"
+_NOT_COUNTED = ("service", "dialect", "scopes", "switch")
 _SWITCHES = {dialect.name: dialect.switch for dialect in DIALECTS}
 
 
@@ -115,11 +116,6 @@ def total(surveys: Iterable[Survey]) -> Survey:
 
 
 def _sum(one: Spoken, other: Spoken) -> Spoken:
-    counted = {
-        name: getattr(one, name) + getattr(other, name) for name in Spoken._fields if name not in _NOT_COUNTED
-    }  # fmt: skip
+    counted = {name: getattr(one, name) + getattr(other, name) for name in Spoken._fields if name not in _NOT_COUNTED}
     scopes = tuple(sorted({*one.scopes, *other.scopes}))
     return one._replace(scopes=scopes, switch=one.switch or other.switch, **counted)
-
-
-_NOT_COUNTED = ("service", "dialect", "scopes", "switch")

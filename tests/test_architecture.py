@@ -19,8 +19,8 @@ imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/p
                     shapes/pieces shapes/streams shapes/replies binding history memory propagation context decisions
                     traced_stream clones steps deciding tools tracer workers process_end startup __init__ testing
                     pytest_plugin langgraph cli __main__
-imitrace_collector: memory config tls tokens rates logs compression budget gate durable rows records otlp normalize
-                    histories parts trajectories scores losses raw_tables derived_tables foreign/__init__
+imitrace_collector: memory pace config tls tokens rates logs compression budget gate durable rows records otlp
+                    normalize histories parts trajectories scores losses raw_tables derived_tables foreign/__init__
                     foreign/dialects foreign/said foreign/text_histories foreign/results foreign/flat_messages
                     foreign/contents foreign/offered foreign/chains foreign/readings foreign/events foreign/answers
                     foreign/calls foreign/runs foreign/agent_records foreign/threads foreign/mending

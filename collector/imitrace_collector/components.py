@@ -109,7 +109,10 @@ def _derive(session: Session, traces: Sequence[str], insert: Insert) -> None:
     _forget(session, list(linked))
     components = _components({trace: own for trace, own in linked.items() if own})
     sizes = session.raw.trace_sizes([trace for names in components for trace in names]) if components else {}
-    derived = {names[0]: _assembled(session, names, loaded, sizes) for names in components}
+    derived = {}
+    for names in components:
+        derived[names[0]] = _assembled(session, names, loaded, sizes)
+        session.give_way()
     ids = [id_ for found in derived.values() for id_ in _ids(found)]
     taken = set(session.raw.named(ids)) if ids else set()
     if taken:
@@ -145,7 +148,10 @@ def items_of(raw: RawTables, traces: Sequence[str]) -> dict[str, Items]:
 
 def _keys(session: Session, loaded: Mapping[str, Items]) -> dict[str, frozenset[str]]:
     """Return the keys of each trace, none where it has no agent's spans."""
-    found = {trace: _links(trace, items) for trace, items in loaded.items()}
+    found = {}
+    for trace, items in loaded.items():
+        found[trace] = _links(trace, items)
+        session.give_way()
     meant = [key.removeprefix(_SPAN) for keys in found.values() for key in keys if key.startswith(_SPAN)]
     places = session.raw.traces_of_spans(meant) if meant else {}
     here = {f"{_SPAN}{span_id}": f"{_TRACE}{trace}" for span_id, trace in places.items()}

@@ -14,6 +14,7 @@ from imitrace_collector.components import BYTES, LARGEST, derive_components, tou
 from imitrace_collector.derived_tables import Row, as_arrow
 from imitrace_collector.histories import bare, ids_of
 from imitrace_collector.losses import losses_of
+from imitrace_collector.pace import Pace
 from imitrace_collector.raw_tables import LOGS, SPANS, Chunk
 from imitrace_collector.rows import LogRow, SpanRow
 from imitrace_collector.scores import scores_of
@@ -28,6 +29,8 @@ _IDS = 2_000_000
 _REST = 5.0
 _SHARE = 4
 """How many times as long as it worked a deriver rests, so that it takes little from the writer under load."""
+_ASKED_SHARE = 1
+"""How many times as long as it worked it stands aside for requests, at most, while a reader waits for it."""
 _DRAIN_SECONDS = 5.0
 _PATIENCE = 120.0
 _AS_THEY_ARE = ("trajectories", "messages", "tools")
@@ -118,12 +121,13 @@ def _derive_group(session: Session, trajectory_ids: Sequence[str]) -> None:
     groups: dict[str, list[SpanRow]] = defaultdict(list)
     for span in session.raw.spans_of(trajectory_ids):
         groups[span.trajectory_id or ""].append(span)
-    for portion in _portions(_assembled(trajectory_id, group) for trajectory_id, group in groups.items()):
+    for portion in _portions(_assembled(session, trajectory_id, group) for trajectory_id, group in groups.items()):
         _insert(session, _tables_of(portion))
 
 
 def _insert(session: Session, tables: Mapping[str, pa.Table]) -> None:
     for table, rows in tables.items():
+        session.give_way()
         session.derived.insert(table, rows)
 
 
@@ -159,7 +163,8 @@ def _portions(reads: Iterable[_Read]) -> Iterator[list[_Read]]:
     yield portion
 
 
-def _assembled(trajectory_id: str, spans: Sequence[SpanRow]) -> _Read:
+def _assembled(session: Session, trajectory_id: str, spans: Sequence[SpanRow]) -> _Read:
+    session.give_way()
     try:
         return _Read(trajectory_id, spans, assemble(trajectory_id, spans))
     except Exception as error:  # one trajectory that breaks our reading must not keep all others from being derived
@@ -208,13 +213,15 @@ def _notes(table: str, read: Callable[[Sequence[_Item]], Sequence[Row]], items: 
 class Deriver:
     """Own the deriving thread of a store; whoever reads waits for it first."""
 
-    def __init__(self, store: Store, rest: float = _REST) -> None:
+    def __init__(self, store: Store, rest: float = _REST, busy: Callable[[], bool] = lambda: False) -> None:
         """Start the thread.
 
         Args:
             store: where from and where to.
             rest: seconds to wait, at least, before trajectories that may still grow are derived again unasked.
+            busy: whether requests are in hand, for which deriving stands aside.
         """
+        self._pace = Pace(busy, _SHARE)
         self._store = store
         self._least_rest = rest
         self._worked = 0.0
@@ -257,13 +264,14 @@ class Deriver:
         """Derive what is left, as far as that goes in five seconds, and end the thread."""
         with self._changed:
             self._stop_by = time.monotonic() + _DRAIN_SECONDS
+            self._pace.stop()
             self._changed.notify_all()
         self._thread.join()
 
     def _run(self) -> None:
-        with self._store.session() as session:
+        with self._store.session(self._pace.give_way) as session:
             while self._wait_for_work():
-                began = time.monotonic()
+                self._pace.begin()
                 try:
                     derive_next(session)
                     derived, problem = session.positions()[1], None
@@ -275,7 +283,7 @@ class Deriver:
                     derived, problem = self._derived, StoreError(f"deriving failed: {type(error).__name__}: {error}")
                 with self._changed:
                     self._derived, self._problem = derived, problem
-                    self._worked += time.monotonic() - began
+                    self._worked += self._pace.worked
                     self._changed.notify_all()
 
     def _wait_for_work(self) -> bool:
@@ -286,6 +294,7 @@ class Deriver:
                 rest = max(self._least_rest, _SHARE * self._worked)
                 self._changed.wait_for(lambda: self._stop_by or self._must_hurry(), rest)
                 self._target, self._worked = self._committed, 0.0
+            self._pace.share = _ASKED_SHARE if self._asked > self._derived else _SHARE
             if self._stop_by is None:
                 return True
             return self._committed > self._derived and self._problem is None and time.monotonic() < self._stop_by

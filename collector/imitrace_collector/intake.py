@@ -57,9 +57,15 @@ class Body:
 class Intake:
     """What stands between the wire and the writing thread; one for both protocols, used from any thread."""
 
-    def __init__(self, config: CollectorConfig, batcher: Batcher[Batch], metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        config: CollectorConfig,
+        batcher: Batcher[Batch],
+        metrics: Metrics | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self.config = config
-        self.budget = Budget(config.queue_bytes)
+        self.budget = budget or Budget(config.queue_bytes)
         self.metrics = metrics or Metrics()
         self.health = Health(config, batcher, self.budget)
         self._batcher = batcher

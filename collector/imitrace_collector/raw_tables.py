@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from imitrace.semconv import SPAN_STEP
+from imitrace_collector.pace import GiveWay, never
 from imitrace_collector.records import Packer, Unpacker
 from imitrace_collector.rows import Batch, LogRow, Origin, RawLog, RawSpan, SpanRow
 
@@ -86,8 +87,9 @@ class Written:
 class RawTables:
     """Write and read what came in over one connection, for one thread."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, give_way: GiveWay = never) -> None:
         self._connection = connection
+        self._give_way = give_way
         self._packer = Packer()
         self._unpacker = Unpacker()
         self._known: set[str] = set()
@@ -289,11 +291,19 @@ class RawTables:
 
     def _logs(self, where: str, named: object) -> list[LogRow]:
         found = self._bodies(f"c.kind = 'log_records' AND c.{where}", named)
-        return [log for received_at, origin, body in found for log in self._unpacker.logs(body, origin, received_at)]
+        logs: list[LogRow] = []
+        for received_at, origin, body in found:
+            logs.extend(self._unpacker.logs(body, origin, received_at))
+            self._give_way()
+        return logs
 
     def _spans(self, where: str, named: object) -> list[SpanRow]:
         found = self._bodies(f"c.kind = 'spans' AND c.{where}", named)
-        return [span for _, origin, body in found for span in self._unpacker.spans(body, origin)]
+        spans: list[SpanRow] = []
+        for _, origin, body in found:
+            spans.extend(self._unpacker.spans(body, origin))
+            self._give_way()
+        return spans
 
     def _bodies(self, where: str, named: object) -> list[tuple[int, Origin, bytes]]:
         sql = (

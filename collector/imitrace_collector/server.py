@@ -11,6 +11,7 @@ from typing import Self
 
 from imitrace_collector.app import create_app
 from imitrace_collector.batcher import Batcher, Commit
+from imitrace_collector.budget import Budget
 from imitrace_collector.config import RUNNING_FILE, CollectorConfig
 from imitrace_collector.derive import Deriver
 from imitrace_collector.grpc_server import GrpcServer
@@ -70,9 +71,10 @@ class CollectorServer:
         store = Store.open(config.store)
         later(store.close)
         later(store.checkpoint)
-        deriver = Deriver(store)
+        budget = Budget(config.queue_bytes)
+        deriver = Deriver(store, busy=lambda: budget.held > 0)
         later(deriver.stop)
-        intake = self._intake(store, deriver)
+        intake = self._intake(store, deriver, budget)
         grpc_server = GrpcServer(intake, credentials)
         later(grpc_server.stop, GRACE_SECONDS)
         tls = None if credentials is None else credentials.context
@@ -85,7 +87,7 @@ class CollectorServer:
         later((config.home / RUNNING_FILE).unlink, missing_ok=True)
         event(logging.INFO, "collector ready", http=self.http, grpc=self.grpc, store=config.store)
 
-    def _intake(self, store: Store, deriver: Deriver) -> Intake:
+    def _intake(self, store: Store, deriver: Deriver, budget: Budget) -> Intake:
         """Start the writing thread and what stands before it."""
         writer = Writer(self._cleanup.enter_context(store.session()))
         metrics = Metrics()
@@ -102,7 +104,7 @@ class CollectorServer:
 
         batcher = Batcher[Batch](write, self.config.queue_bytes, watch)
         self._cleanup.callback(batcher.stop)
-        intake = Intake(self.config, batcher, metrics)
+        intake = Intake(self.config, batcher, metrics, budget)
         self._cleanup.callback(intake.stop)
         intake.health.pending = lambda: deriver.pending
         return intake

@@ -18,6 +18,7 @@ from imitrace_collector.durable import put_in_place, sync
 from imitrace_collector.gate import Gate
 from imitrace_collector.histories import BARE, IDS_NEEDED, KEYS, STATE, STEPS, with_states
 from imitrace_collector.link_tables import COMPONENT_TABLES, LinkTables
+from imitrace_collector.pace import GiveWay, never
 from imitrace_collector.raw_tables import RawTables
 from imitrace_collector.rows import LogRow, SpanRow
 from imitrace_collector.store_files import as_store_error, check_version, connect, ddl, fit_memory, roll_back, tables_in
@@ -155,15 +156,16 @@ class Session:
     Between transactions the store may change its file, so nothing is read or written outside of them.
     """
 
-    def __init__(self, store: "Store") -> None:
+    def __init__(self, store: "Store", give_way: GiveWay = never) -> None:
         self._store = store
+        self.give_way = give_way
         self.enter()
 
     def enter(self) -> None:
         """Connect to the store's file."""
         self._connection = self._store.connected()
         self._inside = True
-        self.raw = RawTables(self._connection)
+        self.raw = RawTables(self._connection, self.give_way)
         self.derived = DerivedTables(self._connection)
         self.links = LinkTables(self._connection)
 
@@ -278,10 +280,10 @@ class Store:
         return derived < stored
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Open a connection to write on."""
+    def session(self, give_way: GiveWay = never) -> Iterator[Session]:
+        """Open a connection to write on; long work over it calls ``give_way`` now and then."""
         with self.gate.together():
-            session = Session(self)
+            session = Session(self, give_way)
             self._sessions.append(session)
         try:
             yield session

@@ -75,6 +75,16 @@ def test_unasked_it_derives_after_a_rest(session: Session, store: Store, export:
     deriver.stop()
 
 
+def test_it_derives_even_if_requests_are_in_hand_all_the_time(
+    session: Session, store: Store, export: MakeExport
+) -> None:
+    deriver = Deriver(store, rest=LONG, busy=lambda: True)
+    deriver.committed(Writer(session).write([batch(export, f"t{number}") for number in range(5)]).chunk)
+    deriver.catch_up(LONG)
+    assert len(everything(store)["trajectories"]) == 5
+    deriver.stop()
+
+
 def test_what_is_left_at_the_end_is_derived(session: Session, store: Store, export: MakeExport) -> None:
     deriver = Deriver(store, rest=LONG)
     deriver.committed(Writer(session).write([batch(export, "t1")]).chunk)

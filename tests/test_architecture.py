@@ -24,9 +24,10 @@ imitrace_collector: memory pace config tls tokens rates logs compression budget 
                     foreign/dialects foreign/said foreign/text_histories foreign/results foreign/flat_messages
                     foreign/contents foreign/offered foreign/chains foreign/readings foreign/events foreign/answers
                     foreign/calls foreign/runs foreign/agent_records foreign/threads foreign/mending
-                    foreign/conversations foreign/judgements foreign/links foreign/observations foreign/origins
-                    foreign/step_rows foreign/assembly foreign/survey link_tables store_files store components derive
-                    ingest copying compaction backup amounts retention periodic migrations batcher metrics health
+                    foreign/conversations foreign/judgements foreign/links foreign/matching foreign/observations
+                    foreign/origins foreign/step_rows foreign/assembly foreign/survey link_tables joining store_files
+                    store components derive ingest copying compaction backup amounts retention periodic migrations
+                    batcher metrics health
                     reads explanations table_stream traces refusals intake snapshot schedule sql_wire sql_process
                     sql_sandbox sql client imports/__init__ imports/conversations imports/conversation_spans
                     chat_jsonl imports/files imports/otlp_files imports/calls imports/chat_datasets

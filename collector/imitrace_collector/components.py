@@ -5,8 +5,7 @@ a trace of its own.
 """
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,8 +17,9 @@ from imitrace.exceptions import StoreError
 from imitrace_collector.derived_tables import as_arrow
 from imitrace_collector.foreign.assembly import Derived, assemble
 from imitrace_collector.foreign.conversations import Traces, read_traces
-from imitrace_collector.foreign.links import CONTINUES, PROVIDES, SPAN, links_of
-from imitrace_collector.link_tables import Keys
+from imitrace_collector.foreign.links import CONTINUES, SPAN, began, links_of
+from imitrace_collector.joining import LARGEST, TRACE, Trace, components, linked
+from imitrace_collector.link_tables import LOG, Link, apart, is_log
 from imitrace_collector.raw_tables import LOGS, Chunk, RawTables
 from imitrace_collector.rows import LogRow, SpanRow
 from imitrace_collector.store import Session
@@ -27,17 +27,12 @@ from imitrace_collector.trajectories import Assembled, unreadable
 
 _SPAN = f"{CONTINUES}{SPAN}"
 """How a key begins that names a span in another trace; once that is here, the trace's own key takes its place."""
-_TRACE = "trace:"
 _TRACES = 256
-_LOG = "log "
-"""How the name of a log record that has no trace begins; its chunk and its place in that follow."""
 
 BYTES = 16 * 2**20
 """Most bytes of spans that are decoded at once, unless one trajectory, or component, has more."""
 _BYTES = 4 * 2**20
 """The same, where what they say is kept until all of them are read."""
-LARGEST = 256 * 2**20
-"""Most bytes of a trajectory's spans, or of a component's; one with more is not read, and marked incomplete."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +43,8 @@ class Items:
 
     spans: list[SpanRow]
     logs: list[LogRow]
+    size: int
+    """Bytes."""
     too_much: bool = False
     """Whether it was not read, for it has more than ``LARGEST`` bytes."""
 
@@ -68,7 +65,7 @@ def touched(chunks: Iterable[Chunk]) -> set[str]:
         if chunk.trace_id is not None:
             found.add(chunk.trace_id)
         elif chunk.kind == LOGS and chunk.noted and chunk.trajectory_id is None:
-            found |= {f"{_LOG}{chunk.chunk}.{place}" for place in range(chunk.items)}
+            found |= {f"{LOG}{chunk.chunk}.{place}" for place in range(chunk.items)}
     return found
 
 
@@ -97,22 +94,23 @@ def derive_components(session: Session, traces: Iterable[str], insert: Insert) -
 
 def _derive(session: Session, traces: Sequence[str], insert: Insert) -> None:
     loaded = items_of(session.raw, traces)
-    keys = _keys(session, loaded)
-    span_ids = [span.span_id for trace, items in loaded.items() if keys[trace] for span in items.spans]
+    news = _read(session, loaded)
+    span_ids = [span.span_id for trace, items in loaded.items() if news[trace].keys for span in items.spans]
     waiting = session.links.with_keys([f"{_SPAN}{span_id}" for span_id in span_ids]) if span_ids else []
-    keys |= _keys(session, items_of(session.raw, [trace for trace in waiting if trace not in keys]))
-    known = set(session.links.known(keys))
-    keys = {trace: own for trace, own in keys.items() if own or trace in known}
-    if not keys:
+    news |= _read(session, items_of(session.raw, [trace for trace in waiting if trace not in news]))
+    known = set(session.links.known(news))
+    news = {trace: own for trace, own in news.items() if own.keys or trace in known}
+    if not news:
         return
-    linked = session.links.linked(keys)
-    _forget(session, list(linked))
-    components = _components({trace: own for trace, own in linked.items() if own})
-    sizes = session.raw.trace_sizes([trace for names in components for trace in names]) if components else {}
-    derived = {}
-    for names in components:
-        derived[names[0]] = _assembled(session, names, loaded, sizes)
-        session.give_way()
+    links = linked(session.links, news)
+    _forget(session, list(news.keys() | {link.trace_id for link in links}))
+    groups = {group[0].trace_id: group for group in components(links)}
+    derived: dict[str, Derived] = {}
+    for together, absent in _portions(groups, loaded):
+        items = loaded | (items_of(session.raw, absent) if absent else {})
+        for name in together:
+            derived[name] = _assembled(session, groups[name], items)
+            session.give_way()
     ids = [id_ for found in derived.values() for id_ in _ids(found)]
     taken = set(session.raw.named(ids)) if ids else set()
     if taken:
@@ -122,7 +120,7 @@ def _derive(session: Session, traces: Sequence[str], insert: Insert) -> None:
     table = as_arrow("scores", [row for _, row in scores])
     session.derived.insert("scores", table)
     session.links.store(
-        {names[0]: {trace: linked[trace] for trace in names} for names in components},
+        groups,
         [(name, id_) for name, found in derived.items() for id_ in _ids(found)],
         table.append_column("component", pa.array([name for name, _ in scores], pa.string())),
     )
@@ -130,44 +128,54 @@ def _derive(session: Session, traces: Sequence[str], insert: Insert) -> None:
 
 def items_of(raw: RawTables, traces: Sequence[str]) -> dict[str, Items]:
     """Return what came of each trace, without our own trajectories'; nothing of those that our own steps are in."""
-    named = [trace for trace in traces if not trace.startswith(_LOG)]
+    named = [trace for trace in traces if not is_log(trace)]
     sizes = raw.trace_sizes(named) if named else {}
     ours = set(raw.traces_with_steps(named)) if named else set()
-    found = {trace: Items([], [], trace not in ours and sizes.get(trace, 0) > LARGEST) for trace in traces}
+    found = {}
+    for trace in traces:
+        size = sizes.get(trace, 0)
+        found[trace] = Items([], [], size, trace not in ours and size > LARGEST)
     wanted = [trace for trace in named if trace not in ours and not found[trace].too_much]
     for span in raw.spans_of_traces(wanted) if wanted else ():
         found[span.trace_id].spans.append(span)
     for log in raw.logs_of_traces(wanted) if wanted else ():
         found[log.trace_id or ""].logs.append(log)
     for trace in traces:
-        if trace.startswith(_LOG):
-            chunk, place = map(int, trace.removeprefix(_LOG).split("."))
+        if is_log(trace):
+            chunk, place = map(int, trace.removeprefix(LOG).split("."))
             found[trace].logs.append(raw.logs_in([chunk])[place])
     return found
 
 
-def _keys(session: Session, loaded: Mapping[str, Items]) -> dict[str, frozenset[str]]:
-    """Return the keys of each trace, none where it has no agent's spans."""
+def _read(session: Session, loaded: Mapping[str, Items]) -> dict[str, Trace]:
+    """Return each trace, with its keys; without any where it has no agent's spans."""
     found = {}
     for trace, items in loaded.items():
         found[trace] = _links(trace, items)
         session.give_way()
     meant = [key.removeprefix(_SPAN) for keys in found.values() for key in keys if key.startswith(_SPAN)]
     places = session.raw.traces_of_spans(meant) if meant else {}
-    here = {f"{_SPAN}{span_id}": f"{_TRACE}{trace}" for span_id, trace in places.items()}
-    return {
-        trace: frozenset({here.get(key, key) for key in keys} | {f"{_TRACE}{trace}"})
-        if keys or loaded[trace].too_much
-        else keys
-        for trace, keys in found.items()
-    }
+    here = {f"{_SPAN}{span_id}": f"{TRACE}{trace}" for span_id, trace in places.items()}
+    traces = {}
+    for trace, keys in found.items():
+        items = loaded[trace]
+        named = {here.get(key, key) for key in keys} | {f"{TRACE}{trace}"} if keys or items.too_much else keys
+        traces[trace] = Trace(_began(items), items.size, named)
+    return traces
+
+
+def _began(items: Items) -> int:
+    try:
+        return began(items.spans, items.logs, items.said)
+    except Exception:  # as above
+        return 0
 
 
 def _links(trace: str, items: Items) -> frozenset[str]:
     try:
         return links_of(items.spans, items.logs, items.said)
     except Exception:  # it is told when the trace is assembled, by itself
-        return frozenset({f"{_TRACE}{trace}"})
+        return frozenset({f"{TRACE}{trace}"})
 
 
 def _forget(session: Session, traces: Sequence[str]) -> None:
@@ -176,49 +184,38 @@ def _forget(session: Session, traces: Sequence[str]) -> None:
     session.links.forget(traces)
 
 
-def _components(keys: Keys) -> list[list[str]]:
-    """Return the traces that share keys, each group and the groups in order."""
-    above = {trace: trace for trace in keys}
-
-    def top(trace: str) -> str:
-        while above[trace] != trace:
-            above[trace] = above[above[trace]]
-            trace = above[trace]
-        return trace
-
-    owners: dict[str, list[str]] = defaultdict(list)
-    for trace in sorted(keys):
-        for key in keys[trace]:
-            owners[key].append(trace)
-    for key, owning in owners.items():
-        if key.startswith(PROVIDES):  # equal answers are no reason; that one goes on from them is
-            continue
-        if key.startswith(CONTINUES):
-            answered = owners.get(PROVIDES + key.removeprefix(CONTINUES), [])
-            owning = [*answered, *owning] if answered else owning[:1]
-        for trace in owning:
-            above[top(trace)] = top(owning[0])
-    groups = defaultdict(list)
-    for trace in sorted(keys):
-        groups[top(trace)].append(trace)
-    return sorted(groups.values())
+def _portions(
+    groups: Mapping[str, Sequence[Link]], loaded: Mapping[str, Items]
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield components, and which of their traces are still to be read: of so many as may be decoded at once."""
+    together: list[str] = []
+    absent: list[str] = []
+    size = 0
+    for name, links in groups.items():
+        sizes = {link.trace_id: link.size for link in links}
+        missing = [trace for trace in sizes if trace not in loaded] if sum(sizes.values()) <= LARGEST else []
+        own = sum(sizes[trace] for trace in missing)
+        if size and size + own > BYTES:
+            yield together, absent
+            together, absent, size = [], [], 0
+        together.append(name)
+        absent += missing
+        size += own
+    yield together, absent
 
 
-def _assembled(
-    session: Session, traces: Sequence[str], loaded: Mapping[str, Items], sizes: Mapping[str, int]
-) -> Derived:
+def _assembled(session: Session, links: Sequence[Link], loaded: Mapping[str, Items]) -> Derived:
     """Return what a component is derived to; a row that says why where it can't be."""
-    size = sum(sizes.get(trace, 0) for trace in traces)
+    sizes = {link.trace_id: link.size for link in links}
+    traces, size = list(sizes), sum(sizes.values())
     if size > LARGEST:
         error = StoreError(f"they have {size} bytes, allowed: {LARGEST}")
         return Derived([unreadable(traces[0], session.raw.first_spans_of(traces[0]), error)])
-    absent = [trace for trace in traces if trace not in loaded]
-    missing = items_of(session.raw, absent) if absent else {}
-    items = [loaded[trace] if trace in loaded else missing[trace] for trace in traces]
+    items = [loaded[trace] for trace in traces]
     spans = [span for found in items for span in found.spans]
     try:
         said = items[0].said if len(items) == 1 else None
-        return assemble(spans, [log for found in items for log in found.logs], said)
+        return assemble(spans, [log for found in items for log in found.logs], said, apart(links))
     except Exception as error:  # one component that breaks our reading must not keep all others from being derived
         _log.error("trace %r can't be derived", traces[0], exc_info=error)
         return Derived([unreadable(traces[0], spans, error)] if spans else [])

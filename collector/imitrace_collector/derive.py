@@ -10,9 +10,10 @@ from typing import NamedTuple, TypeVar
 import pyarrow as pa
 
 from imitrace.exceptions import StoreError
-from imitrace_collector.components import BYTES, LARGEST, derive_components, touched
+from imitrace_collector.components import BYTES, derive_components, touched
 from imitrace_collector.derived_tables import Row, as_arrow
 from imitrace_collector.histories import bare, ids_of
+from imitrace_collector.joining import LARGEST
 from imitrace_collector.losses import losses_of
 from imitrace_collector.pace import Pace
 from imitrace_collector.raw_tables import LOGS, SPANS, Chunk

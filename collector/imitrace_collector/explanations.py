@@ -49,10 +49,11 @@ def explain_trace(store: Store, trace_id: str) -> Json:
             id=trace_id,
         )
         traces = reader.links.together(trace_id)
+        apart = reader.links.apart(traces)
         items = items_of(reader.raw, traces or [trace_id])
     spans = [span for one in items.values() for span in one.spans]
     logs = [log for one in items.values() for log in one.logs]
-    derived = assemble(spans, logs)
+    derived = assemble(spans, logs, apart=apart)
     steps = {(row["trajectory_id"], row["step_index"]): row for rows in derived.trajectories for row in rows.steps}
     return {
         "trace_id": trace_id,

@@ -1,24 +1,47 @@
 """Keep which traces of other instrumentation belong together, and what each such component was derived to."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
 
 from imitrace.schema import SCORES
-from imitrace_collector.foreign.links import CONTINUES, PROVIDES
+from imitrace_collector.foreign.links import CONVERSATION
 
 COMPONENT_TABLES = ("links", "component_trajectories", "component_scores")
 
-_MATCHING = f"""
-CASE WHEN starts_with(key, '{PROVIDES}') THEN '{CONTINUES}' || key[{len(PROVIDES) + 1}:]
-     WHEN starts_with(key, '{CONTINUES}') THEN '{PROVIDES}' || key[{len(CONTINUES) + 1}:] ELSE key END
-"""
+_TOGETHER = "component IN (SELECT component FROM links WHERE trace_id IN ($named))"
 _SCORES = ", ".join(SCORES)
 
-Keys = Mapping[str, frozenset[str]]
-"""Trace -> the keys by which it connects with others; at least one, its own."""
+
+class Link(NamedTuple):
+    """By what a trace connects with others, and with whom."""
+
+    key: str
+    trace_id: str
+    began: int
+    size: int
+    """Bytes of all that came of the trace."""
+    joined: str | None
+    """Of a key that ``continues:`` one the trace that it goes on from; of a conversation's ``WHOLE``, or nothing if it
+    has too many traces."""
+
+
+class Total(NamedTuple):
+    """What the traces come to that share a key."""
+
+    traces: int
+    """Without those that are a log record each."""
+    size: int
+    whole: bool
+
+
+WHOLE = "whole"
+LOG = "log "
+"""How the name of a log record that has no trace begins."""
+_LINK = ", ".join(Link._fields)
+_TYPES = {name: pa.int64() if name in ("began", "size") else pa.string() for name in (*Link._fields, "component")}
 
 
 class LinkTables:
@@ -35,37 +58,50 @@ class LinkTables:
         """Return the traces that have one of these keys."""
         return self._column("SELECT DISTINCT trace_id FROM links WHERE key IN ($named)", keys)
 
-    def linked(self, keys: Keys) -> Keys:
-        """Return these traces, all that were in a component with one of them, and all that their keys connect.
+    def of_traces(self, traces: Iterable[str]) -> list[Link]:
+        """Return what is stored of traces."""
+        return self._links("trace_id IN ($named)", traces)
+
+    def of_components(self, traces: Iterable[str]) -> list[Link]:
+        """Return what is stored of every trace that is in a component with one of these."""
+        return self._links(_TOGETHER, traces)
+
+    def totals(self, keys: Iterable[str], without: Iterable[str]) -> dict[str, Total]:
+        """Return what the traces come to that share each of these keys, but for some."""
+        sql = (
+            f"SELECT key, count(*) FILTER (NOT starts_with(trace_id, '{LOG}')), sum(size)::BIGINT, "  # noqa: S608
+            "bool_or(joined IS NOT NULL) FROM links WHERE key IN (SELECT unnest($keys::VARCHAR[])) "
+            "AND trace_id NOT IN (SELECT unnest($without::VARCHAR[])) GROUP BY key"
+        )
+        named = {"keys": list(keys), "without": list(without)}
+        return {key: Total(*rest) for key, *rest in self._connection.execute(sql, named).fetchall()}
+
+    def near(self, times: Mapping[str, tuple[str, int, int]], count: int) -> list[Link]:
+        """Return what is stored of keys within times, and of so many that began before and after these.
 
         Args:
-            keys: of traces as they are now; what is stored of them is older.
+            times: key -> of what it is one side, the first and the last time.
+            count: of each side of the times, and of both sides of the key together.
         """
-        found = dict(keys)
-        news: Keys = keys
-        while news:
-            asked = {key for own in news.values() for key in own}
-            near = self._column(f"SELECT DISTINCT trace_id FROM links WHERE {_MATCHING} IN ($named)", asked)  # noqa: S608
-            stored = self._stored([*news, *near])
-            news = {trace: own for trace, own in stored.items() if trace not in found}
-            found |= news
-        return found
-
-    def _stored(self, traces: Iterable[str]) -> Keys:
-        """Return the stored keys of every trace that is in a component with one of these."""
-        rows = self._rows(
-            "SELECT trace_id, key FROM links WHERE component IN "
-            "(SELECT component FROM links WHERE trace_id IN ($named))",
-            traces,
+        rows = [(key, *rest) for key, rest in times.items()]
+        table = pa.table(list(map(pa.array, zip(*rows, strict=True))), names=["key", "pair", "earliest", "latest"])
+        self._connection.register("times", table)
+        sql = (
+            f"SELECT {_LINK} FROM (SELECT l.*, pair, (began > latest)::INT - (began < earliest)::INT AS side "  # noqa: S608
+            "FROM links l JOIN times USING (key)) "
+            "QUALIFY side = 0 OR rank() OVER (PARTITION BY pair, side ORDER BY side * began) <= $count"
         )
-        keys = defaultdict(set)
-        for trace, key in rows:
-            keys[trace].add(key)
-        return {trace: frozenset(own) for trace, own in keys.items()}
+        found = self._connection.execute(sql, {"count": count}).fetchall()
+        self._connection.unregister("times")
+        return [Link(*row) for row in found]
 
     def together(self, trace: str) -> list[str]:
         """Return the traces of the component that a trace is in, itself among them; none when it is in none."""
-        return sorted(self._stored([trace]))
+        return sorted({link.trace_id for link in self.of_components([trace])})
+
+    def apart(self, traces: Iterable[str]) -> frozenset[str]:
+        """Return the conversations of traces that are not put together."""
+        return apart(self.of_traces(traces))
 
     def trajectories_of(self, traces: Iterable[str]) -> list[str]:
         """Return the trajectories that the components of traces were derived to."""
@@ -98,21 +134,20 @@ class LinkTables:
         for table in reversed(COMPONENT_TABLES):
             self._connection.execute(f"DELETE FROM {table} WHERE component IN {named}", {"named": list(traces)})  # noqa: S608
 
-    def store(self, components: Mapping[str, Keys], trajectories: Sequence[tuple[str, str]], scores: pa.Table) -> None:
+    def store(
+        self, components: Mapping[str, Iterable[Link]], trajectories: Sequence[tuple[str, str]], scores: pa.Table
+    ) -> None:
         """Store components, and what they were derived to.
 
         Args:
-            components: the keys of each component's traces.
+            components: what connects each component's traces.
             trajectories: component and trajectory id.
             scores: rows of ``component_scores``.
         """
-        links = [
-            (key, trace, component)
-            for component, keys in components.items()
-            for trace in sorted(keys)
-            for key in sorted(keys[trace])
-        ]
-        self._insert("links", _table(links, ("key", "trace_id", "component")))
+        links = [(*link, component) for component, own in components.items() for link in sorted(own, key=_order)]
+        columns = list(zip(*links, strict=True)) or [()] * len(_TYPES)
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, _TYPES.values(), strict=True)]
+        self._insert("links", pa.table(arrays, names=list(_TYPES)))
         self._insert("component_trajectories", _table(trajectories, ("component", "trajectory_id")))
         self._insert("component_scores", scores)
 
@@ -122,14 +157,32 @@ class LinkTables:
             self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM linked")  # noqa: S608 - our own names
             self._connection.unregister("linked")
 
+    def _links(self, where: str, named: Iterable[str]) -> list[Link]:
+        return [Link(*row) for row in self._rows(f"SELECT {_LINK} FROM links WHERE {where}", named)]  # noqa: S608
+
     def _column(self, sql: str, named: Iterable[str]) -> list[str]:
         return [row[0] for row in self._rows(sql, named)]
 
-    def _rows(self, sql: str, named: Iterable[str]) -> list[tuple[str, ...]]:
+    def _rows(self, sql: str, named: Iterable[str]) -> list[tuple[Any, ...]]:
         whole = sql.replace("($named)", "(SELECT unnest($named::VARCHAR[]))")
         return self._connection.execute(whole, {"named": list(named)}).fetchall()
+
+
+def apart(links: Iterable[Link]) -> frozenset[str]:
+    """Return the conversations among links that are not put together."""
+    cut = (link.key for link in links if link.key.startswith(CONVERSATION) and link.joined is None)
+    return frozenset(key.removeprefix(CONVERSATION) for key in cut)
+
+
+def _order(link: Link) -> tuple[str, str]:
+    return link.trace_id, link.key
 
 
 def _table(rows: Sequence[tuple[str, ...]], names: Sequence[str]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     return pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
+
+
+def is_log(trace: str) -> bool:
+    """Return whether a trace's name is that of a log record which has none."""
+    return trace.startswith(LOG)

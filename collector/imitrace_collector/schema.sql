@@ -162,9 +162,13 @@ CREATE TABLE IF NOT EXISTS losses (
 );
 
 -- Which traces of other instrumentation belong together: those of a component share keys, and make its trajectories.
+-- joined says with whom a key connects, where it need not be everybody that has it.
 CREATE TABLE IF NOT EXISTS links (
     key VARCHAR NOT NULL,
     trace_id VARCHAR NOT NULL,
+    began BIGINT NOT NULL,
+    size BIGINT NOT NULL,
+    joined VARCHAR,
     component VARCHAR NOT NULL
 );
 

@@ -7,7 +7,7 @@ since 1970 UTC. A trailing ``?`` marks a column that may be null.
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 TRAJECTORIES: Final[dict[str, str]] = {
     "trajectory_id": "string",

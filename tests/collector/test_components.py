@@ -3,13 +3,14 @@
 import hashlib
 import json
 import random
+from ast import literal_eval
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -17,9 +18,11 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from imitrace import semconv
-from imitrace_collector import components, otlp
+from imitrace_collector import components, joining, otlp
 from imitrace_collector.compaction import compact
 from imitrace_collector.derive import rebuild
+from imitrace_collector.foreign import conversations, matching
+from imitrace_collector.foreign.assembly import Derived, assemble
 from imitrace_collector.foreign.conversations import read_traces
 from imitrace_collector.ingest import ingest
 from imitrace_collector.retention import RetentionConfig, expire
@@ -137,6 +140,55 @@ def test_equal_conversations_are_told_apart_by_time(store: Store) -> None:
     assert list(trajectories(store).values()) == [3, 3]
 
 
+def test_equal_conversations_cost_the_same_however_many_there_are(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is assembled is counted, of conversations that take turns."""
+    real, counts = assemble, list[int]()
+
+    def counted(spans: Sequence[SpanRow], *rest: Any) -> Derived:
+        counts.append(len(spans))
+        return real(spans, *rest)
+
+    monkeypatch.setattr(components, "assemble", counted)
+    by_turn = []
+    for start in range(0, 32, 4):
+        before = sum(counts)
+        for turn in range(3):
+            ingest(store, [call(f"{start + n} {turn}", turn, at=start * 25 + n * 3) for n in range(4)])
+        by_turn.append(sum(counts) - before)
+    assert set(trajectories(store).values()) == {3}
+    assert max(counts) == 3
+    assert by_turn == [24] * 8
+
+
+def test_a_conversation_without_end_is_told_trace_by_trace(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "MOST", 3)
+    named: Json = {"gen_ai__conversation__id": "c1"}
+    ingest(store, [call(f"trace {turn}", turn, **named) for turn in range(3)])
+    assert trajectories(store) == {"c1": 3}
+    ingest(store, [call("trace 3", 3, **named)])
+    assert trajectories(store) == {f"c1~{number(f'trace {turn}', 16).hex()}": 1 for turn in range(4)}
+    with store.reader() as reader:
+        rows = reader.rows("SELECT complete, incomplete_reason AS why FROM trajectories")
+        steps = reader.rows("SELECT complete, history_length AS seen FROM bare_steps ORDER BY started_at")
+    assert all(not row["complete"] and "too long to be put together" in row["why"] for row in rows)
+    assert [(row["complete"], row["seen"]) for row in steps] == [(True, 1), (True, 3), (True, 5), (True, 7)]
+
+
+def test_a_chain_without_end_begins_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversations, "LONGEST", 6)
+    for turn in range(7):
+        ingest(store, [call(str(turn), turn)])
+    first, then, last = (number(name, 16).hex() for name in ("0", "3", "6"))
+    assert trajectories(store) == {first: 3, then: 3, last: 1}
+    with store.reader() as reader:
+        rows = reader.rows("SELECT trajectory_id, incomplete_reason AS why FROM trajectories")
+        steps = reader.rows("SELECT complete FROM bare_steps")
+    assert {row["trajectory_id"] for row in rows if row["why"]} == {then, last}
+    assert all(row["complete"] for row in steps)
+
+
 def test_a_trace_that_breaks_our_reading_costs_only_itself(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     real = read_traces
 
@@ -228,34 +280,52 @@ CALLS: Sequence[Batch] = [
     score("s2", "chain 0"),
     score("s3", gen_ai__response__id="nobody"),
 ]
+CROWD: Sequence[Batch] = [
+    *(call(f"{n} {turn}", turn, at=n) for n in range(5) for turn in range(3)),
+    *(call(f"c{n}", 0, user="x", at=n, gen_ai__conversation__id="c") for n in range(3)),
+    *(call(f"d{n}", 0, user="y", at=n, gen_ai__conversation__id="d") for n in range(2)),
+    *(call("r", 0, user="z", gen_ai__response__id="r"), score("s1", gen_ai__response__id="r")),
+]
+"""More than belong together where little does."""
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, len(CALLS)), max_size=4))
+@pytest.mark.parametrize(("sent", "most"), [(CALLS, 500), (CROWD, 2)], ids=["few", "crowd"])
 def test_rows_are_the_same_for_any_order_repetition_and_batching(
-    tmp_path_factory: pytest.TempPathFactory, contents: Contents, seed: int, cuts: list[int]
+    tmp_path_factory: pytest.TempPathFactory,
+    contents: Contents,
+    monkeypatch: pytest.MonkeyPatch,
+    sent: Sequence[Batch],
+    most: int,
 ) -> None:
-    rng = random.Random(seed)
-    sent = [*CALLS, *rng.sample(CALLS, 3)]
-    rng.shuffle(sent)
-    with Store.open(tmp_path_factory.mktemp("any") / "s.duckdb") as store:
-        last = 0
-        for cut in [*sorted(cuts), len(sent)]:
-            if sent[last:cut]:
-                ingest(store, sent[last:cut])
-            last = cut
-        found = derived(contents(store))
-        with store.session() as session:
-            rebuild(session)
-        again = derived(contents(store))
-    for table in ("trajectories", "bare_steps", "histories", "scores"):
-        assert found[table] == again[table]
-    assert found["trajectories"] == EXPECTED["trajectories"] if EXPECTED else True
-    EXPECTED.update(found)
-    assert len(found["trajectories"]) == 2 and len(found["scores"]) == 2
+    monkeypatch.setattr(joining, "MOST", most)
+    monkeypatch.setattr(joining, "NEAR", 3)
+    monkeypatch.setattr(matching, "NEAR", 3)
+    expected: dict[str, list[str]] = {}
 
+    @settings(max_examples=5, deadline=None)
+    @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, len(sent)), max_size=4))
+    def holds(seed: int, cuts: list[int]) -> None:
+        rng = random.Random(seed)
+        shuffled = [*sent, *rng.sample(sent, 3)]
+        rng.shuffle(shuffled)
+        with Store.open(tmp_path_factory.mktemp("any") / "s.duckdb") as store:
+            last = 0
+            for cut in [*sorted(cuts), len(shuffled)]:
+                if shuffled[last:cut]:
+                    ingest(store, shuffled[last:cut])
+                last = cut
+            found = derived(contents(store))
+            with store.session() as session:
+                rebuild(session)
+            again = derived(contents(store))
+        expected.update(expected or found)
+        for table in ("trajectories", "bare_steps", "histories", "scores"):
+            assert found[table] == again[table] == expected[table]
+        assert found["links"] == again["links"]
 
-EXPECTED: dict[str, list[str]] = {}
+    holds()
+    ids = [literal_eval(row)["trajectory_id"] for row in expected["trajectories"]]
+    assert len(ids) == len(set(ids)) and len(expected["scores"]) == (2 if sent is CALLS else 1)
 
 
 def test_a_capture_gives_the_same_through_the_store_and_after_a_rebuild(

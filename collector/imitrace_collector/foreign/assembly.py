@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from imitrace.messages import Message
@@ -36,19 +37,25 @@ Place = tuple[str, int | None]
 """A trajectory's id and a step's index; None for the whole."""
 
 
-def assemble(spans: Iterable[SpanRow], logs: Iterable[LogRow], traces: Traces | None = None) -> Derived:
+def assemble(
+    spans: Iterable[SpanRow],
+    logs: Iterable[LogRow],
+    traces: Traces | None = None,
+    apart: AbstractSet[str] = frozenset(),
+) -> Derived:
     """Return every trajectory in the spans and log records of traces that belong together, and their scores.
 
     Args:
         spans: all of these traces that came so far.
         logs: likewise.
         traces: what they say, where that has been read already; it is used up.
+        apart: ids of conversations that are too long to be put together: each of their traces is one by itself.
     """
     spans, logs = list(spans), list(logs)
     traces = read_traces(spans, logs) if traces is None else traces
     places = _Places()
     found = Derived()
-    for conversation in conversations_of(traces):
+    for conversation in conversations_of(traces, apart):
         _assemble(conversation, traces, found, places)
     found.scores.extend(_scores(judgements_of(spans, logs), places))
     return found
@@ -116,7 +123,7 @@ def _assemble(conversation: Conversation, traces: Traces, found: Derived, places
                 places.responses.setdefault(response_id, place)
             found.origins.append(_origin(thread, index, call, outcome))
         if rows.steps:
-            found.trajectories.append(rows.assembled(_lost(thread)))
+            found.trajectories.append(rows.assembled([*filter(None, (conversation.problem,)), *_lost(thread)]))
     if conversation.named is not None:
         places.conversations.setdefault(conversation.named[1], (conversation.trajectory_id, None))
 

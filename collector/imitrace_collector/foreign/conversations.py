@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from imitrace.messages import Message
@@ -21,6 +22,8 @@ from imitrace_collector.foreign.runs import Run, read_runs
 from imitrace_collector.normalize import service_of
 from imitrace_collector.rows import LogRow, SpanRow
 
+LONGEST = 512
+"""Messages after which a conversation that only its messages tell is told anew, as one that begins there."""
 _ROUNDS = 16
 """Most results whose calls are looked for, where an instrumentor leaves answers out."""
 
@@ -50,6 +53,8 @@ class Conversation:
     trajectory_id: str
     calls: list[Call] = field(default_factory=list)
     named: Named | None = None
+    problem: str | None = None
+    """Why it is not whole."""
 
 
 def read_traces(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Traces:
@@ -87,17 +92,27 @@ def read_traces(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Traces:
     )
 
 
-def conversations_of(traces: Traces) -> list[Conversation]:
-    """Return the conversations, in the order in which they began."""
+def conversations_of(traces: Traces, apart: AbstractSet[str] = frozenset()) -> list[Conversation]:
+    """Return the conversations, in the order in which they began.
+
+    Args:
+        traces: what is said in them.
+        apart: ids of conversations that are too long to be put together: each of their traces is one by itself.
+    """
     named: dict[Named, list[Call]] = defaultdict(list)
     unnamed: dict[str, list[Call]] = defaultdict(list)
+    alone: dict[tuple[Named, str], list[Call]] = defaultdict(list)
     for call in traces.calls:
-        name = name_of(call.reading) or traces.names.get(call.reading.row.trace_id)
-        if name is not None:
-            named[name].append(call)
+        trace = call.reading.row.trace_id
+        name = name_of(call.reading) or traces.names.get(trace)
+        if name is None:
+            unnamed[trace].append(call)
+        elif name[1] in apart:
+            alone[name, trace].append(call)
         else:
-            unnamed[call.reading.row.trace_id].append(call)
+            named[name].append(call)
     found = [one for name, calls in named.items() for one in _by_service(name, calls)]
+    found += [Conversation(f"{name[1]}~{trace}", calls, name, _ENDLESS) for (name, trace), calls in alone.items()]
     found += _chained(list(unnamed.values()))
     taken: dict[str, int] = defaultdict(int)
     for one in sorted(found, key=lambda one: one.calls[0].reading.at):
@@ -105,6 +120,10 @@ def conversations_of(traces: Traces) -> list[Conversation]:
         if taken[one.trajectory_id] > 1:  # a session and a conversation of one name
             one.trajectory_id = f"{one.trajectory_id}~{taken[one.trajectory_id]}"
     return sorted(found, key=lambda one: one.calls[0].reading.at)
+
+
+_ENDLESS = "its conversation is too long to be put together: each of its traces is by itself"
+_GOES_ON = f"it goes on from a conversation that had {LONGEST} messages, or a multiple of that"
 
 
 def name_of(reading: Reading) -> Named | None:
@@ -148,9 +167,27 @@ def wants(call: Call) -> frozenset[str]:
         start -= 1
     if start < len(spoken) and not (start and spoken[start - 1]["role"] == "assistant" and spoken[start - 1]["parts"]):
         rounds = range(max(start, len(spoken) - _ROUNDS), len(spoken))  # how many of these results are the last round's
-        return frozenset(chain(service, [*_unanswered(call, place), *_names(spoken[place:])]) for place in rounds)
-    last = max((place for place, message in enumerate(spoken) if message["role"] == "assistant"), default=None)
-    return frozenset() if last is None else frozenset((chain(service, call.prints[: last + 1]),))
+        near = [place for place in rounds if not _too_far(place, len(spoken))]
+        return frozenset(chain(service, [*_unanswered(call, place), *_names(spoken[place:])]) for place in near)
+    last = _last_answer(spoken)
+    if last is None or _too_far(last, len(spoken)):
+        return frozenset()
+    return frozenset((chain(service, call.prints[: last + 1]),))
+
+
+def _last_answer(spoken: Sequence[Message]) -> int | None:
+    return max((place for place, message in enumerate(spoken) if message["role"] == "assistant"), default=None)
+
+
+def _too_far(before: int, now: int) -> bool:
+    """Return whether a conversation ends between two calls, by how many messages they saw: what is near tells it."""
+    return before // LONGEST != now // LONGEST
+
+
+def _is_cut(call: Call) -> bool:
+    spoken = [message for message in call.seen if message["role"] != "system"]
+    last = _last_answer(spoken)
+    return last is not None and not call.accumulated and _too_far(last, len(spoken))
 
 
 def _names(results: Iterable[Message]) -> list[str]:
@@ -204,7 +241,7 @@ def _chained(traces: Sequence[list[Call]]) -> list[Conversation]:
             call, conversation = next((one for one in reversed(held) if id(one[0]) not in continued), held[-1])
             continued.add(id(call))
         if conversation is None:
-            conversation = Conversation(calls[0].reading.row.trace_id)
+            conversation = Conversation(calls[0].reading.row.trace_id, problem=_GOES_ON if _is_cut(calls[0]) else None)
             found.append(conversation)
         conversation.calls += calls
         for call in calls:

@@ -1,6 +1,7 @@
 """Keep what is derived from raw items: the tables of ``imitrace.schema``, what senders lost, and how far this went."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import duckdb
@@ -56,7 +57,7 @@ def as_arrow(table: str, rows: Sequence[Row]) -> pa.Table:
         Exception: a value fits no such column; each kind of value has an error of its own.
     """
     found = pa.table(
-        {field.name: pa.array([row[field.name] for row in rows], field.type) for field in arrow_schema(table)}
+        {field.name: pa.array(list(map(itemgetter(field.name), rows)), field.type) for field in arrow_schema(table)}
     )
     for name, kind in _COLUMNS[table].items():
         if not kind.endswith("?") and found[name].null_count:

@@ -137,10 +137,9 @@ def bare(rows: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], pa.Ta
         of_it = kept.setdefault(name, {})
         number = numbers.setdefault(id(state.history), len(of_it))
         of_it[number] = state.history
-        steps.append(
-            {column: value for column, value in row.items() if column != STATE}
-            | {"history": number, "history_length": len(state)}
-        )
+        step = {**row, "history": number, "history_length": len(state)}
+        del step[STATE]
+        steps.append(step)
     return steps, _flat([(name, number, ids) for name, of_it in kept.items() for number, ids in of_it.items()])
 
 

@@ -92,15 +92,19 @@ def _conversations(
     was = {link.key: link.joined is not None for link in before if link.key.startswith(CONVERSATION)}
     keys = members.keys() | was.keys()
     totals = tables.totals(keys, news) if keys else {}
-    for key in sorted(keys):
+    joined = {}
+    for key in keys:
         others = totals.get(key, _NONE)
         traces = others.traces + sum(1 for trace in members[key] if not is_log(trace))
         size = others.size + sum(news[trace].size for trace in members[key])
-        whole = WHOLE if traces <= MOST and size <= LARGEST else None
-        if whole or others.whole or was.get(key):
-            members[key] += [trace for trace in tables.with_keys([key]) if trace not in news]
+        joined[key] = WHOLE if traces <= MOST and size <= LARGEST else None
+    changed = [key for key in keys & totals.keys() if joined[key] or totals[key].whole or was.get(key)]
+    for key, trace in tables.sides(changed) if changed else ():
+        if trace not in news:
+            members[key].append(trace)
+    for key in sorted(keys):
         for trace in members[key]:
-            yield key, trace, whole
+            yield key, trace, joined[key]
 
 
 def _pairs(

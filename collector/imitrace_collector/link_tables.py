@@ -58,6 +58,11 @@ class LinkTables:
         """Return the traces that have one of these keys."""
         return self._column("SELECT DISTINCT trace_id FROM links WHERE key IN ($named)", keys)
 
+    def sides(self, keys: Iterable[str]) -> list[tuple[str, str]]:
+        """Return these keys with each trace that has one."""
+        rows = self._rows("SELECT key, trace_id FROM links WHERE key IN ($named)", keys)
+        return [(key, trace) for key, trace in rows]
+
     def of_traces(self, traces: Iterable[str]) -> list[Link]:
         """Return what is stored of traces."""
         return self._links("trace_id IN ($named)", traces)

@@ -55,13 +55,21 @@ class Call:
     accumulated: bool = False
     """Whether ``seen`` is only what was new: the agent's own span tells of it, and no request."""
     _prints: tuple[Print, ...] | None = None
+    _printed: dict[int, tuple[Message, Print]] = field(default_factory=dict)
+    """By the identity of a message, which it keeps, what that says."""
 
     @property
     def prints(self) -> tuple[Print, ...]:
         """Return what each message that it saw says, but the system prompts."""
         if self._prints is None:
-            self._prints = prints(self.seen)
+            self._prints = tuple(map(self._print_of, _spoken(self.seen)))
         return self._prints
+
+    def _print_of(self, message: Message) -> Print:
+        known = self._printed.get(id(message))
+        if known is None or known[0] is not message:
+            known = self._printed[id(message)] = message, prints((message,))[0]
+        return known[1]
 
     def blame(self, problem: str) -> None:
         """Add to what is wrong with ``seen``, once."""
@@ -70,9 +78,8 @@ class Call:
 
     def inherit_prints(self, before: "Call | None") -> None:
         """Take what another call's messages say for the same messages here, so that each is looked at once."""
-        if before is not None and before.seen:
-            known = dict(zip(map(id, _spoken(before.seen)), before.prints, strict=True))
-            self._prints = tuple(known.get(id(one)) or prints((one,))[0] for one in _spoken(self.seen))
+        if before is not None:
+            self._printed = before._printed
 
     def see(self, messages: tuple[Message, ...]) -> None:
         """Replace what it saw."""

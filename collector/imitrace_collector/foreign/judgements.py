@@ -59,9 +59,14 @@ class Judgement:
 
 def judgements_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> list[Judgement]:
     """Return the scores in foreign spans and log records; those that name a trajectory of ours are not among them."""
-    found = {repr(one): one for span in spans if not is_own(span) for one in _of_span(span)}
+    found = {repr(one): one for span in spans if _may_judge(span) and not is_own(span) for one in _of_span(span)}
     found |= {repr(one): one for log in logs for one in _of_log(log)}
     return [found[key] for key in sorted(found)]
+
+
+def _may_judge(span: SpanRow) -> bool:
+    names = " ".join(span.attributes)
+    return "evaluation" in names or "annotation" in names or bool(span.events)
 
 
 def targets_of(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> frozenset[str]:

@@ -68,23 +68,15 @@ class Reading:
 
     def text(self, field_name: str) -> str | None:
         """Return the text of a field of the table, from the first of its dialects that says it."""
-        for dialect in self.dialects:
-            found = self.said.text(getattr(dialect, field_name))
-            if found:
-                return found
-        return None
+        return self.said.text(_names(self.dialects, field_name))
 
     def number(self, field_name: str) -> int | None:
         """Return the number in a field of the table, from the first of its dialects that says it."""
-        for dialect in self.dialects:
-            found = self.said.number(getattr(dialect, field_name))
-            if found is not None:
-                return found
-        return None
+        return self.said.number(_names(self.dialects, field_name))
 
     def names(self, field_name: str) -> Names:
         """Return the attributes that may fill a field of the table, the most telling first."""
-        return tuple(dict.fromkeys(name for dialect in self.dialects for name in getattr(dialect, field_name)))
+        return _names(self.dialects, field_name)
 
     def above(self) -> Iterable["Reading"]:
         """Yield the spans that it is in, the nearest first."""
@@ -161,6 +153,11 @@ def read_span(span: SpanRow) -> Reading | None:
     dialects = first + _among(frozenset(spoken | {OTEL.name}) - {dialect.name for dialect in first})
     said = Said(attributes)
     return Reading(row=span, dialects=dialects, role=_role(said, dialects), said=said)
+
+
+@lru_cache(maxsize=4096)
+def _names(dialects: tuple[Dialect, ...], field_name: str) -> Names:
+    return tuple(dict.fromkeys(name for dialect in dialects for name in getattr(dialect, field_name)))
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,7 @@ from imitrace_collector.normalize import as_type
 
 _FLAT = re.compile(r"(.+?)\.(\d{1,9})(?:\.(.+))?$", re.DOTALL)
 """The name before the first index, that index, and the rest."""
+_INDEXED = re.compile(r"\.\d")
 _DEEP = 32
 """How many levels of a flattened name are told apart."""
 _DECODER = json.JSONDecoder()
@@ -78,6 +79,8 @@ class Said:
 def unflattened(attributes: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return attributes named ``a.b.0.c`` as lists of trees by ``a.b``; gaps between the indexes are closed."""
     found: dict[str, dict[Any, Any]] = {}
+    if _INDEXED.search("\n".join(attributes)) is None:
+        return {}
     for name, value in attributes.items():
         match = _FLAT.match(name)
         if match is None:
@@ -106,11 +109,20 @@ def json_value(value: Any) -> tuple[Any, str | None]:  # text, or a structured v
     if start not in ("[", "{", '"'):
         return value, None
     try:
-        found = json.loads(value)
+        found = _loaded(value)
     except (ValueError, RecursionError):
         return value, CUT if start in ("[", "{") else None
     deep = start != '"' and value.count("[") + value.count("{") > MAX_DEPTH and _deeper_than(found, MAX_DEPTH)
     return (value, f"is nested deeper than {MAX_DEPTH}") if deep else (found, None)
+
+
+def _loaded(text: str) -> Any:
+    """Return what ``json.loads`` does, without its search for space around text that most often has none."""
+    if text[0] in "[{":
+        found, end = _DECODER.raw_decode(text)
+        if end == len(text):
+            return found
+    return json.loads(text)
 
 
 CUT = "is cut, or no JSON"

@@ -21,7 +21,7 @@ Roles = Mapping[str, str]
 """Value of an attribute -> what the span is."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Dialect:
     """How one family of instrumentors is recognised, and where it says what."""
 

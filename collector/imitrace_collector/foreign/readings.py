@@ -32,6 +32,7 @@ CONVERSATION, SESSION = "conversation", "session"
 
 _DEEP = 200
 """How far up a span's place is looked for: spans that name each other as parents have no end."""
+_NAMED = {dialect.name: dialect for dialect in DIALECTS}
 _MARKS = {mark: dialect.name for dialect in reversed(DIALECTS) for mark in dialect.marks if not mark.endswith(".")}
 _PREFIXES = tuple((mark, dialect.name) for dialect in DIALECTS for mark in dialect.marks if mark.endswith("."))
 _RUN_ENDINGS = (".run", ".agent", ".arun", ".kickoff")
@@ -50,6 +51,8 @@ class Reading:
     parent: "Reading | None" = None
     inside: list["Reading"] = field(default_factory=list)
     _named: dict[str, str] = field(default_factory=dict)
+    _spoken: str = ""
+    """The names of its dialects, by line."""
 
     @property
     def key(self) -> Key:
@@ -68,15 +71,17 @@ class Reading:
 
     def text(self, field_name: str) -> str | None:
         """Return the text of a field of the table, from the first of its dialects that says it."""
-        return self.said.text(_names(self.dialects, field_name))
+        return self.said.text(self.names(field_name))
 
     def number(self, field_name: str) -> int | None:
         """Return the number in a field of the table, from the first of its dialects that says it."""
-        return self.said.number(_names(self.dialects, field_name))
+        return self.said.number(self.names(field_name))
 
     def names(self, field_name: str) -> Names:
         """Return the attributes that may fill a field of the table, the most telling first."""
-        return _names(self.dialects, field_name)
+        if not self._spoken:
+            self._spoken = "\n".join(dialect.name for dialect in self.dialects)
+        return _names(self._spoken, field_name)
 
     def above(self) -> Iterable["Reading"]:
         """Yield the spans that it is in, the nearest first."""
@@ -156,7 +161,8 @@ def read_span(span: SpanRow) -> Reading | None:
 
 
 @lru_cache(maxsize=4096)
-def _names(dialects: tuple[Dialect, ...], field_name: str) -> Names:
+def _names(spoken: str, field_name: str) -> Names:
+    dialects = (_NAMED[name] for name in spoken.split("\n"))
     return tuple(dict.fromkeys(name for dialect in dialects for name in getattr(dialect, field_name)))
 
 

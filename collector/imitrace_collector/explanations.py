@@ -124,6 +124,7 @@ def render_services(found: Json) -> str:
         )
         lines += [f"  {one['failed']} of those without ended with an error"] if one["failed"] else []
         lines += [f"  {one['without_answer']} say nothing of what was decided"] if one["without_answer"] else []
+        lines += [f"  {one['silent_agents']} agents' runs tell of no model call"] if one["silent_agents"] else []
         lines += [f"  to send content: {one['switch']}"] if one["switch"] else []
     lines += [
         f"{one['service'] or '-'}: not read, {one['spans']} spans of {one['scope'] or 'an unnamed scope'}: {one['why']}"

@@ -1,15 +1,18 @@
 """Read agents whose own span tells of many decisions, because nobody watched their model: one call for each answer."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from imitrace.messages import Message
 from imitrace_collector.foreign.answers import raw_answer
 from imitrace_collector.foreign.calls import Call, dropped, error_of, told_by, tools_of
-from imitrace_collector.foreign.contents import has_content, read_messages
+from imitrace_collector.foreign.chains import Print, prints
+from imitrace_collector.foreign.contents import NOTHING, Told, has_content, joined, read_messages
 from imitrace_collector.foreign.dialects import AGENT, MODEL, TOOL
 from imitrace_collector.foreign.events import Event, answer_in, events_of, request_in
 from imitrace_collector.foreign.readings import Reading
 from imitrace_collector.foreign.runs import Run
+from imitrace_collector.foreign.said import json_value
 
 ACCUMULATED = "its request is not in the spans: the state is put together from earlier answers and tool runs"
 
@@ -28,6 +31,9 @@ def read_record(reading: Reading, runs: Sequence[Run]) -> list[Call]:
         reading: the agent's span.
         runs: the tool runs directly in it, in the order in which they began.
     """
+    whole = _from_transcript(reading, runs)
+    if whole:
+        return whole
     events = events_of(reading)
     answers = _answers(reading, events)
     if not any(part["type"] == "tool_call" for answer in answers for part in answer["parts"]):
@@ -48,6 +54,59 @@ def read_record(reading: Reading, runs: Sequence[Run]) -> list[Call]:
     if calls and calls[-1].answer is not None and calls[-1].answer["parts"][0]["type"] == "text":
         calls[-1].error_type = error_of(reading)
     return calls
+
+
+def _from_transcript(reading: Reading, runs: Sequence[Run]) -> list[Call]:
+    """Return the decisions in a transcript that an agent gave back: before each stands all that its model saw.
+
+    Nothing where it holds no request, or no calls though tools were run: then answers are not written as they were.
+    """
+    told, rule = _transcript(reading)
+    asked = [message for message in told.messages if message["role"] != "system"]
+    called = any(part.get("type") == "tool_call" for message in asked for part in message["parts"])
+    if not asked or asked[0]["role"] == "assistant" or (runs and not called):
+        return []
+    given = prints(_prompt(reading, events_of(reading)))
+    had = len(given) if prints(asked)[: len(given)] == given else 0
+    problems = [told.problem, dropped(reading), None if had or not _answered(given) else _UNTOLD_START]
+    if told.messages[0]["role"] != "system":
+        problems.append(_UNTOLD_SYSTEM)
+    tools = tools_of(reading)
+    calls: list[Call] = []
+    for place, answer in enumerate(told.messages):
+        had -= place > 0 and told.messages[place - 1]["role"] != "system"
+        if answer["role"] != "assistant" or had > 0 or not answer["parts"]:
+            continue
+        call = Call(reading, (), spans=[reading], decision=f"{reading.row.span_id}.{len(calls)}")
+        call.answer, call.answer_from = answer, (rule, reading)
+        call.seen, call.seen_from = told.messages[:place], (rule, reading)
+        call.seen_problem = "; ".join(filter(None, problems)) or None
+        call.tools, call.tools_from = tools, ("own span", reading) if tools else None
+        if not calls:
+            call.input_tokens, call.output_tokens = reading.number("input_tokens"), reading.number("output_tokens")
+        calls.append(call)
+    return calls
+
+
+_UNTOLD_SYSTEM = "whether its model saw a system prompt is not in the spans"
+_UNTOLD_START = "which of the answers in the transcript are of this run is not in the spans"
+
+
+def _transcript(reading: Reading) -> tuple[Told, str]:
+    """Return the first list of messages that an agent gave back with both what was asked and what was answered."""
+    for name in (*reading.names("outputs"), *reading.names("raw_outputs")):
+        value = reading.said.structure(name)
+        if not isinstance(value, dict):
+            value = json_value(value)[0]
+        if isinstance(value, dict) and isinstance(value.get("messages"), list):
+            told = read_messages(name, value["messages"], "assistant")
+            if {"user", "assistant"} <= {message["role"] for message in told.messages}:
+                return replace(told, messages=joined(told.messages)), f"transcript {name}"
+    return NOTHING, ""
+
+
+def _answered(given: Iterable[Print]) -> bool:
+    return any(role == "assistant" for role, *_ in given)
 
 
 def _watched(reading: Reading) -> bool:

@@ -101,10 +101,10 @@ class _Places:
 def _assemble(conversation: Conversation, traces: Traces, found: Derived, places: _Places) -> None:
     threads = threads_of(conversation.calls, conversation.trajectory_id)
     frames = list({id(thread.frame): thread.frame for thread in threads}.values())
+    inside = _runs_in(traces, frames, conversation)
     for frame in frames:
         complete_answers(frame)
-        mend(frame)
-    inside = _runs_in(traces, frames, conversation)
+        mend(frame, inside[id(frame)])
     steps: dict[int, list[tuple[Call, Outcome | None]]] = {}
     for thread in threads:
         steps[id(thread)] = _steps_of(pair(thread.calls, thread.frame, inside[id(thread.frame)]))

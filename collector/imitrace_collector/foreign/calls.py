@@ -48,6 +48,8 @@ class Call:
     input_tokens: int | None = None
     output_tokens: int | None = None
     response_ids: frozenset[str] = frozenset()
+    after: str | None = None
+    """The response that it says it goes on from: its service keeps the history."""
     error_type: str | None = None
     spans: Sequence[Reading] = field(default_factory=list)
     """The span and its copies."""
@@ -120,8 +122,21 @@ def read_call(reading: Reading, echoes: Echoes, before: Call | None = None) -> C
     call.input_tokens = _first(span.number("input_tokens") for span in call.spans)
     call.output_tokens = _first(span.number("output_tokens") for span in call.spans)
     call.response_ids = frozenset(filter(None, (span.text("response_id") for span in call.spans)))
+    call.after = _after(call)
     call.error_type = error_of(reading)
     return call
+
+
+def _after(call: Call) -> str | None:
+    """Return the response that a call says it goes on from; for the first in an agent's span that may say it."""
+    said = next(filter(None, (span.after() for span in call.spans)), None)
+    agent = next((span for span in call.reading.above() if span.role in (AGENT, TOOL)), None)
+    if said is None and agent is not None and agent.role == AGENT:
+        said = agent.after()
+        inside = list(_nearest_in(agent)) if said else []
+        if not inside or inside[0] is not call.reading or said in {span.text("response_id") for span in inside}:
+            return None
+    return None if said in call.response_ids else said
 
 
 def calls_among(readings: Iterable[Reading]) -> Iterator[Reading]:
@@ -156,6 +171,7 @@ def _holds_several(reading: Reading) -> bool:
 
 
 def _nearest_in(reading: Reading) -> Iterator[Reading]:
+    """Yield the model calls in a span and in no other's, as their branches began."""
     for span in reading.inside:
         if span.role == MODEL:
             yield span

@@ -11,7 +11,9 @@ from imitrace.exceptions import WireError
 from imitrace.messages import Message, canonical_role
 from imitrace.shapes.chat_shapes import read_item
 from imitrace.shapes.content_parts import Part, call_arguments, content_parts
-from imitrace_collector.foreign.flat_messages import UNREADABLE, chat_message
+from imitrace_collector.foreign.flat_messages import UNREADABLE, chat_message, function_results
+from imitrace_collector.foreign.haystack_messages import haystack_message
+from imitrace_collector.foreign.reprs import looks_like_repr, read_repr
 from imitrace_collector.foreign.results import unwrapped
 from imitrace_collector.foreign.said import as_text, inside, json_value, whole_items
 from imitrace_collector.foreign.text_histories import read_text_message
@@ -52,6 +54,8 @@ def read_messages(name: str, value: Any, role: str = "user", echoes: Echoes | No
         echoes: what was read before, so that equal messages are read once.
     """
     parsed, problem = json_value(value)
+    if problem and looks_like_repr(value):
+        parsed, problem = _from_repr(value, problem)
     if problem:
         parsed = whole_items(value) if value.lstrip().startswith("[") else []
         if not parsed:  # cut before the first whole item
@@ -64,6 +68,13 @@ def read_messages(name: str, value: Any, role: str = "user", echoes: Echoes | No
     problems = [f"{name} {problem}"] if problem else []
     problems += [f"{name}: {found}" for found in read.problems[:1]]
     return Told(tuple(read.messages), "; ".join(problems) or None)
+
+
+def _from_repr(text: str, problem: str) -> tuple[Any, str | None]:
+    try:
+        return read_repr(text), None
+    except ValueError:
+        return text, problem
 
 
 def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
@@ -114,7 +125,7 @@ class _Messages:
                 self._add_item(item)
         elif isinstance(value, dict):
             inner = next((value[key] for key in _LISTS if isinstance(value.get(key), list | str)), None)
-            if inner is None or "role" in value:
+            if inner is None or "role" in value or "_role" in value:
                 self._add_item(value)
                 return
             system = next((value[key] for key in _SYSTEMS if value.get(key)), None)
@@ -141,7 +152,7 @@ class _Messages:
 
     def _add_item(self, item: Any) -> None:
         if isinstance(item, str):
-            parsed, problem = json_value(item)
+            parsed, problem = _from_repr(item, "") if item.startswith(_HAYSTACK) else json_value(item)
             if isinstance(parsed, dict) and not problem:
                 self.add(parsed)
             elif item:
@@ -157,7 +168,13 @@ class _Messages:
         self.messages += found
 
     def _read(self, item: Any) -> Iterator[Message]:
+        results = function_results(item) if isinstance(item, dict) and "function" in item else []
+        if results:
+            for result in results:
+                yield from self._from_chat(result, "tool")
+            return
         item = self._as_object(item)
+        item = haystack_message(item) or item
         role = item.get("role")
         text = read_text_message(role, item.get("content")) if isinstance(role, str) else None
         if text is not None:
@@ -175,7 +192,7 @@ class _Messages:
             return {"role": item[0], "content": item[1]}
         if not isinstance(item, dict):
             raise WireError(f"it is a {type(item).__name__}, expected an object with 'role'")
-        if "role" in item:
+        if "role" in item or "_role" in item:
             return item
         if isinstance(item.get("message"), dict):
             message = chat_message(item["message"])
@@ -279,6 +296,7 @@ def _batch(value: list[Any]) -> list[Any]:
 
 
 _UNSAID = ("", "step-start")
+_HAYSTACK = "ChatMessage(_role="
 
 
 def _system(value: Any) -> list[Message]:

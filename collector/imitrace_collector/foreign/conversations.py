@@ -158,9 +158,8 @@ def wants(call: Call) -> frozenset[str]:
     if call.accumulated:
         return frozenset()
     service = service_of(call.reading.row)
-    after = call.reading.after()
-    if after is not None:
-        return frozenset((chain(service, [after]),))
+    if call.after is not None:
+        return frozenset((chain(service, [call.after]),))
     spoken = [message for message in call.seen if message["role"] != "system"]
     start = len(spoken)
     while start and spoken[start - 1]["role"] == "tool":

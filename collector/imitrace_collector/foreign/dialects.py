@@ -1,6 +1,7 @@
 """Hold the one table of dialects: by what each is recognised, and which of its attributes fills what.
 
-A name is an attribute's, or ``ATTRIBUTE/KEY`` for a key of the JSON object in it; the first that is there counts. An
+A name is an attribute's, or ``ATTRIBUTE/KEY`` for a key of the JSON object in it, or a longer path; the first that is
+there counts. An
 attribute that holds messages may be JSON text, a structured value, or the prefix of flattened names (``NAME.0.role``).
 A span may speak several dialects: what the first does not say, the others may.
 
@@ -9,55 +10,24 @@ https://docs.futureagi.com/, https://github.com/traceloop/openllmetry, https://s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-MODEL, AGENT, TOOL = "model", "agent", "tool"
-WORKFLOW, RETRIEVER, EVALUATOR, OTHER = "workflow", "retriever", "evaluator", "other"
-"""What a span can be."""
+from imitrace_collector.foreign.dialect import (
+    AGENT,
+    EVALUATOR,
+    MODEL,
+    OTHER,
+    RETRIEVER,
+    TOOL,
+    WORKFLOW,
+    Dialect,
+    Names,
+    Roles,
+)
+from imitrace_collector.foreign.haystack_dialect import HAYSTACK
 
-Names = tuple[str, ...]
-Roles = Mapping[str, str]
-"""Value of an attribute -> what the span is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dialect:
-    """How one family of instrumentors is recognised, and where it says what."""
-
-    name: str
-    scopes: Names = ()
-    """Prefixes of the instrumentation scope's name."""
-    marks: Names = ()
-    """Attributes that only it has; with a trailing dot a prefix of them."""
-    roles: tuple[tuple[str, Roles], ...] = ()
-    """Attributes that say what the span is, the most telling first; an empty value stands for any."""
-    conversation: Names = ()
-    session: Names = ()
-    agent: Names = ()
-    version: Names = ()
-    system: Names = ()
-    inputs: Names = ()
-    outputs: Names = ()
-    raw_inputs: Names = ()
-    """The request as the client sent it: read where ``inputs`` says nothing."""
-    raw_outputs: Names = ()
-    """The response as the client got it: read where ``outputs`` says nothing."""
-    tools: Names = ()
-    tool_name: Names = ()
-    arguments: Names = ()
-    result: Names = ()
-    call_id: Names = ()
-    input_tokens: Names = ()
-    output_tokens: Names = ()
-    response_id: Names = ()
-    after: Names = ()
-    """The response that a request goes on from, where its service keeps the history."""
-    error: Names = ()
-    model: Names = ()
-    switch: str = ""
-    """How content is turned on where a span has none."""
-
+__all__ = ["AGENT", "EVALUATOR", "MODEL", "OTHER", "RETRIEVER", "TOOL", "WORKFLOW", "Dialect", "Names", "Roles"]
 
 _OPERATIONS: Roles = {
     **dict.fromkeys(("chat", "text_completion", "generate_content", "completion", "responses", "messages"), MODEL),
@@ -120,6 +90,7 @@ OPENINFERENCE: Final = Dialect(
     scopes=("openinference.instrumentation",),
     marks=("openinference.span.kind", "llm.input_messages.", "llm.output_messages."),
     roles=(("openinference.span.kind", _KINDS),),
+    spans={"Agent.run": AGENT},  # Haystack's
     conversation=("gen_ai.conversation.id",),
     session=("session.id", "metadata/thread_id", "metadata/session_id", "metadata/conversation_id"),
     agent=("metadata/lc_agent_name", "agent.name", "graph.node.name", "graph.node.id"),
@@ -348,7 +319,31 @@ MLFLOW: Final = Dialect(
     switch="content is on by default",
 )
 
-DIALECTS: Final = (VERCEL, LANGFUSE, MLFLOW, STRANDS, PYDANTIC_AI, OPENINFERENCE, TRACEAI, OPENLLMETRY, MCP, OTEL)
+AUTOGEN: Final = replace(
+    OTEL,
+    name="autogen",
+    scopes=("autogen-core", "autogen"),
+    marks=(),
+    switch=(
+        "its own spans hold no content: add openinference-instrumentation-autogen-agentchat, or an instrumentor of the "
+        "model's client"
+    ),
+)
+
+DIALECTS: Final = (
+    HAYSTACK,
+    AUTOGEN,
+    VERCEL,
+    LANGFUSE,
+    MLFLOW,
+    STRANDS,
+    PYDANTIC_AI,
+    OPENINFERENCE,
+    TRACEAI,
+    OPENLLMETRY,
+    MCP,
+    OTEL,
+)
 """In the order in which they are tried: the plain conventions last, for the others have their attributes too."""
 
 OWN_SCOPES: Final = ("imitrace",)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from imitrace_collector.foreign.said import inside
+from imitrace.exceptions import WireError
+from imitrace_collector.foreign.said import inside, json_value
 
 UNREADABLE = "unknown"
 """Role of a message whose own can't be told."""
@@ -26,6 +27,25 @@ def chat_message(message: Mapping[str, Any]) -> dict[str, Any]:
         found["tool_calls"] = [{"function": {"name": found["function_call_name"], "arguments": arguments}}]
     if found.get("tool_call_id") and found.get("role") in (None, "user"):
         found["role"] = "tool"
+    return found
+
+
+def function_results(item: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the results in a message of the role ``function``, each as a message.
+
+    OpenInference writes AutoGen's so: ``llm.input_messages.N.function.M`` beside ``.message``, one result's JSON each.
+
+    Raises:
+        WireError: one of them is no object with a content.
+    """
+    listed = item.get("function")
+    found = []
+    for one in listed if isinstance(listed, list) and isinstance(item.get("message"), dict) else ():
+        result = json_value(one)[0]
+        if not isinstance(result, dict) or "content" not in result:
+            raise WireError("a tool's result is cut, or no object with 'content'")
+        content = result["content"]
+        found.append({"role": "tool", "tool_call_id": result.get("call_id", result.get("id")), "content": content})
     return found
 
 

@@ -1,39 +1,39 @@
 """Put back what an instrumentor left out of a request, where an earlier answer of the same agent proves it."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from imitrace.messages import Message
 from imitrace.shapes.content_parts import Part
 from imitrace_collector.foreign.calls import Call
 from imitrace_collector.foreign.chains import Print
+from imitrace_collector.foreign.joined_results import taken_apart
+from imitrace_collector.foreign.kept_histories import LOST, answerer, counted_after, doubt, goes_on_from, keeps_silent
+from imitrace_collector.foreign.runs import Run
 from imitrace_collector.foreign.threads import Frame
 
 
-def mend(frame: Frame) -> None:
+def mend(frame: Frame, runs: Iterable[Run]) -> None:
     """Mend the requests of a frame's calls, and say of each what is still missing.
 
     An assistant's message without anything in it, and results whose calls are not there, are the answer of an earlier
     call; ids are those that the results have, or the calls, where the others have none. A request that begins with
     results, or names the response before it, goes on from a history that the model's service keeps: from what the
-    earlier call saw.
+    earlier call saw. Results of several calls in one message are taken apart where the runs of the tools prove them.
+
+    Args:
+        frame: of the calls.
+        runs: the tools' runs in it.
     """
+    by_id: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_id[run.call_id or ""].append(run)
     earlier: list[tuple[Call, tuple[Print, ...]]] = []
-    kept_elsewhere = False
-    for call in frame.calls:
+    silent = keeps_silent(frame.calls)
+    for place, call in enumerate(frame.calls):
         had = call.prints
-        call.see(tuple(_identified(call.seen)))
-        before = _before(call, earlier)
-        if before is not None and before.answer is not None:
-            own = [message for message in call.seen if message["role"] == "system"]
-            history = [message for message in before.seen if message["role"] != "system" or not own]
-            rest = [message for message in call.seen if message["role"] != "system"]
-            call.see((*own, *history, before.answer, *rest))
-            _say(call, "after an earlier answer")
-            if before.seen_problem:
-                call.blame(before.seen_problem)
-            kept_elsewhere = True
-        elif kept_elsewhere and not any(message["role"] == "assistant" for message in call.seen):
-            call.blame(_KEPT_ELSEWHERE)
+        call.see(tuple(_identified(_apart(call.seen, by_id))))
+        _restore(call, frame.calls[:place], silent)
         if any(map(_lacking, call.seen)) or _orphaned(call.seen):
             _fill(call, had, earlier)
             call.see(tuple(_identified(call.seen)))
@@ -43,18 +43,23 @@ def mend(frame: Frame) -> None:
         earlier.append((call, had))
 
 
-_KEPT_ELSEWHERE = "the service keeps the history, and nothing says which answer this goes on from"
-
-
-def _before(call: Call, earlier: Sequence[tuple[Call, tuple[Print, ...]]]) -> Call | None:
-    """Return the call that one goes on from, where its own request does not hold the history."""
-    after = call.reading.after()
-    if after is not None:
-        return next((one for one, _ in reversed(earlier) if after in one.response_ids), None)
-    first = next((message for message in call.seen if message["role"] != "system"), None)
-    if first is None or first["role"] != "tool":
-        return None
-    return _answerer(first, earlier)
+def _restore(call: Call, earlier: Sequence[Call], silent: bool) -> None:
+    """Put what a model's service kept before what a request holds, or say that nothing tells what that was."""
+    before, rule = goes_on_from(call, earlier), "after an earlier answer"
+    if before is None and silent:
+        before, rule = counted_after(call, earlier), "after the newest answer, by its tokens"
+    if before is None or before.answer is None:
+        problem = LOST if before is not None else None if call.accumulated else doubt(call, earlier, silent)
+        if problem:
+            call.blame(problem)
+        return
+    own = [message for message in call.seen if message["role"] == "system"]
+    history = [message for message in before.seen if message["role"] != "system" or not own]
+    rest = [message for message in call.seen if message["role"] != "system"]
+    call.see((*own, *history, before.answer, *rest))
+    _say(call, rule)
+    for problem in filter(None, (before.seen_problem, before.answer_problem)):
+        call.blame(problem)
 
 
 def _say(call: Call, rule: str) -> None:
@@ -66,12 +71,14 @@ def _fill(call: Call, had: tuple[Print, ...], earlier: Sequence[tuple[Call, tupl
     seen: list[Message] = []
     place = 0
     filled = False
+    calls = [one for one, _ in earlier]
     for message in call.seen:
         found = None
         if _lacking(message):
             found = next((one.answer for one, own in reversed(earlier) if own == had[:place]), None)
         elif message["role"] == "tool" and _orphan(message, _last_calls(seen)):
-            found = _answer_to(message, earlier)
+            asking = answerer(message, calls)
+            found = asking.answer if asking is not None else None
             seen += [found] if found else []
             found, filled = None, filled or found is not None
         filled = filled or found is not None
@@ -109,20 +116,6 @@ def _last_calls(before: Sequence[Message]) -> set[str | None] | None:
     return ({part.get("id") for part in _calls(last)} or None) if last is not None else None
 
 
-def _answer_to(message: Message, earlier: Sequence[tuple[Call, tuple[Print, ...]]]) -> Message | None:
-    found = _answerer(message, earlier)
-    return found.answer if found is not None else None
-
-
-def _answerer(result: Message, earlier: Sequence[tuple[Call, tuple[Print, ...]]]) -> Call | None:
-    """Return the last call that asked for a result."""
-    wanted = {part.get("id") for part in result["parts"]} - {None}
-    for call, _ in reversed(earlier):
-        if wanted and call.answer and wanted & {part.get("id") for part in _calls(call.answer)}:
-            return call
-    return None
-
-
 def _calls(message: Message) -> list[Part]:
     return [part for part in message["parts"] if part.get("type") == "tool_call"]
 
@@ -139,6 +132,22 @@ def _groups(seen: Sequence[Message]) -> Iterator[tuple[Message, list[Message]]]:
         group = (message, [])
     if group is not None:
         yield group
+
+
+def _apart(seen: Sequence[Message], runs: Mapping[str, Sequence[Run]]) -> Sequence[Message]:
+    """Return messages with the results of several calls each in its own, where that is proven."""
+    found: list[Message] | None = None
+    for place in range(len(seen) - 1, 0, -1):
+        before = seen[place - 1]
+        if len(before["parts"]) < 2 or seen[place]["role"] != "tool" or before["role"] == "tool":
+            continue
+        if place + 1 < len(seen) and seen[place + 1]["role"] == "tool":
+            continue
+        apart = taken_apart(_calls(before), seen[place : place + 1], runs)
+        if apart:
+            found = list(seen) if found is None else found
+            found[place : place + 1] = apart
+    return seen if found is None else found
 
 
 def _identified(seen: Sequence[Message]) -> Iterator[Message]:
@@ -168,11 +177,15 @@ def _problems(seen: Sequence[Message]) -> Iterator[str]:
     if empty:
         yield f"{empty} of the {len(seen)} messages that it saw are empty"
     for message, results in _groups(seen):
-        calls = {part.get("id") for part in _calls(message)}
-        told = {part.get("id") for result in results for part in result["parts"]}
-        if None in told | calls or not told:
+        if not results:  # the answer of a run that ended with it, or that was handed over, may have none
             continue
-        if calls - told:
-            yield f"the results of {len(calls - told)} tool calls in it are missing"
-        if told - calls:
-            yield f"the calls of {len(told - calls)} tool results in it are missing"
+        named = [part.get("id") for part in _calls(message)]
+        of = [part.get("id") for result in results for part in result["parts"]]
+        if None in (*named, *of):
+            missing, stray = len(named) - len(of), len(of) - len(named)
+        else:
+            missing, stray = len({*named} - {*of}), len({*of} - {*named})
+        if missing > 0:
+            yield f"the results of {missing} tool calls in it are missing"
+        if stray > 0:
+            yield f"the calls of {stray} tool results in it are missing"

@@ -79,10 +79,26 @@ def pair(calls: Sequence[Call], frame: Frame, runs: Sequence[Run]) -> list[Actio
         actions.outcomes = [Outcome(part) for part in actions.tool_calls]
         after = places[id(actions.call)] + 1
         later = _told_next(actions.call, frame.calls[after : after + _NEAR])
-        ends = calls[place + 1].reading.row.started_at if place + 1 < len(calls) else None
-        _pair_runs(actions, free, None if actions.call.accumulated else ends)
+        _pair_runs(actions, free, _until(calls, place))
         _pair_responses(actions, [one for one in later if not one.accumulated])
+    _hand_down(frame.calls)
     return found
+
+
+def _hand_down(calls: Iterable[Call]) -> None:
+    """Blame also those that go on from a request with a result that should not be empty."""
+    last: Call | None = None
+    for call in calls:
+        if last is not None and continues(call, last):
+            call.blame(_EMPTY_RESULT)
+        if _EMPTY_RESULT in (call.seen_problem or ""):
+            last = call
+
+
+def _until(calls: Sequence[Call], place: int) -> int | None:
+    """Return when the call after one began; None where no time of their own tells calls of one span apart."""
+    call, after = calls[place], calls[place + 1] if place + 1 < len(calls) else None
+    return None if after is None or call.accumulated or after.reading is call.reading else after.reading.row.started_at
 
 
 def _told_next(call: Call, later: Sequence[Call]) -> Sequence[Call]:

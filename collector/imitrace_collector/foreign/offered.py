@@ -1,11 +1,13 @@
 """Read the definitions of the tools that a model was offered, in each instrumentor's shape."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from imitrace.exceptions import WireError
 from imitrace.messages import tool_definition
+from imitrace_collector.foreign.reprs import looks_like_repr, read_repr
 from imitrace_collector.foreign.said import inside, json_value
 
 _SCHEMAS = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "params_json_schema", "args_schema")
@@ -26,6 +28,9 @@ def read_tools(value: Any) -> list[dict[str, Any]]:  # any JSON value
 def _written(text: str) -> tuple[dict[str, Any], ...]:
     """Return the definitions in a text, or that of the tool it names; remembered, for each request offers the same."""
     parsed, problem = json_value(text)
+    if problem and looks_like_repr(text):
+        with suppress(ValueError):
+            parsed = read_repr(text)
     if isinstance(parsed, dict | list):
         return tuple(read_tools(parsed))
     return () if problem else tuple(_definition({"name": text}))

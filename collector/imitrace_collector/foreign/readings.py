@@ -13,6 +13,7 @@ from imitrace_collector.foreign.dialects import (
     EVENT_CHOICE,
     EVENT_ROLES,
     MODEL,
+    OPENINFERENCE,
     OTEL,
     OTHER,
     OWN_SCOPES,
@@ -156,8 +157,10 @@ def read_span(span: SpanRow) -> Reading | None:
             return None
     first = _by_scope(_scope(span.scope))
     dialects = first + _among(frozenset(spoken | {OTEL.name}) - {dialect.name for dialect in first})
+    if not first and OPENINFERENCE.name in spoken and OTEL.roles[0][0] in attributes:  # its processor's translation
+        dialects = (OTEL, *(dialect for dialect in dialects if dialect is not OTEL))
     said = Said(attributes)
-    return Reading(row=span, dialects=dialects, role=_role(said, dialects), said=said)
+    return Reading(row=span, dialects=dialects, role=_role(span.name, said, dialects), said=said)
 
 
 @lru_cache(maxsize=4096)
@@ -223,11 +226,13 @@ def is_agents(reading: Reading) -> bool:
     return reading.role in (MODEL, TOOL, AGENT, EVALUATOR)
 
 
-def _role(said: Said, dialects: Sequence[Dialect]) -> str:
+def _role(name: str, said: Said, dialects: Sequence[Dialect]) -> str:
     attributes = said.attributes
     for dialect in dialects:
-        for name, roles in dialect.roles:
-            value = attributes.get(name)
+        if name in dialect.spans:
+            return dialect.spans[name]
+        for attribute, roles in dialect.roles:
+            value = attributes.get(attribute)
             if value is None:
                 continue
             role = roles.get("")

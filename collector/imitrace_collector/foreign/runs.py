@@ -158,6 +158,8 @@ def _as_seen(value: Any) -> tuple[str | None, str | None]:
         if written is not None and len(value) <= _LONGEST:
             call_id = (named.group(1) or named.group(2)) if named else None
             value = literal(written.group(1))
+    if isinstance(value, str) and value.startswith("[{'"):
+        value = _from_blocks(value)
     parsed = json_value(value)[0]
     if isinstance(parsed, dict) and isinstance(parsed.get("output"), dict) and "kwargs" in parsed["output"]:
         value = parsed = {**inside(parsed["output"], "kwargs"), "type": "tool"}  # LangChain's message, as JSON has it
@@ -167,6 +169,13 @@ def _as_seen(value: Any) -> tuple[str | None, str | None]:
         call_id = identity if isinstance(identity, str) and identity else call_id
     found = unwrapped(value)
     return (None if found is None else as_text(found)), call_id
+
+
+def _from_blocks(text: str) -> Any:
+    """Return what is in a list of blocks, as Strands writes it in Python's own form; other text as it is."""
+    blocks = literal(text)
+    inner = unwrapped(blocks)
+    return text if inner is blocks else inner
 
 
 def _response_in(messages: Any) -> Any:

@@ -33,7 +33,12 @@ class Said:
         if found is None and "/" in name:
             outer, _, key = name.partition("/")
             inner = self.parsed(outer) if outer in self.attributes else None
-            return inner.get(key) if isinstance(inner, dict) else None
+            for step in key.split("/"):
+                if isinstance(inner, list):
+                    inner = inner[int(step)] if step.isdigit() and int(step) < len(inner) else None
+                else:
+                    inner = inner.get(step) if isinstance(inner, dict) else None
+            return inner
         return found
 
     def structure(self, name: str) -> Any:  # any JSON value

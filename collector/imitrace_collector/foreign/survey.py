@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from imitrace_collector.foreign.agent_records import records_among
 from imitrace_collector.foreign.conversations import read_traces
 from imitrace_collector.foreign.dialects import DIALECTS, MODEL
 from imitrace_collector.foreign.observations import has_answer
@@ -32,6 +33,8 @@ class Spoken(NamedTuple):
     failed: int
     """Of those without content: they ended with an error, so that there was no answer."""
     tool_runs: int
+    silent_agents: int
+    """Agents' spans that tell of no decision, and that no model call is in."""
     switch: str | None
     """How content is turned on, where calls have none."""
 
@@ -76,6 +79,10 @@ def survey(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Survey:
         found["with" if call.has_content else "without"] += 1
         found["failed"] += not call.has_content and call.error_type is not None
         found["unanswered"] += call.has_content and not (call.answer and has_answer(call.answer))
+    told = {id(call.reading) for call in traces.calls}
+    for reading in records_among(traces.readings):
+        silent = id(reading) not in told
+        counts.setdefault((service_of(reading.row) or "", reading.source), Counter())["silent agents"] += silent
     for run in traces.runs.values():
         counts.setdefault((service_of(run.reading.row) or "", run.reading.source), Counter())["runs"] += 1
     return Survey(
@@ -85,7 +92,7 @@ def survey(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Survey:
 
 
 def _spoken(key: tuple[str, str], found: Counter[str], scopes: Iterable[str]) -> Spoken:
-    lacking = found["without"] - found["failed"]
+    lacking = found["without"] - found["failed"] + (0 if found["with"] else found["silent agents"])
     return Spoken(
         service=key[0],
         dialect=key[1],
@@ -97,6 +104,7 @@ def _spoken(key: tuple[str, str], found: Counter[str], scopes: Iterable[str]) ->
         without_answer=found["unanswered"],
         failed=found["failed"],
         tool_runs=found["runs"],
+        silent_agents=found["silent agents"],
         switch=_SWITCHES.get(key[1]) if lacking else None,
     )
 

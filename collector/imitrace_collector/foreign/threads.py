@@ -85,7 +85,7 @@ def agent_of(call: Call, frame: Frame) -> tuple[str, tuple[str, Reading]]:
         if named is not None:
             return named, ("nearest agent's span", span)
     for span in inside:
-        named = span_agent(span)
+        named = span_agent(span) if span.row.name not in span.dialects[0].spans else ""
         if named and "." not in named:  # no function's path
             return named, ("name of the nearest agent's span", span)
     return service_of(call.reading.row) or UNKNOWN_AGENT, ("service", call.reading)

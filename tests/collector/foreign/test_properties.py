@@ -24,6 +24,11 @@ SHAPES = (
     *("[" * 900 + "]" * 900, '{"messages": ' * 300 + "[]" + "}" * 300),
     *('{"generations": [[{"message": {"kwargs": {"content": 5}}}]]}', '[{"toolName": 1, "toolCallId": []}]', "{"),
     *("content='a' name='b' tool_call_id='c'", "content='\\N{no}' tool_call_id=''", '{"input_str": "(1"}', "\ud800"),
+    *("ChatMessage(_role=<R.USER: 'user'>, _content=[5])", "[{'json': 1}]", "resp_1", '{"content": 5, "call_id": []}'),
+    "{'messages': [ChatMessage(_role='tool', _content=[ToolCallResult(result=[1], origin=ToolCall(id=[1]))])]}",
+    "{'messages': [ChatMessage(_role='assistant', _content=[ToolCall(tool_name=1), ToolCall(tool_name='f', id='c')])]}",
+    '{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, '
+    '{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}, {"role": "tool", "content": "r"}]}',
     *("chat", "execute_tool", "invoke_agent", "LLM", "TOOL", "AGENT", "EVALUATOR", "c", "f"),
 )
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(SHAPES)
@@ -50,6 +55,9 @@ NAMES = st.sampled_from(
         ),
         *("traceloop.span.kind", "traceloop.entity.input", "gen_ai.prompt.0.role", "gen_ai.completion.0.tool_calls"),
         *("ai.operationId", "ai.response.toolCalls", "mcp.method.name", "events", "gen_ai.evaluation.name"),
+        *("gen_ai.request.previous_response_id", "gen_ai.usage.output_tokens", "llm.input_messages.0.function.0"),
+        *("haystack.agent.step.llm.input", "haystack.agent.step.llm.output", "haystack.agent.max_steps"),
+        *("haystack.agent.tools", "haystack.tool.name", "haystack.component.type", "haystack.agent.output"),
         *("evaluations.0.evaluation.name", "evaluations.0.evaluation", "gen_ai.evaluation.target_span_id"),
     )
 )

@@ -146,6 +146,8 @@ def provides(call: Call) -> frozenset[str]:
     names = [part["id"] for part in call.answer["parts"] if part["type"] == "tool_call" and part["id"]]
     if names:
         found.add(chain(service, [*_unanswered(call), *names]))
+        if _are_unique(names):
+            found.add(chain(service, [_RESULTS, *sorted(names)]))
     return frozenset(found | {chain(service, [name]) for name in call.response_ids})
 
 
@@ -167,7 +169,11 @@ def wants(call: Call) -> frozenset[str]:
     if start < len(spoken) and not (start and spoken[start - 1]["role"] == "assistant" and spoken[start - 1]["parts"]):
         rounds = range(max(start, len(spoken) - _ROUNDS), len(spoken))  # how many of these results are the last round's
         near = [place for place in rounds if not _too_far(place, len(spoken))]
-        return frozenset(chain(service, [*_unanswered(call, place), *_names(spoken[place:])]) for place in near)
+        found = {chain(service, [*_unanswered(call, place), *_names(spoken[place:])]) for place in near}
+        names = _names(spoken)
+        if start == 0 and _are_unique(names):  # nothing but results: what came before is kept by the service
+            found.add(chain(service, [_RESULTS, *sorted(names)]))
+        return frozenset(found)
     last = _last_answer(spoken)
     if last is None or _too_far(last, len(spoken)):
         return frozenset()
@@ -187,6 +193,15 @@ def _is_cut(call: Call) -> bool:
     spoken = [message for message in call.seen if message["role"] != "system"]
     last = _last_answer(spoken)
     return last is not None and not call.accumulated and _too_far(last, len(spoken))
+
+
+_RESULTS = "results of"
+_UNIQUE = 16
+"""Characters of a call's id that no other has: shorter ones may be counted."""
+
+
+def _are_unique(names: Sequence[str]) -> bool:
+    return bool(names) and all(len(name) >= _UNIQUE for name in names)
 
 
 def _names(results: Iterable[Message]) -> list[str]:

@@ -14,7 +14,7 @@ from imitrace_collector.foreign.dialects import RESPONSE_IDS
 UNSAID = "the service keeps the history, and nothing says which answer this goes on from"
 LOST = "it goes on from a response that is not among the spans"
 _CUT_OFF = "it begins with the results of an earlier answer, and what came before that is not in it"
-_MORE = "the service counted more tokens than its request explains: it keeps a history that is not among the spans"
+_MORE = "the service counted more tokens than its request explains: of a history that it keeps, or of tools"
 _BYTES = 2.5
 """Of JSON for one token, at least: about 4 in English, 3 in schemas and in scripts that need several bytes a sign."""
 
@@ -95,13 +95,11 @@ def _has_answers(call: Call) -> bool:
 
 
 def _explained(call: Call) -> bool | None:
-    """Return whether what a request holds explains the tokens that it came to; None where that can't be told."""
+    """Return whether what a request holds explains the tokens that it came to; None where nobody counted them."""
     if call.input_tokens is None:
         return None
     held = _size(message["parts"] for message in call.seen) + _size(call.tools or ())
-    if call.input_tokens * _BYTES <= held:
-        return True
-    return None if call.tools is None else False
+    return call.input_tokens * _BYTES <= held
 
 
 def _size(values: Iterable[object]) -> int:

@@ -177,6 +177,8 @@ def _problems(seen: Sequence[Message]) -> Iterator[str]:
     if empty:
         yield f"{empty} of the {len(seen)} messages that it saw are empty"
     for message, results in _groups(seen):
+        if message["role"] == "tool":  # at the very beginning
+            results = [message, *results]
         if not results:  # the answer of a run that ended with it, or that was handed over, may have none
             continue
         named = [part.get("id") for part in _calls(message)]

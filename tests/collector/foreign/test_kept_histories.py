@@ -114,3 +114,18 @@ def test_a_history_cut_at_its_beginning_is_no_request_of_only_what_is_new(span: 
     state, reason = told(assemble(spans, []))[-1]
     assert state == ["assistant", "tool", "assistant", "user"]
     assert reason == "it begins with the results of an earlier answer, and what came before that is not in it"
+
+
+@pytest.mark.parametrize(("name", "joined"), [("call_Zk3nR8vT1qLm5pXa", True), ("call_001", False)])
+def test_results_alone_are_joined_with_the_trace_of_their_calls_where_ids_are_unique(
+    span: Make, name: str, joined: bool
+) -> None:
+    call, result = json.loads(json.dumps([CALL, TOLD]).replace('"c1"', f'"{name}"'))
+    spans = [span("a", asked([ASK], call, "r1")), span("b", asked([result], SAY, "r2"), at=2, trace_id="t2")]
+    derived = assemble(spans, [])
+    assert (len(derived.trajectories) == 1) == joined
+    state, reason = told(derived)[-1]
+    assert state == (["user", "assistant", "tool"] if joined else ["tool"])
+    assert reason == (UNSAID if joined else "the calls of 1 tool results in it are missing")
+    provided = {key.removeprefix("provides:") for key in links_of(spans[:1], [])}
+    assert bool(provided & {key.removeprefix("continues:") for key in links_of(spans[1:], [])}) == joined

@@ -1,9 +1,8 @@
 """Hold the one table of dialects: by what each is recognised, and which of its attributes fills what.
 
 A name is an attribute's, or ``ATTRIBUTE/KEY`` for a key of the JSON object in it, or a longer path; the first that is
-there counts. An
-attribute that holds messages may be JSON text, a structured value, or the prefix of flattened names (``NAME.0.role``).
-A span may speak several dialects: what the first does not say, the others may.
+there counts. An attribute that holds messages may be JSON text, a structured value, or the prefix of flattened names
+(``NAME.0.role``). A span may speak several dialects: what the first does not say, the others may.
 
 Sources: https://github.com/open-telemetry/semantic-conventions-genai, https://arize-ai.github.io/openinference/spec/,
 https://docs.futureagi.com/, https://github.com/traceloop/openllmetry, https://strandsagents.com/, https://ai.pydantic.dev/

@@ -8,18 +8,12 @@ from typing import Final
 from imitrace_collector.foreign.dialect import AGENT, MODEL, TOOL, Dialect
 
 _GENERATORS = (
-    *(
-        "OpenAI",
-        "OpenAIResponses",
-        "AzureOpenAI",
-        "AzureOpenAIResponses",
-        "Anthropic",
-        "AnthropicVertex",
-        "GoogleGenAI",
-    ),
-    *("GoogleAIGemini", "VertexAIGemini", "Mistral", "Ollama", "AmazonBedrock", "Cohere", "HuggingFaceAPI", "LlamaCpp"),
-    *("HuggingFaceLocal", "Nvidia", "OpenRouter", "TogetherAI", "LlamaStack", "WatsonX", "VLLM", "Fallback", "LiteLLM"),
+    *("OpenAI", "OpenAIResponses", "AzureOpenAI", "AzureOpenAIResponses", "Anthropic", "AnthropicVertex"),
+    *("GoogleGenAI", "GoogleAIGemini", "VertexAIGemini", "Mistral", "Ollama", "AmazonBedrock", "Cohere", "LlamaCpp"),
+    *("HuggingFaceAPI", "HuggingFaceLocal", "Nvidia", "OpenRouter", "TogetherAI", "LlamaStack", "WatsonX", "VLLM"),
+    *("Fallback", "LiteLLM"),
 )
+"""What components that ask a chat model are named after: ``NAMEChatGenerator``."""
 
 HAYSTACK: Final = Dialect(
     name="haystack",

@@ -11,13 +11,19 @@ def haystack_message(item: Mapping[str, Any]) -> dict[str, Any] | None:
     role, content = item.get("_role", item.get("role")), item.get("_content", item.get("content"))
     if not isinstance(role, str) or not isinstance(content, list):
         return None
-    if "_role" not in item and not any(isinstance(block, dict) and _KEYS & block.keys() for block in content):
+    if "_role" not in item and not any(map(_is_haystacks, content)):
         return None
     return {"role": role, "parts": [part for block in content for part in _parts(block)]}
 
 
-_KEYS = {"tool_call", "tool_call_result"}
 _THOUGHTS = ("reasoning", "reasoning_text")
+
+
+def _is_haystacks(block: Any) -> bool:
+    if not isinstance(block, dict):
+        return False
+    call, result = block.get("tool_call"), block.get("tool_call_result")
+    return (isinstance(call, dict) and "tool_name" in call) or (isinstance(result, dict) and "origin" in result)
 
 
 def _parts(block: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from imitrace.exceptions import WireError
 from imitrace.messages import Message, canonical_role
 from imitrace.shapes.chat_shapes import read_item
 from imitrace.shapes.content_parts import Part, call_arguments, content_parts
-from imitrace_collector.foreign.flat_messages import UNREADABLE, chat_message, function_results
+from imitrace_collector.foreign.flat_messages import UNREADABLE, chat_messages, function_results, with_blocks
 from imitrace_collector.foreign.haystack_messages import haystack_message
 from imitrace_collector.foreign.reprs import looks_like_repr, read_repr
 from imitrace_collector.foreign.results import unwrapped
@@ -78,9 +78,19 @@ def _from_repr(text: str, problem: str) -> tuple[Any, str | None]:
 
 
 def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Return messages with an assistant's calls in the message before it, where its answer was split into several."""
+    """Return messages with an assistant's calls in the message before it, where its answer was split into several.
+
+    A result that was told twice is told once.
+    """
     found: list[Message] = []
+    told: list[Message] = []
     for message in messages:
+        if message["role"] != "tool":
+            told.clear()
+        elif message in told and all(part.get("id") for part in message["parts"]):
+            continue
+        else:
+            told.append(message)
         if (
             found
             and message["role"] == found[-1]["role"] == "assistant"
@@ -173,13 +183,15 @@ class _Messages:
             for result in results:
                 yield from self._from_chat(result, "tool")
             return
-        item = self._as_object(item)
-        item = haystack_message(item) or item
+        for one in self._objects(item):
+            yield from self._read_object(haystack_message(one) or one)
+
+    def _read_object(self, item: Mapping[str, Any]) -> Iterator[Message]:
         role = item.get("role")
         text = read_text_message(role, item.get("content")) if isinstance(role, str) else None
         if text is not None:
             yield text
-        elif isinstance(item.get("parts"), list) or _is_bedrock(item.get("content")):
+        elif isinstance(item.get("parts"), list) or (_is_bedrock(item.get("content")) and not item.get("tool_call_id")):
             yield from self._from_parts(item)
         elif isinstance(role, str) and item.get("type") in (None, "message"):
             yield from self._from_chat(item, role)
@@ -187,18 +199,24 @@ class _Messages:
             for message in read_item(item).messages:
                 yield self._cleaned(message)
 
-    def _as_object(self, item: Any) -> Mapping[str, Any]:
+    def _objects(self, item: Any) -> Iterator[Mapping[str, Any]]:
         if _is_pair(item):
-            return {"role": item[0], "content": item[1]}
+            yield {"role": item[0], "content": item[1]}
+            return
         if not isinstance(item, dict):
             raise WireError(f"it is a {type(item).__name__}, expected an object with 'role'")
         if "role" in item or "_role" in item:
-            return item
+            yield item
+            return
         if isinstance(item.get("message"), dict):
-            message = chat_message(item["message"])
-            return message if "role" in message else {**message, "role": self._unsaid_role()}
+            for message in chat_messages(item["message"]):
+                yield message if "role" in message else {**message, "role": self._unsaid_role()}
+            return
+        if item.get("tool_calls") or isinstance(item.get("function_call"), dict):
+            yield {**item, "role": "assistant"}
+            return
         bare = isinstance(item.get("content"), str | list) and "type" not in item
-        return {**item, "role": self._role} if bare else item
+        yield {**item, "role": self._role} if bare else item
 
     def _unsaid_role(self) -> str:
         if self._role != "assistant":
@@ -212,10 +230,10 @@ class _Messages:
             part = {"type": "tool_call_response", "id": _identity(item.get("tool_call_id", item.get("id")))}
             yield {"role": "tool", "parts": [{**part, "response": unwrapped(item.get("content") or "")}]}
             return
-        reading = read_item({key: value for key, value in item.items() if key not in ("tool_calls", "function_call")})
+        content = with_blocks({key: item[key] for key in item if key not in ("tool_calls", "function_call")})
+        reading = read_item(content)
         messages = [self._cleaned(message) for message in reading.messages]
-        calls = item.get("tool_calls") or ([item["function_call"]] if item.get("function_call") else [])
-        parts = [self.call(call) for call in calls if isinstance(call, dict)]
+        parts = self._calls(item, [part for message in messages for part in message["parts"]])
         if not parts:
             yield from messages
         elif messages:
@@ -224,11 +242,24 @@ class _Messages:
         else:
             yield {"role": role, "parts": parts}
 
+    def _calls(self, item: Mapping[str, Any], before: Iterable[Part]) -> list[Part]:
+        """Return the calls that stand beside a message's content, but those that stand in it too."""
+        said = {part.get("id") for part in before if part["type"] == "tool_call"}
+        calls = item.get("tool_calls") or [item.get("function_call")]
+        parts = [self.call(call) for call in calls if isinstance(call, dict) and call]
+        return [part for part in parts if part["id"] is None or part["id"] not in said]
+
     def _from_parts(self, item: Mapping[str, Any]) -> Iterator[Message]:
         role = item.get("role")
         role = canonical_role(role) if isinstance(role, str) else self._role
         given = item.get("parts") if isinstance(item.get("parts"), list) else item.get("content")
         parts = [part for one in given or () for part in self._parts(one)]
+        if role == "tool" and parts and all(part["type"] == "text" for part in parts):
+            identity = _identity(item.get("tool_call_id", item.get("id")))
+            text = "\n".join(part["content"] for part in parts)
+            parts = [{"type": "tool_call_response", "id": identity, "response": unwrapped(text)}]
+        calls = self._calls(item, parts)
+        parts = [part for part in parts if not calls or part.get("content") != ""] + calls
         results = [part for part in parts if part["type"] == "tool_call_response"]
         rest = [part for part in parts if part["type"] != "tool_call_response"]
         for part in results:

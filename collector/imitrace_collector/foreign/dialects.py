@@ -98,7 +98,10 @@ OPENINFERENCE: Final = Dialect(
     outputs=("llm.output_messages",),
     raw_inputs=("input.value", "llm.prompts"),
     raw_outputs=("output.value",),
-    tools=("llm.tools", "llm.invocation_parameters/tools", "llm.invocation_parameters/functions"),
+    tools=(
+        *("llm.tools", "llm.invocation_parameters/tools", "llm.invocation_parameters/functions"),
+        "input.value/tools",
+    ),
     tool_name=("tool.name", "tool_call.function.name"),
     arguments=("tool_call.function.arguments", "input.value", "tool.parameters"),
     result=("output.value",),
@@ -129,7 +132,7 @@ TRACEAI: Final = Dialect(
     raw_outputs=("output.value", "raw.output"),
     tools=(
         *("gen_ai.tool.definitions", "llm.tools", "gen_ai.request.parameters/tools"),
-        *("llm.invocation_parameters/tools", "gen_ai.request.parameters/functions"),
+        *("llm.invocation_parameters/tools", "gen_ai.request.parameters/functions", "input.value/tools"),
     ),
     tool_name=("gen_ai.tool.name", "tool.name"),
     arguments=("gen_ai.tool.call.arguments", "input.value", "tool.parameters"),
@@ -362,6 +365,9 @@ EVENT_CHOICE: Final = "gen_ai.choice"
 """An event of the first generation: the answer."""
 EVENT_PROMPT, EVENT_COMPLETION = "gen_ai.content.prompt", "gen_ai.content.completion"
 """Span events of the generation before that: request and answer as text."""
+
+AGENT_AT_WORK: Final = "current_agent_name"
+"""The name under which LlamaIndex's workflows tell, somewhere in what a step of theirs was given, whose step it is."""
 
 RESPONSE_IDS: Final = ("resp_", "resp-")
 """How the ids of responses begin: one in the place of a conversation's id is that of the response before."""

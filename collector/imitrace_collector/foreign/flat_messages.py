@@ -10,8 +10,23 @@ UNREADABLE = "unknown"
 """Role of a message whose own can't be told."""
 
 
-def chat_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message of flattened names as a chat message: ``contents.M.message_content`` are its blocks."""
+def chat_messages(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a message of flattened names as chat messages: two, where the next was written over a tool's result."""
+    written_over = message.get("contents") or message.get("tool_calls")
+    if message.get("tool_call_id") and message.get("content") and message.get("role") not in _TOOLS and written_over:
+        result = {"role": "tool", "tool_call_id": message["tool_call_id"], "content": message["content"]}
+        rest = {key: value for key, value in message.items() if key not in _RESULTS}
+        return [result, _chat_message(rest)]
+    return [_chat_message(message)]
+
+
+_TOOLS = ("tool", "function")
+_RESULTS = ("tool_call_id", "content", "name")
+"""What a tool's result fills of a message."""
+
+
+def _chat_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message, its ``contents.M.message_content`` as blocks."""
     found = {key: value for key, value in message.items() if key != "contents"}
     blocks = [_block(item) for item in message.get("contents") or () if isinstance(item, dict)]
     calls = [block for block in blocks if "function" in block]
@@ -47,6 +62,17 @@ def function_results(item: Mapping[str, Any]) -> list[dict[str, Any]]:
         content = result["content"]
         found.append({"role": "tool", "tool_call_id": result.get("call_id", result.get("id")), "content": content})
     return found
+
+
+def with_blocks(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a message with its content as blocks, where OpenLLMetry wrote these as JSON text."""
+    text = item.get("content")
+    blocks = json_value(text)[0] if isinstance(text, str) and text[:2] == "[{" else None
+    known = isinstance(blocks, list) and all(isinstance(one, dict) and one.get("type") in _BLOCKS for one in blocks)
+    return {**item, "content": blocks} if known else item
+
+
+_BLOCKS = ("text", "image_url", "image", "tool_use", "tool_result", "thinking")
 
 
 def _block(item: Mapping[str, Any]) -> dict[str, Any]:

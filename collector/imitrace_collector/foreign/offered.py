@@ -33,7 +33,7 @@ def _written(text: str) -> tuple[dict[str, Any], ...]:
             parsed = read_repr(text)
     if isinstance(parsed, dict | list):
         return tuple(read_tools(parsed))
-    return () if problem else tuple(_definition({"name": text}))
+    return () if problem or len(text.split()) != 1 else tuple(_definition({"name": text}))
 
 
 def _tools_in(item: Any) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ def _tools_in(item: Any) -> list[dict[str, Any]]:
 
 
 def _definition(tool: Mapping[str, Any]) -> list[dict[str, Any]]:
-    tool = inside(tool, "function")
+    tool = inside(inside(tool, "toolSpec"), "function")
     schema = json_value(next((tool[key] for key in _SCHEMAS if tool.get(key)), None))[0]
     if isinstance(schema, dict):
         schema = inside(schema, "json")

@@ -32,6 +32,9 @@ class Said:
         found = self.attributes.get(name)
         if found is None and "/" in name:
             outer, _, key = name.partition("/")
+            text = self.attributes.get(outer)
+            if isinstance(text, str) and f'"{key}"' not in text:
+                return None
             inner = self.parsed(outer) if outer in self.attributes else None
             for step in key.split("/"):
                 if isinstance(inner, list):

@@ -513,3 +513,77 @@ def test_requests_and_responses_as_clients_have_them_are_read(span: Make, source
     assert actions(derived) == [("get_order", {"order_id": "A-1"}, None)]
     assert states(derived)[0][-1] == ("user", "Where is A-1?")
     assert derived.trajectories[0].trajectories[0]["source"] == source
+
+
+def test_results_and_calls_that_are_told_twice_count_once(span: Make, log: MakeLog) -> None:
+    """Botocore sends a result as a message of its own, and again in the user's message that it came in."""
+    use = {"toolUse": {"toolUseId": "c1", "name": "get_order", "input": {"order_id": "A-1"}}}
+    call = {"id": "c1", "type": "function", "function": {"name": "get_order", "arguments": {"order_id": "A-1"}}}
+    block = {"type": "tool_use", "id": "c2", "name": "get_order", "input": {"order_id": "A-2"}}
+    again = {**call, "id": "c2", "function": {"name": "get_order", "arguments": {"order_id": "A-2"}}}
+    told = [
+        ("user", {"content": [{"text": "Where is A-1?"}]}),
+        ("assistant", {"content": [use], "tool_calls": [call]}),
+        ("tool", {"id": "c1", "content": [{"text": "shipped"}]}),
+        ("user", {"content": [{"toolResult": {"toolUseId": "c1", "content": [{"text": "shipped"}]}}]}),
+        ("assistant", {"content": [block], "tool_calls": [again]}),
+        ("tool", {"id": "c2", "content": "lost"}),
+        ("user", {"content": [{"type": "tool_result", "tool_use_id": "c2", "content": "lost"}]}),
+    ]
+    logs = [log("a", f"gen_ai.{role}.message", {}, body=body, at=at) for at, (role, body) in enumerate(told)]
+    said = log("a", "gen_ai.choice", {}, body={"message": {"content": [{"text": "A-2 is lost."}]}}, at=9)
+    derived = assemble([span("a", {"gen_ai.operation.name": "chat"})], [*logs, said])
+    assert states(derived) == [
+        [
+            *(("user", "Where is A-1?"), ("assistant", "get_order"), ("tool", "shipped")),
+            *(("assistant", "get_order"), ("tool", "lost")),
+        ]
+    ]
+    assert actions(derived) == ["A-2 is lost."]
+
+
+@pytest.mark.parametrize(
+    ("more", "offered"),
+    [
+        ({"llm.tools.0.tool.json_schema": json.dumps({"toolSpec": {"name": "f", "inputSchema": {"json": {}}}})}, ["f"]),
+        ({"input.value": json.dumps({"tools": [{"function": {"name": "f", "parameters": {}}}]})}, ["f"]),
+        ({"input.value": json.dumps({"tools": ["name='f' description='Does it.'"]})}, []),
+    ],
+)
+def test_offered_tools_are_read_wherever_the_request_has_them(span: Make, more: Json, offered: list[str]) -> None:
+    said = {"openinference.span.kind": "LLM", "session.id": "s", "llm.output_messages.0.message.content": "Hi."}
+    (one,) = assemble([span("a", {**said, "llm.output_messages.0.message.role": "assistant", **more})], []).trajectories
+    assert [row["name"] for row in one.tools] == offered
+
+
+def test_calls_beside_parts_and_results_as_plain_text_are_read(span: Make) -> None:
+    """LiteLLM's own callback writes messages so, and the calls of its answers under the names of old."""
+    function = {"name": "get_order", "arguments": '{"order_id": "A-1"}'}
+    first = {
+        "gen_ai.operation.name": "chat",
+        "llm.request.type": "completion",
+        "gen_ai.conversation.id": "conv",
+        "gen_ai.input.messages": json.dumps([ASK]),
+        "gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": []}]),
+        **{f"gen_ai.completion.0.function_call.{key}": value for key, value in function.items()},
+    }
+    asked = {"role": "assistant", "parts": [{"type": "text", "content": ""}]}
+    asked["tool_calls"] = [{"id": "c1", "type": "function", "function": function}]
+    told = {"role": "tool", "parts": [{"type": "text", "content": "shipped"}], "tool_call_id": "c1"}
+    derived = assemble([span("a", first), span("b", chat([ASK, asked, told], SAY), at=5)], [])
+    assert actions(derived) == [LOOK_UP, "It is on its way."]
+    assert states(derived) == SEEN
+    assert all(step["complete"] for step in derived.trajectories[0].steps)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (json.dumps([{"type": "text", "text": "Hi."}]), "Hi."),
+        (json.dumps([{"type": "order", "text": "Hi."}]), '[{"type": "order", "text": "Hi."}]'),
+    ],
+)
+def test_blocks_that_were_written_as_json_text_are_their_text(span: Make, content: str, said: str) -> None:
+    flat = {"llm.request.type": "chat", "gen_ai.completion.0.role": "assistant"}
+    (one,) = assemble([span("a", {**flat, "gen_ai.completion.0.content": content})], []).trajectories
+    assert one.steps[0]["action_message"] == said

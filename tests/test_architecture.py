@@ -25,17 +25,18 @@ imitrace_collector: memory pace config tls tokens rates logs compression budget 
                     foreign/text_histories foreign/results foreign/flat_messages foreign/haystack_messages
                     foreign/contents foreign/offered foreign/chains foreign/readings foreign/events foreign/answers
                     foreign/calls foreign/runs foreign/agent_records foreign/threads foreign/kept_histories
-                    foreign/joined_results foreign/mending foreign/conversations foreign/judgements foreign/links
-                    foreign/matching foreign/observations foreign/origins foreign/step_rows foreign/assembly
-                    foreign/survey link_tables joining store_files store components derive ingest copying compaction
-                    backup amounts retention periodic migrations batcher metrics health reads explanations
-                    table_stream traces refusals intake snapshot schedule sql_wire sql_process sql_sandbox sql client
-                    imports/__init__ imports/conversations imports/conversation_spans chat_jsonl imports/files
-                    imports/otlp_files imports/calls imports/chat_datasets imports/request_logs imports/tensorzero
-                    imports/atif imports/claude_code imports/codex imports/gemini_cli imports/foreign_spans
-                    imports/phoenix imports/langfuse imports/mlflow imports/minari imports/formats importer rendering
-                    sql_rendering step_lines http_protocol http_server http_exports app grpc_server server __init__
-                    cli reads_cli maintenance_cli
+                    foreign/joined_results foreign/mending foreign/rounds foreign/conversations foreign/judgements
+                    foreign/links foreign/matching foreign/observations foreign/written_calls foreign/origins
+                    foreign/step_rows foreign/assembly foreign/survey link_tables joining store_files store components
+                    derive ingest copying compaction backup amounts retention periodic migrations batcher metrics
+                    health reads explanations table_stream traces refusals intake snapshot schedule sql_wire
+                    sql_process sql_sandbox sql client imports/__init__ imports/conversations
+                    imports/conversation_spans chat_jsonl imports/files imports/otlp_files imports/calls
+                    imports/chat_datasets imports/request_logs imports/tensorzero imports/atif imports/claude_code
+                    imports/codex imports/gemini_cli imports/foreign_spans imports/phoenix imports/langfuse
+                    imports/mlflow imports/minari imports/formats importer rendering sql_rendering step_lines
+                    http_protocol http_server http_exports app grpc_server server __init__ cli reads_cli
+                    maintenance_cli
 imitrace_trainer:   progress intervals cohort frames curate datasets episodes chat_exports exports reading encoding
                     policy schemas arguments calibration network embedded demonstrations fit clone_files frequency
                     evaluate predict gate_report gate registry route champion environment rollout config stages trial

@@ -17,6 +17,7 @@ from imitrace_collector.foreign.readings import Key, Reading
 from imitrace_collector.foreign.runs import Run, run_of
 from imitrace_collector.foreign.step_rows import Rows
 from imitrace_collector.foreign.threads import Frame, Thread, threads_of
+from imitrace_collector.foreign.written_calls import read_written_calls
 from imitrace_collector.normalize import Columns
 from imitrace_collector.rows import LogRow, SpanRow
 from imitrace_collector.trajectories import Assembled
@@ -105,6 +106,7 @@ def _assemble(conversation: Conversation, traces: Traces, found: Derived, places
     for frame in frames:
         complete_answers(frame)
         mend(frame, inside[id(frame)])
+        read_written_calls(frame, inside[id(frame)])
     steps: dict[int, list[tuple[Call, Outcome | None]]] = {}
     for thread in threads:
         steps[id(thread)] = _steps_of(pair(thread.calls, thread.frame, inside[id(thread.frame)]))

@@ -18,6 +18,7 @@ from imitrace_collector.foreign.readings import (
     has_own_steps,
     read_trees,
 )
+from imitrace_collector.foreign.rounds import rounds_of
 from imitrace_collector.foreign.runs import Run, read_runs
 from imitrace_collector.normalize import service_of
 from imitrace_collector.rows import LogRow, SpanRow
@@ -68,7 +69,7 @@ def read_traces(spans: Iterable[SpanRow], logs: Iterable[LogRow]) -> Traces:
     echoes = Echoes()
     calls: list[Call] = []
     for reading in calls_among(readings):
-        calls.append(read_call(reading, echoes, calls[-1] if calls else None))
+        calls += rounds_of(read_call(reading, echoes, calls[-1] if calls else None), runs)
     inside: dict[int, list[Run]] = defaultdict(list)
     for run in runs.values():
         nearest = next((span for span in run.reading.above() if span.role in (TOOL, AGENT)), None)

@@ -1,5 +1,7 @@
 """Read what one foreign span says by itself: which dialect, what it is, whose it is; and its place among the others."""
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -8,6 +10,7 @@ from typing import Any
 from imitrace import semconv
 from imitrace_collector.foreign.dialects import (
     AGENT,
+    AGENT_AT_WORK,
     DIALECTS,
     EVALUATOR,
     EVENT_CHOICE,
@@ -19,6 +22,7 @@ from imitrace_collector.foreign.dialects import (
     OWN_SCOPES,
     RESPONSE_IDS,
     TOOL,
+    WORKFLOW,
     Dialect,
     Names,
 )
@@ -91,6 +95,10 @@ class Reading:
             yield found
             found, left = found.parent, left - 1
 
+    def outermost(self) -> "Reading":
+        """Return the outermost span that it is in, or itself."""
+        return next(iter([*self.above()][-1:]), self)
+
     def named(self, kind: str) -> str:
         """Return the id of the conversation, or of the session, that it says it is of; empty where it says none."""
         found = self._named.get(kind)
@@ -116,7 +124,31 @@ class Reading:
                         return found[:LONGEST_NAME]
         return None
 
+    def agent_at_work(self) -> str | None:
+        """Return the agent whose step of a workflow this is: what it was given says so, or a step before it."""
+        if self.role != WORKFLOW:
+            return None
+        found = _last_named(self, "raw_inputs")
+        steps = self.parent.inside if found is None and self.parent is not None else []
+        before = bisect_left(steps, self.at, key=lambda step: step.at)
+        for step in reversed(steps[max(before - _STEPS, 0) : before]):
+            found = found or _last_named(step, "raw_outputs")
+        return found
 
+
+def _last_named(step: Reading, field_name: str) -> str | None:
+    for name in step.names(field_name) if step.role == WORKFLOW else ():
+        said = step.said.value(name)
+        place = said.rfind(AGENT_AT_WORK) if isinstance(said, str) else -1
+        found = _NAMED.match(said, place + len(AGENT_AT_WORK)) if place >= 0 else None
+        if found is not None:
+            return found.group(1)[:LONGEST_NAME]
+    return None
+
+
+_STEPS = 8
+"""How many steps of a workflow are asked whose turn it is."""
+_NAMED = re.compile(r"""\\?["']?\s*[=:]\s*\\?["']([^"'\\]+)""")
 _ON_CALLS = {
     *("gen_ai.agent.name", "metadata/lc_agent_name", "agent.name", "agent_name"),
     "traceloop.association.properties.lc_agent_name",

@@ -16,7 +16,7 @@ from imitrace_collector.foreign.text_histories import literal
 from imitrace_collector.normalize import storable
 
 _STARTS = ("execute_tool ", "tools/call ", "running tool: ")
-_ENDS = (".tool",)
+_ENDS = (".tool", ".__call__")
 _REPR = re.compile(r"content=('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")(?= |$)", re.DOTALL)
 _REPR_ID = re.compile(r" tool_call_id=(?:'([^']*)'|\"([^\"]*)\")")
 _LONGEST = 2**20
@@ -119,8 +119,8 @@ def _arguments(reading: Reading) -> Any:
         return parsed
     if isinstance(parsed.get("input_str"), str):  # LangChain's callback, as OpenLLMetry writes it
         return literal(parsed["input_str"])
-    if isinstance(parsed.get("kwargs"), dict) and "args" in parsed:
-        return parsed["kwargs"] or (parsed["args"][0] if parsed["args"] else {})
+    if isinstance(parsed.get("kwargs"), dict) and ("args" in parsed or len(parsed) == 1):
+        return parsed["kwargs"] or (parsed["args"][0] if parsed.get("args") else {})
     return parsed
 
 

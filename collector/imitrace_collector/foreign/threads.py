@@ -6,7 +6,7 @@ each other are threads of one frame.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -70,7 +70,7 @@ def threads_of(calls: Sequence[Call], trajectory_id: str) -> list[Thread]:
 def agent_of(call: Call, frame: Frame) -> tuple[str, tuple[str, Reading]]:
     """Return the agent that a call was made for, by which rule that is known, and the span that says it.
 
-    What the call's own span says counts first, then the nearest agent's span, then the service.
+    What the call's own span says counts first, then the nearest agent's span, then a workflow's step, then the service.
     """
     inside = _agents_above(call.reading, frame.opener)
     own = call.reading.agent_name()
@@ -88,12 +88,24 @@ def agent_of(call: Call, frame: Frame) -> tuple[str, tuple[str, Reading]]:
         named = span_agent(span) if span.row.name not in span.dialects[0].spans else ""
         if named and "." not in named:  # no function's path
             return named, ("name of the nearest agent's span", span)
+    for span in _within(call.reading, frame.opener):
+        at_work = span.agent_at_work()
+        if at_work is not None:
+            return at_work, ("step of a workflow", span)
     return service_of(call.reading.row) or UNKNOWN_AGENT, ("service", call.reading)
 
 
 def run_name(reading: Reading) -> str:
     """Return the name of the tool, or of the agent, that a frame was opened by."""
     return reading.text("tool_name") or span_agent(reading)
+
+
+def _within(reading: Reading, until: Reading | None) -> Iterator[Reading]:
+    """Yield the spans that a span is in, up to that of its frame, the nearest first."""
+    for span in reading.above():
+        if span is until or span.role == TOOL:
+            return
+        yield span
 
 
 def _agents_above(reading: Reading, until: Reading | None) -> list[Reading]:

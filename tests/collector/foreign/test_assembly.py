@@ -515,6 +515,26 @@ def test_requests_and_responses_as_clients_have_them_are_read(span: Make, source
     assert derived.trajectories[0].trajectories[0]["source"] == source
 
 
+def test_the_agent_is_whose_step_of_a_workflow_it_is(span: Make) -> None:
+    event = "AgentSetup(input=[ChatMessage(content=\"current_agent_name='x'\")], current_agent_name='shipping')"
+    told = {"openinference.span.kind": "CHAIN", "input.value": json.dumps({"ctx": "<Context>", "ev": event})}
+    spans = [span("step", told), span("a", chat([ASK], SAY), at=1, parent="step")]
+    assert [step["agent"] for step in assemble(spans, []).trajectories[0].steps] == ["shipping"]
+
+
+def test_the_agent_is_whom_the_step_before_named(span: Make) -> None:
+    task = {"traceloop.span.kind": "task"}
+    named = [json.dumps({"input": [], "current_agent_name": name}) for name in ("support", "shipping", "later")]
+    spans = [
+        span("root", {"traceloop.span.kind": "workflow"}),
+        *(span(f"s{at}", {**task, "traceloop.entity.output": named[at]}, at=at + 1, parent="root") for at in (0, 1)),
+        span("step", task, at=3, parent="root"),
+        span("a", chat([ASK], SAY), at=4, parent="step"),
+        span("s2", {**task, "traceloop.entity.output": named[2]}, at=5, parent="root"),
+    ]
+    assert [step["agent"] for step in assemble(spans, []).trajectories[0].steps] == ["shipping"]
+
+
 def test_results_and_calls_that_are_told_twice_count_once(span: Make, log: MakeLog) -> None:
     """Botocore sends a result as a message of its own, and again in the user's message that it came in."""
     use = {"toolUse": {"toolUseId": "c1", "name": "get_order", "input": {"order_id": "A-1"}}}

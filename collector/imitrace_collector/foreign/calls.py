@@ -20,7 +20,7 @@ from imitrace_collector.foreign.contents import (
 )
 from imitrace_collector.foreign.dialects import AGENT, MODEL, TOOL
 from imitrace_collector.foreign.events import Event, answer_in, details_in, events_of, request_in
-from imitrace_collector.foreign.offered import read_tools
+from imitrace_collector.foreign.offered import read_tools, tools_among
 from imitrace_collector.foreign.readings import Reading
 from imitrace_collector.normalize import storable
 
@@ -209,6 +209,8 @@ def tools_of(reading: Reading) -> list[dict[str, Any]] | None:
             found += read
         elif read:
             return read
+    for name in reading.names("tools_among"):
+        found += tools_among(reading.said.parsed(name))
     return found or None
 
 

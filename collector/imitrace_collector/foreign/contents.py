@@ -13,6 +13,7 @@ from imitrace.shapes.chat_shapes import read_item
 from imitrace.shapes.content_parts import Part, call_arguments, content_parts
 from imitrace_collector.foreign.flat_messages import UNREADABLE, chat_messages, function_results, with_blocks
 from imitrace_collector.foreign.haystack_messages import haystack_message
+from imitrace_collector.foreign.offered import is_definition
 from imitrace_collector.foreign.reprs import looks_like_repr, read_repr
 from imitrace_collector.foreign.results import unwrapped
 from imitrace_collector.foreign.said import as_text, inside, json_value, whole_items
@@ -179,11 +180,9 @@ class _Messages:
 
     def _read(self, item: Any) -> Iterator[Message]:
         results = function_results(item) if isinstance(item, dict) and "function" in item else []
-        if results:
-            for result in results:
-                yield from self._from_chat(result, "tool")
-            return
-        for one in self._objects(item):
+        for result in results:
+            yield from self._from_chat(result, "tool")
+        for one in () if results or is_definition(item) else self._objects(item):
             yield from self._read_object(haystack_message(one) or one)
 
     def _read_object(self, item: Mapping[str, Any]) -> Iterator[Message]:
@@ -191,7 +190,7 @@ class _Messages:
         text = read_text_message(role, item.get("content")) if isinstance(role, str) else None
         if text is not None:
             yield text
-        elif isinstance(item.get("parts"), list) or (_is_bedrock(item.get("content")) and not item.get("tool_call_id")):
+        elif isinstance(item.get("parts"), list) or (_is_parts(item.get("content")) and not item.get("tool_call_id")):
             yield from self._from_parts(item)
         elif isinstance(role, str) and item.get("type") in (None, "message"):
             yield from self._from_chat(item, role)
@@ -271,20 +270,10 @@ class _Messages:
         if not isinstance(part, dict):
             return content_parts(part if isinstance(part, str) else as_text(part))
         kind = part.get("type")
-        if kind == "tool_call" or (kind is None and "toolUse" in part):
+        if kind in ("tool_call", "tool-call") or (kind is None and "toolUse" in part):
             return [self.call(part.get("toolUse", part))]
-        if kind == "tool_call_response":
-            response = next((part[key] for key in ("response", "result", "content") if part.get(key) is not None), "")
-            return [{"type": kind, "id": _identity(part.get("id")), "response": unwrapped(response)}]
-        if kind is None and isinstance(part.get("toolResult"), dict):
-            found = part["toolResult"]
-            return [
-                {
-                    "type": "tool_call_response",
-                    "id": _identity(found.get("toolUseId")),
-                    "response": unwrapped(found.get("content") or ""),
-                }
-            ]
+        if kind in ("tool_call_response", "tool-result") or (kind is None and isinstance(part.get("toolResult"), dict)):
+            return [_response(inside(part, "toolResult"))]
         if kind is None and isinstance(part.get("reasoningContent"), dict):
             text = part["reasoningContent"].get("reasoningText")
             return content_parts([{"type": "reasoning", "text": text.get("text") if isinstance(text, dict) else ""}])
@@ -351,6 +340,15 @@ def _text(text: str) -> Part:
     return {"type": "text", "content": text}
 
 
+def _response(part: Mapping[str, Any]) -> Part:
+    """Return a result, in the words of the conventions, of Bedrock, or of the AI SDK, which says what kind it is."""
+    identity = next((part[key] for key in ("id", "toolUseId", "toolCallId") if part.get(key)), None)
+    response = next((part[key] for key in ("response", "result", "content", "output") if part.get(key) is not None), "")
+    if isinstance(response, dict) and set(response) == {"type", "value"}:
+        response = response["value"]
+    return {"type": "tool_call_response", "id": _identity(identity), "response": unwrapped(response)}
+
+
 def _identity(value: Any) -> str | None:
     return None if value in (None, "") else value if isinstance(value, str) else as_text(value)
 
@@ -359,8 +357,12 @@ def _is_pair(item: Any) -> bool:
     return isinstance(item, list | tuple) and len(item) == 2 and all(isinstance(one, str) for one in item)
 
 
-def _is_bedrock(content: Any) -> bool:
+def _is_parts(content: Any) -> bool:
     blocks = content if isinstance(content, list) else ()
-    return any(isinstance(block, dict) and ("toolUse" in block or "toolResult" in block) for block in blocks) or (
+    return any(isinstance(block, dict) and _says_tools(block) for block in blocks) or (
         bool(blocks) and all(isinstance(block, dict) and set(block) == {"text"} for block in blocks)
     )
+
+
+def _says_tools(block: Mapping[str, Any]) -> bool:
+    return "toolUse" in block or "toolResult" in block or block.get("type") in ("tool-call", "tool-result")

@@ -37,6 +37,8 @@ class Dialect:
     raw_outputs: Names = ()
     """The response as the client got it: read where ``outputs`` says nothing."""
     tools: Names = ()
+    tools_among: Names = ()
+    """Messages that tools' definitions are put among, as if a tool had said them."""
     tool_name: Names = ()
     arguments: Names = ()
     result: Names = ()

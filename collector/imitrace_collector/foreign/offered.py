@@ -24,6 +24,20 @@ def read_tools(value: Any) -> list[dict[str, Any]]:  # any JSON value
     return _tools_in(value)
 
 
+def tools_among(messages: Any) -> list[dict[str, Any]]:  # any JSON value
+    """Return the definitions of tools in messages, where an instrumentor put them there."""
+    listed = messages if isinstance(messages, list) else ()
+    return [tool for one in listed if is_definition(one) for tool in _definition(one["content"])]
+
+
+def is_definition(message: Any) -> bool:  # any JSON value
+    """Return whether a message is no message: a tool says what it is, and not what it gave."""
+    if not isinstance(message, dict) or message.get("role") != "tool" or message.get("tool_call_id"):
+        return False
+    content = message.get("content")
+    return isinstance(content, dict) and content.get("type") == "function" and isinstance(content.get("function"), dict)
+
+
 @lru_cache(maxsize=256)
 def _written(text: str) -> tuple[dict[str, Any], ...]:
     """Return the definitions in a text, or that of the tool it names; remembered, for each request offers the same."""

@@ -31,6 +31,9 @@ def _from_object(value: dict[str, Any]) -> Any:
         message = value["data"] if isinstance(value.get("data"), dict) else value
         if "content" in message and "tool_call_id" in message:
             return unwrapped(message["content"])
+    if isinstance(value.get("blocks"), list) and "tool_name" in value:  # LlamaIndex's
+        text = unwrapped(value["blocks"])
+        return text if isinstance(text, str) else value
     if value.get("type") in _BLOCK_TYPES[1:]:
         text = _block_text(value)
         return value if text is None else text

@@ -607,3 +607,41 @@ def test_blocks_that_were_written_as_json_text_are_their_text(span: Make, conten
     flat = {"llm.request.type": "chat", "gen_ai.completion.0.role": "assistant"}
     (one,) = assemble([span("a", {**flat, "gen_ai.completion.0.content": content})], []).trajectories
     assert one.steps[0]["action_message"] == said
+
+
+AI_CALL: Json = {"type": "tool-call", "toolCallId": "c1", "toolName": "get_order"}
+
+
+@pytest.mark.parametrize(
+    ("call", "result"),
+    [
+        ({**AI_CALL, "input": {"order_id": "A-1"}}, {"output": {"type": "text", "value": "shipped"}}),
+        ({**AI_CALL, "args": {"order_id": "A-1"}}, {"result": "shipped"}),
+    ],
+)
+def test_messages_of_the_ai_sdk_hold_calls_and_results(span: Make, call: Json, result: Json) -> None:
+    told = {"type": "tool-result", "toolCallId": "c1", "toolName": "get_order", **result}
+    seen = [
+        {"role": "user", "content": [{"type": "text", "text": "Where is A-1?"}]},
+        {"role": "assistant", "content": [call]},
+        {"role": "tool", "content": [told]},
+    ]
+    kind = {"ai.operationId": "ai.generateText.doGenerate", "ai.telemetry.metadata.sessionId": "s"}
+    first = {**kind, "ai.prompt.messages": json.dumps(seen[:1]), "ai.response.toolCalls": json.dumps([call])}
+    last = {**kind, "ai.prompt.messages": json.dumps(seen), "ai.response.text": "It is on its way."}
+    derived = assemble([span("a", first), span("b", last, at=5)], [])
+    assert actions(derived) == [LOOK_UP, "It is on its way."]
+    assert states(derived) == SEEN
+
+
+def test_definitions_of_tools_among_the_messages_are_what_was_offered(span: Make) -> None:
+    """Langfuse's callback for LangChain puts them behind the messages, as if a tool had said them."""
+    offered = {"role": "tool", "content": {"type": "function", "function": {"name": "get_order", "parameters": {}}}}
+    said = {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.input": json.dumps([{"role": "user", "content": "Where is A-1?"}, offered]),
+        "langfuse.observation.output": json.dumps({"role": "assistant", "content": "Gone."}),
+    }
+    derived = assemble([span("a", said)], [])
+    assert states(derived) == [[("user", "Where is A-1?")]]
+    assert [row["name"] for row in derived.trajectories[0].tools] == ["get_order"]

@@ -88,3 +88,10 @@ def test_what_such_an_agent_wrote_in_between_is_marked(span: Make) -> None:
     assert _told(one.steps)[1:] == ["Action: finish", "It is shipped."]
     assert [step["complete"] for step in one.steps] == [True, False, True]
     assert "went on" in one.steps[1]["incomplete_reason"]
+
+
+def test_a_result_in_llamaindexs_wrapping_is_its_text(span: Make) -> None:
+    wrapped = {"blocks": [{"text": "shipped"}], "tool_name": "get_order", "raw_output": "shipped"}
+    run = _tool("get_order", {"order_id": "A-1"}, json.dumps(wrapped))
+    (one,) = assemble(_agent(span, ("model", _model("Where is A-1?", ACT)), ("get_order", run)), []).trajectories
+    assert _told(one.steps) == [("get_order", {"order_id": "A-1"}, "shipped")]

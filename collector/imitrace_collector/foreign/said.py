@@ -33,7 +33,7 @@ class Said:
         if found is None and "/" in name:
             outer, _, key = name.partition("/")
             text = self.attributes.get(outer)
-            if isinstance(text, str) and f'"{key}"' not in text:
+            if isinstance(text, str) and key.partition("/")[0] not in text:
                 return None
             inner = self.parsed(outer) if outer in self.attributes else None
             for step in key.split("/"):

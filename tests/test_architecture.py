@@ -23,7 +23,7 @@ imitrace_collector: memory pace config tls tokens rates logs compression budget 
                     normalize histories parts trajectories scores losses raw_tables derived_tables foreign/__init__
                     foreign/dialect foreign/haystack_dialect foreign/dialects foreign/said foreign/reprs
                     foreign/text_histories foreign/results foreign/flat_messages foreign/haystack_messages
-                    foreign/contents foreign/offered foreign/chains foreign/readings foreign/events foreign/answers
+                    foreign/offered foreign/contents foreign/chains foreign/readings foreign/events foreign/answers
                     foreign/calls foreign/runs foreign/agent_records foreign/threads foreign/kept_histories
                     foreign/joined_results foreign/mending foreign/rounds foreign/conversations foreign/judgements
                     foreign/links foreign/matching foreign/observations foreign/written_calls foreign/origins

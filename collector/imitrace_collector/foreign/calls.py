@@ -18,10 +18,10 @@ from imitrace_collector.foreign.contents import (
     read_messages,
     read_system,
 )
-from imitrace_collector.foreign.dialects import AGENT, MODEL, TOOL
+from imitrace_collector.foreign.dialects import AGENT, MODEL, RESPONSE_IDS, TOOL
 from imitrace_collector.foreign.events import Event, answer_in, details_in, events_of, request_in
 from imitrace_collector.foreign.offered import read_tools, tools_among
-from imitrace_collector.foreign.readings import Reading
+from imitrace_collector.foreign.readings import CONVERSATION, Reading
 from imitrace_collector.normalize import storable
 
 Found = tuple[Told, str, Reading]
@@ -132,7 +132,8 @@ def _after(call: Call) -> str | None:
     said = next(filter(None, (span.after() for span in call.spans)), None)
     agent = next((span for span in call.reading.above() if span.role in (AGENT, TOOL)), None)
     if said is None and agent is not None and agent.role == AGENT:
-        said = agent.after()
+        named = agent.text(CONVERSATION)
+        said = named if named and named.startswith(RESPONSE_IDS) else None
         inside = list(_nearest_in(agent)) if said else []
         if not inside or inside[0] is not call.reading or said in {span.text("response_id") for span in inside}:
             return None

@@ -27,12 +27,13 @@ def mend(frame: Frame, runs: Iterable[Run]) -> None:
     """
     by_id: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        by_id[run.call_id or ""].append(run)
+        if run.call_id is not None:
+            by_id[run.call_id].append(run)
     earlier: list[tuple[Call, tuple[Print, ...]]] = []
     silent = keeps_silent(frame.calls)
     for place, call in enumerate(frame.calls):
         had = call.prints
-        call.see(tuple(_identified(_apart(call.seen, by_id))))
+        call.see(tuple(_identified(_apart(call.seen, by_id) if by_id else call.seen)))
         _restore(call, frame.calls[:place], silent)
         if any(map(_lacking, call.seen)) or _orphaned(call.seen):
             _fill(call, had, earlier)

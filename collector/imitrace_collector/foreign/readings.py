@@ -140,7 +140,7 @@ def _last_named(step: Reading, field_name: str) -> str | None:
     for name in step.names(field_name) if step.role == WORKFLOW else ():
         said = step.said.value(name)
         place = said.rfind(AGENT_AT_WORK) if isinstance(said, str) else -1
-        found = _NAMED.match(said, place + len(AGENT_AT_WORK)) if place >= 0 else None
+        found = _NAME_IN_TEXT.match(said, place + len(AGENT_AT_WORK)) if place >= 0 else None
         if found is not None:
             return found.group(1)[:LONGEST_NAME]
     return None
@@ -148,7 +148,7 @@ def _last_named(step: Reading, field_name: str) -> str | None:
 
 _STEPS = 8
 """How many steps of a workflow are asked whose turn it is."""
-_NAMED = re.compile(r"""\\?["']?\s*[=:]\s*\\?["']([^"'\\]+)""")
+_NAME_IN_TEXT = re.compile(r"""\\?["']?\s*[=:]\s*\\?["']([^"'\\]+)""")
 _ON_CALLS = {
     *("gen_ai.agent.name", "metadata/lc_agent_name", "agent.name", "agent_name"),
     "traceloop.association.properties.lc_agent_name",

@@ -120,7 +120,8 @@ def _arguments(reading: Reading) -> Any:
     if isinstance(parsed.get("input_str"), str):  # LangChain's callback, as OpenLLMetry writes it
         return literal(parsed["input_str"])
     if isinstance(parsed.get("kwargs"), dict) and ("args" in parsed or len(parsed) == 1):
-        return parsed["kwargs"] or (parsed["args"][0] if parsed.get("args") else {})
+        given = parsed.get("args")
+        return parsed["kwargs"] or (given[0] if given and isinstance(given, list) else {})
     return parsed
 
 

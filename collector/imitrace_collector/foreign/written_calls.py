@@ -30,8 +30,8 @@ def read_written_calls(frame: Frame, runs: Sequence[Run]) -> None:
         frame: whose calls' answers are read.
         runs: in the frame.
     """
-    asked = {part["id"] for call in frame.calls for part in _tool_calls(call.answer)} - {None}
-    free = sorted((run for run in runs if run.call_id not in asked), key=lambda run: run.reading.at)
+    asked = {part["name"] for call in frame.calls for part in _tool_calls(call.answer)}  # an agent that need not write
+    free = sorted((run for run in runs if run.name and run.name not in asked), key=lambda run: run.reading.at)
     starts = [run.began for run in free]
     plain: list[Call] = []
     found = False

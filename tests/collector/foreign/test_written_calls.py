@@ -95,3 +95,24 @@ def test_a_result_in_llamaindexs_wrapping_is_its_text(span: Make) -> None:
     run = _tool("get_order", {"order_id": "A-1"}, json.dumps(wrapped))
     (one,) = assemble(_agent(span, ("model", _model("Where is A-1?", ACT)), ("get_order", run)), []).trajectories
     assert _told(one.steps) == [("get_order", {"order_id": "A-1"}, "shipped")]
+
+
+def test_an_agent_that_calls_tools_in_the_usual_way_wrote_no_calls(span: Make) -> None:
+    asked = _model("Where is A-1?", "")
+    call = "llm.output_messages.0.message.tool_calls.0.tool_call"
+    asked |= {f"{call}.function.name": "get_order", f"{call}.function.arguments": '{"order_id": "A-1"}'}
+    spans = _agent(
+        span,
+        ("model", asked),
+        ("get_order", _tool("get_order", {"order_id": "A-1"})),
+        ("model", _model("... shipped", "get_order says that A-1 is shipped.")),
+        ("get_order", _tool("get_order", {"order_id": "A-1"})),
+    )
+    (one,) = assemble(spans, []).trajectories
+    assert _told(one.steps)[1:] == ["get_order says that A-1 is shipped."]
+
+
+@pytest.mark.parametrize("arguments", [{"args": {"a": 1}, "kwargs": {}}, {"args": "a", "kwargs": {}}])
+def test_a_traced_functions_odd_arguments_do_no_harm(span: Make, arguments: Json) -> None:
+    spans = _agent(span, ("model", _model("Where?", "Hm.")), ("get_order", _tool("get_order", arguments)))
+    assert len(assemble(spans, []).trajectories) == 1

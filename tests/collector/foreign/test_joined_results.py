@@ -156,3 +156,32 @@ def test_what_a_processor_translated_is_read_in_the_frameworks_own_words(span: M
     derived = assemble([span("a", {**asked([ASK, CALLS, joined], SAY), **own})], [])
     assert results(derived) == [("c1", ONE), ("c2", TWO)]
     assert derived.trajectories[0].trajectories[0]["complete"]
+
+
+def test_results_that_smolagents_joins_are_those_of_the_runs_with_the_same_arguments(span: Make) -> None:
+    calls = [
+        {"id": f"c{place}", "type": "function", "function": {"name": "find", "arguments": {"order_id": name}}}
+        for place, name in enumerate(("A-1", "A-2"), 1)
+    ]
+    told = [{"order_id": "A-1", "at": None}, {"order_id": "A-2", "at": "sea"}]
+    said = {
+        "openinference.span.kind": "LLM",
+        "session.id": "s",
+        "llm.input_messages.0.message.role": "user",
+        "llm.input_messages.0.message.content": "Where?",
+        "llm.input_messages.1.message.role": "tool-call",
+        "llm.input_messages.1.message.content": f"Calling tools:\n{calls}",
+        "llm.input_messages.2.message.role": "tool-response",
+        "llm.input_messages.2.message.content": f"Observation:\n{told[0]}\n{told[1]}",
+        "llm.output_messages.0.message.role": "assistant",
+        "llm.output_messages.0.message.content": "Soon.",
+    }
+    tool = {"openinference.span.kind": "TOOL", "session.id": "s", "tool.name": "find"}
+    runs = [
+        span(name, {**tool, "input.value": json.dumps({"order_id": name}), "output.value": json.dumps(result)}, at=at)
+        for at, (name, result) in enumerate(zip(("A-2", "A-1"), reversed(told), strict=True), 1)
+    ]
+    (one,) = assemble([*runs, span("m", said, at=9)], []).trajectories
+    messages = {row["message_id"]: json.loads(row["content"]) for row in one.messages}
+    results = [messages[name]["parts"][0] for name in one.steps[0]["state"][2:]]
+    assert [(part["id"], part["response"]) for part in results] == [("c1", str(told[0])), ("c2", str(told[1]))]

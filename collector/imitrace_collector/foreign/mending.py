@@ -27,8 +27,7 @@ def mend(frame: Frame, runs: Iterable[Run]) -> None:
     """
     by_id: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        if run.call_id is not None:
-            by_id[run.call_id].append(run)
+        by_id[run.call_id or ""].append(run)
     earlier: list[tuple[Call, tuple[Print, ...]]] = []
     silent = keeps_silent(frame.calls)
     for place, call in enumerate(frame.calls):

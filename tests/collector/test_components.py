@@ -173,7 +173,8 @@ def test_a_conversation_without_end_is_told_trace_by_trace(store: Store, monkeyp
         rows = reader.rows("SELECT complete, incomplete_reason AS why FROM trajectories")
         steps = reader.rows("SELECT complete, history_length AS seen FROM bare_steps ORDER BY started_at")
     assert all(not row["complete"] and "too long to be put together" in row["why"] for row in rows)
-    assert [(row["complete"], row["seen"]) for row in steps] == [(True, 1), (True, 3), (True, 5), (True, 7)]
+    seen = [(row["complete"], row["seen"]) for row in steps]
+    assert seen == [(False, 1), (True, 3), (True, 5), (True, 7)]  # what says nothing of earlier answers may lack them
 
 
 def test_a_chain_without_end_begins_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

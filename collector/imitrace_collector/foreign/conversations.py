@@ -113,7 +113,11 @@ def conversations_of(traces: Traces, apart: AbstractSet[str] = frozenset()) -> l
         else:
             named[name].append(call)
     found = [one for name, calls in named.items() for one in _by_service(name, calls)]
-    found += [Conversation(f"{name[1]}~{trace}", calls, name, _ENDLESS) for (name, trace), calls in alone.items()]
+    for (name, trace), calls in alone.items():
+        for call in calls:
+            if not any(message["role"] in ("assistant", "tool") for message in call.seen):
+                call.blame(_UNSAID)
+        found.append(Conversation(f"{name[1]}~{trace}", calls, name, _ENDLESS))
     found += _chained(list(unnamed.values()))
     taken: dict[str, int] = defaultdict(int)
     for one in sorted(found, key=lambda one: one.calls[0].reading.at):
@@ -124,6 +128,7 @@ def conversations_of(traces: Traces, apart: AbstractSet[str] = frozenset()) -> l
 
 
 _ENDLESS = "its conversation is too long to be put together: each of its traces is by itself"
+_UNSAID = "nothing says whether it goes on from an earlier answer, for its conversation is too long to be put together"
 _GOES_ON = f"it goes on from a conversation that had {LONGEST} messages, or a multiple of that"
 
 

@@ -29,6 +29,7 @@ KEYS = {
     },
     "histories": {"bytes_per_step", "growth", "steps", "lengths", "versions"},
     "faults": {"kills", "acknowledged", "lost", "duplicated", "overload_peak_mb", "broken_promises", "skipped"},
+    "scores": {"disagreement", "scorers", "recorded", "skipped"},
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }
 DESCRIBED = {"date", "machine", "command"}

@@ -24,6 +24,7 @@ _READS = "imitrace_collector.reads_cli"
 _MAINTENANCE = "imitrace_collector.maintenance_cli"
 _TRAINER = "imitrace_trainer.cli"
 _EXPORTS = "imitrace_trainer.exports_cli"
+_SCORES = "imitrace_trainer.score_cli"
 
 COMMANDS: dict[str, LazyCommand] = {
     "demo": LazyCommand(_TRAINER, "demo", "all", "Run the whole loop on the bundled support desk."),
@@ -43,6 +44,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "dialects": LazyCommand(_READS, "dialects", "collector", "Say which instrumentation was recognised."),
     "doctor": LazyCommand(_READS, "doctor", "collector", "Explain how the steps of a trace were made."),
     "sql": LazyCommand(_READS, "sql", "collector", "Ask the store in SQL, read-only."),
+    "score": LazyCommand(_SCORES, "score", "trainer", "Score trajectories, or give one a score from outside."),
     "curate": LazyCommand(_TRAINER, "curate", "trainer", "Make a dataset version from a cohort."),
     "datasets": LazyCommand(_TRAINER, "datasets", "trainer", "List the dataset versions."),
     "export": LazyCommand(_EXPORTS, "export", "trainer", "Write trajectories for other trainers."),

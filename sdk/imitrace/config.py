@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "IMITRACE_CA": "authorities in PEM that commands trust for a collector's TLS (default the system's)",
     "IMITRACE_CLIENT_CERT": "certificate in PEM that commands show a collector that asks for one",
     "IMITRACE_CLIENT_KEY": "its private key in PEM",
+    "IMITRACE_JUDGE_KEY": "key of the endpoint of [score.judge], for `imitrace score --judge`",
     "IMITRACE_DISABLED": "1 turns tracing off, as OTEL_SDK_DISABLED=true does",
     "IMITRACE_SAMPLE": "share of trajectories that are recorded, 0 to 1 (default OTEL_TRACES_SAMPLER, else 1)",
     "IMITRACE_LOSSLESS": "1 keeps what could not be sent on disk, in the workspace folder",

@@ -24,6 +24,10 @@ class Taken:
     index: int
     action: Action
     observation: str | None
+    role: str = "expert"
+    """One of ``semconv.POLICY_ROLES``."""
+    error: str | None = None
+    """Type of the error that it ended in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,8 @@ class Decided:
     """False: context only, not to be learnt."""
     at: int
     """Nanoseconds since 1970."""
+    state_ids: Sequence[str] = ()
+    """``content_hash`` of each message of the state, where it is known."""
 
     @property
     def message(self) -> Message:
@@ -69,6 +75,7 @@ class Episode:
     reward: float | None
     complete: bool
     decisions: Sequence[Decided]
+    ended: bool = True
 
     @property
     def steps(self) -> int:
@@ -113,6 +120,7 @@ class Tables:
             outcome=row["outcome"],
             reward=self._rewards.get(row["trajectory_id"]),
             complete=row["complete"],
+            ended=row["ended_at"] is not None,
             decisions=[self._decided(list(of_one)) for _, of_one in grouped],
         )
 
@@ -124,6 +132,7 @@ class Tables:
             taken=tuple(map(_taken, steps)),
             trained=all(step.get("loss_mask", step["complete"] and step["error_type"] is None) for step in steps),
             at=first["started_at"],
+            state_ids=first["state"],
         )
 
     @cached_property
@@ -241,4 +250,6 @@ def _taken(step: Mapping[str, Any]) -> Taken:
             call_id=step["call_id"],
         ),
         observation=step["observation"],
+        role=step["policy_role"],
+        error=step["error_type"],
     )

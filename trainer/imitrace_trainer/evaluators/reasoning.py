@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from imitrace.messages import Message, message_text
-from imitrace_trainer.episodes import Decided, Episode, answers_of
+from imitrace_trainer.episodes import Decided, Episode
 from imitrace_trainer.evaluators.result import Result, StepResult, Task
-from imitrace_trainer.evaluators.trajectories import as_episode, calls_of
+from imitrace_trainer.evaluators.trajectories import as_episode, calls_of, turns
 from imitrace_trainer.reading import words
 
 EMPTY_WORDS: Final = frozenset(
@@ -45,13 +45,16 @@ class ReasoningQuality:
         episode = as_episode(trajectory)
         steps: list[StepResult] = []
         earlier: set[frozenset[str]] = set()
-        for decided, answer in zip(episode.decisions, answers_of(episode), strict=True):
+        seen: set[str] = set()
+        for decided, new, answer in turns(episode):
+            seen.update(word for message in new for word in _message_words(message))
             thought = content_words(_thought(answer, decided))
             if thought:
                 repeated = any(thought <= known for known in earlier)
-                score, why = (0.0, "says no more than before") if repeated else _judge(thought, decided)
+                score, why = (0.0, "says no more than before") if repeated else _judge(thought, decided, seen)
                 steps.append(StepResult(decided.taken[0].index, score, why))
                 earlier.add(thought)
+            seen.update(_message_words(answer))
         if not steps:
             return Result(None, "no thought is written down")
         score = sum(step.score for step in steps) / len(steps)
@@ -70,9 +73,8 @@ def _thought(answer: Message, decided: Decided) -> str:
     return "\n".join(written)
 
 
-def _judge(thought: frozenset[str], decided: Decided) -> tuple[float, str]:
+def _judge(thought: frozenset[str], decided: Decided, seen: set[str]) -> tuple[float, str]:
     done = _done(decided)
-    seen = frozenset(word for message in decided.state for word in _message_words(message))
     grounded = len(thought & (seen | done)) / len(thought)
     if not done:
         return grounded, f"{grounded:.0%} of its words are grounded"

@@ -249,9 +249,9 @@ def _chosen(frames: Frames, plan: Plan) -> pl.DataFrame:
     trajectories = frames["trajectories"].sort("started_at", "trajectory_id")
     if plan.agent is not None:
         trajectories = trajectories.filter(pl.col("agent") == plan.agent)
-    for key, value in plan.tags.items():
-        trajectories = trajectories.filter(pl.col("tags").str.json_path_match(f"$['{key}']") == value)
-    return trajectories.collect()
+    found = trajectories.collect()
+    wanted = plan.tags.items()
+    return found.filter(wanted <= json.loads(tags).items() for tags in found["tags"]) if wanted else found
 
 
 def _chunks(frames: Frames, chosen: pl.DataFrame) -> Iterator[tuple[int, Iterator[Episode], pl.DataFrame]]:

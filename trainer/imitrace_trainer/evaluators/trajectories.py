@@ -100,19 +100,26 @@ def call_key(action: Action) -> str:
     return f"{action.name} {canonical_json(action.arguments)}"
 
 
+def turns(episode: Episode) -> Iterator[tuple[Decided, list[Message], Message]]:
+    """Yield each decision with the messages that are new to the trajectory before it, and its own message."""
+    seen: set[str] = set()
+    before: Sequence[str] = ()
+    for decided, answer in zip(episode.decisions, answers_of(episode), strict=True):
+        ids = decided.state_ids or [content_hash(message) for message in decided.state]
+        known = len(before)
+        start = known if known and len(ids) >= known and ids[known - 1] == before[-1] else 0  # mostly it goes on
+        new = [place for place in range(start, len(ids)) if ids[place] not in seen]
+        yield decided, [decided.state[place] for place in new], answer
+        seen.update(ids[start:])
+        seen.add(content_hash(answer))
+        before = ids
+
+
 def conversation(episode: Episode) -> Iterator[tuple[int, Message]]:
     """Yield each message once, with the index of the step before which it came, or which it is."""
-    seen: set[str] = set()
-    answers = answers_of(episode)
-    for decided, answer in zip(episode.decisions, answers, strict=True):
+    for decided, new, answer in turns(episode):
         index = decided.taken[0].index
-        ids = decided.state_ids or [content_hash(message) for message in decided.state]
-        for message_id, message in zip(ids, decided.state, strict=True):
-            if message_id not in seen:
-                seen.add(message_id)
-                yield index, message
-        seen.add(content_hash(answer))
-        yield index, answer
+        yield from ((index, message) for message in (*new, answer))
     if episode.decisions:
         last = episode.decisions[-1]
         yield from ((last.taken[0].index, message) for message in last.results)

@@ -111,7 +111,7 @@ class Tables:
 
     def _episode(self, row: Mapping[str, Any]) -> Episode:
         steps = self._steps.get((row["trajectory_id"],))
-        rows = [] if steps is None else steps.sort("step_index").iter_rows(named=True)
+        rows = [] if steps is None else steps.iter_rows(named=True)
         grouped = groupby(rows, key=lambda step: step["decision"])
         return Episode(
             trajectory_id=row["trajectory_id"],
@@ -137,7 +137,8 @@ class Tables:
 
     @cached_property
     def _steps(self) -> dict[tuple[object, ...], pl.DataFrame]:
-        return self.frames["steps"].partition_by("trajectory_id", as_dict=True)
+        steps = self.frames["steps"].sort("trajectory_id", "step_index")
+        return steps.partition_by("trajectory_id", as_dict=True)
 
     @cached_property
     def _messages(self) -> dict[str, Message]:

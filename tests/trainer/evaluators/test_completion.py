@@ -1,13 +1,18 @@
+import gzip
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imitrace.messages import Action
 from imitrace_trainer.episodes import Episode
+from imitrace_trainer.evaluators.agreement import agreement
 from imitrace_trainer.evaluators.completion import TaskCompletion, TerminalSigns
 from imitrace_trainer.evaluators.result import Task
+from imitrace_trainer.evaluators.trajectories import episode_of
 
 Make = Callable[..., Episode]
 FOUND = ("find", {"id": "A1"}, "{}")
@@ -100,3 +105,13 @@ def test_chat_messages_are_taken_as_they_are() -> None:
 
 def test_a_trajectory_without_steps_has_no_score(episode: Make) -> None:
     assert TaskCompletion().evaluate(None, episode()).score is None
+
+
+def test_signs_agree_with_real_rewards_no_better_than_the_docs_say(recorded: Path) -> None:
+    tools = json.loads((recorded / "tau_airline_tools.json").read_text())
+    with gzip.open(recorded / "tau_airline_gpt4o.jsonl.gz", "rt") as file:
+        lines = [json.loads(line) for line in file]
+    scores = [TerminalSigns().evaluate(None, episode_of(line["messages"], tools)).score or 0.0 for line in lines]
+    found = agreement(scores, [line["reward"] for line in lines], [str(line["task_id"]) for line in lines])
+    assert (found.n, found.labelled_good, round(found.accuracy, 2)) == (160, 59, 0.5)
+    assert found.kappa == pytest.approx(0.12, abs=0.005)

@@ -26,7 +26,8 @@ OURS: Final = "imitrace"
 """Who scored, for scores that are computed here."""
 JUDGE: Final = "judge:"
 """How a judge's evaluator begins; its model's name follows."""
-_AT_ONCE = 500
+_AT_ONCE = (500, 4_000)
+_PASSES = 16
 _FLAGS = ("Toxicity", "PromptInjection")
 _NOT_COMPARED = (*_FLAGS, "StepCount")
 _PER_STEP = ("ToolSelectionAccuracy", *_FLAGS)
@@ -138,8 +139,9 @@ def score_source(source: Source, plan: Plan, scored: Scored, progress: Callable[
         known = _Known(given, plan)
         for episode in episodes:
             scored.trajectories += 1
+            task = known.task(episode.trajectory_id)
             for evaluator in plan.evaluators:
-                rows = list(_rows(episode, evaluator, known, (plan, scored)))
+                rows = list(_rows((task, episode), evaluator, known, (plan, scored)))
                 if isinstance(evaluator, Judge):
                     held += rows  # until its agreement with all labels is known
                 else:
@@ -185,8 +187,8 @@ def evaluator_name(evaluator: Evaluator) -> str:
     return FUTUREAGI if evaluator.name.startswith("FutureAGI.") else OURS
 
 
-def _rows(episode: Episode, evaluator: Evaluator, known: _Known, of: tuple[Plan, Scored]) -> Iterator[Row]:
-    plan, scored = of
+def _rows(judged: tuple[Task, Episode], evaluator: Evaluator, known: _Known, of: tuple[Plan, Scored]) -> Iterator[Row]:
+    (task, episode), (plan, scored) = judged, of
     tally = scored.tallies[evaluator.name]
     trajectory = episode.trajectory_id
     who, given = evaluator_name(evaluator), known.given.get(trajectory, {})
@@ -197,7 +199,7 @@ def _rows(episode: Episode, evaluator: Evaluator, known: _Known, of: tuple[Plan,
     if isinstance(evaluator, Judge) and before is not None and before["value"] is not None:
         result = Result(before["value"], before["explanation"] or "", before["label"])
     else:
-        result = evaluator.evaluate(known.task(trajectory), episode)
+        result = evaluator.evaluate(task, episode)
     if result.score is None:
         tally.none[result.reason.split(":")[0]] += 1
         return
@@ -257,7 +259,8 @@ def _chosen(frames: Frames, plan: Plan) -> pl.DataFrame:
 def _chunks(frames: Frames, chosen: pl.DataFrame) -> Iterator[tuple[int, Iterator[Episode], pl.DataFrame]]:
     """Yield how many are done, the episodes of a few trajectories, and the scores that are stored of them."""
     done = 0
-    for few in chosen.iter_slices(_AT_ONCE):
+    least, most = _AT_ONCE
+    for few in chosen.iter_slices(max(least, min(most, len(chosen) // _PASSES))):  # each reads the tables once
         ids = few.lazy().select("trajectory_id")
         found = gather(
             {table: frames[table].join(ids, on="trajectory_id", how="semi") for table in ("steps", "scores")}

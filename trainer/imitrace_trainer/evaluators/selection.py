@@ -65,10 +65,16 @@ class ToolSelectionAccuracy:
     def __init__(self, reference: Reference | None = None, equivalence: Equivalence | None = None) -> None:
         self._reference = reference or Reference()
         self._equivalence = equivalence or Equivalence()
+        self._last: tuple[Task, Episode, Result] | None = None
 
     def evaluate(self, input: Task | str | None, trajectory: Episode | Sequence[Mapping[str, Any]]) -> Result:  # noqa: A002 - as others name it
         """Return the score, with one for each decision that could be judged."""
         task, episode = as_task(input), as_episode(trajectory)
+        if self._last is None or self._last[0] is not task or self._last[1] is not episode:
+            self._last = (task, episode, self._judge(task, episode))  # an aggregate of steps asks for the same again
+        return self._last[2]
+
+    def _judge(self, task: Task, episode: Episode) -> Result:
         if not episode.decisions:
             return Result(None, "no steps")
         steps = self._by_state(episode)

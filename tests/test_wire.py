@@ -113,8 +113,9 @@ def curated(collector: CollectorServer, tmp_path: Path) -> Curated:
 def texts(curated: Curated) -> set[str]:
     """Return every text that a clone could learn from."""
     columns = ("action_arguments", "action_message", "observation")
-    steps = {text for column in columns for text in curated.steps[column] if text is not None}
-    return steps | set(curated.messages["content"]) | set(curated.tools["definition"])
+    steps, messages, tools = pl.collect_all([curated.steps, curated.messages, curated.tools])
+    said = {text for column in columns for text in steps[column] if text is not None}
+    return said | set(messages["content"]) | set(tools["definition"])
 
 
 PAYLOADS: list[dict[str, Any]] = [

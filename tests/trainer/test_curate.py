@@ -110,7 +110,9 @@ def test_the_newest_score_of_a_trajectory_wins_and_scores_of_steps_are_not_asked
 
 
 def test_steps_of_other_roles_are_context(make_tables: MakeTables) -> None:
-    steps = curate(lazy(make_tables({"id": "t", "roles": ["expert", "clone", "human", "synthetic"]})), CONFIG).steps
+    steps = curate(
+        lazy(make_tables({"id": "t", "roles": ["expert", "clone", "human", "synthetic"]})), CONFIG
+    ).steps.collect()
     assert steps.select("step_index", "loss_mask").rows() == [(0, True), (1, False), (2, True), (3, False)]
 
 
@@ -118,25 +120,28 @@ def test_steps_with_an_error_are_context(make_tables: MakeTables) -> None:
     tables = make_tables({"id": "t", "roles": ["expert", "expert"]})
     doubtful = pl.when(pl.col("step_index") == 0).then(pl.lit("unknown_answer"))
     tables["steps"] = tables["steps"].with_columns(error_type=doubtful)
-    assert curate(lazy(tables), CONFIG).steps.select("step_index", "loss_mask").rows() == [(0, False), (1, True)]
+    assert curate(lazy(tables), CONFIG).steps.collect().select("step_index", "loss_mask").rows() == [
+        (0, False),
+        (1, True),
+    ]
 
 
 def test_other_agents_are_counted_and_not_rejected(make_tables: MakeTables) -> None:
     curated = curate(lazy(make_tables({"id": "t"}, {"id": "u", "agent": "x"}, {"id": "v", "agent": "y"})), CONFIG)
     assert (curated.other_agents, len(curated.rejected), len(curated.trajectories)) == (2, 0, 1)
-    assert curated.steps["trajectory_id"].unique().to_list() == ["t"]
+    assert curated.steps.collect()["trajectory_id"].unique().to_list() == ["t"]
 
 
 def test_only_messages_and_tools_that_kept_steps_name_are_kept(make_tables: MakeTables) -> None:
     curated = curate(lazy(make_tables({"id": "t", "says": "hello"}, {"id": "u", "agent": "x"})), CONFIG)
-    assert [json.loads(text)["parts"][0]["content"] for text in curated.messages["content"]] == ["hello"]
-    assert curated.tools["name"].to_list() == ["lookup"]
+    assert [json.loads(text)["parts"][0]["content"] for text in curated.messages.collect()["content"]] == ["hello"]
+    assert curated.tools.collect()["name"].to_list() == ["lookup"]
 
 
 def test_a_step_that_is_offered_no_tools_is_complete(make_tables: MakeTables) -> None:
     bare = {"id": "none", "step": {"tools_hash": None}}
     curated = curate(lazy(make_tables(bare)), CONFIG)
-    assert (len(curated.trajectories), len(curated.tools)) == (1, 0)
+    assert (len(curated.trajectories), len(curated.tools.collect())) == (1, 0)
 
 
 def test_the_task_key_is_the_task_or_else_the_first_user_message_or_else_the_trajectory(
@@ -243,6 +248,6 @@ def test_every_trajectory_is_kept_or_rejected_once_and_no_task_is_in_two_splits(
     curated = curate(lazy(make_tables(*named)), cohort)
     seen = curated.trajectories["trajectory_id"].to_list() + curated.rejected["trajectory_id"].to_list()
     assert sorted(seen) == sorted(case["id"] for case in named if "agent" not in case)
-    by_task = curated.steps.group_by("task").agg(pl.col("split").n_unique())
+    by_task = curated.steps.collect().group_by("task").agg(pl.col("split").n_unique())
     assert set(by_task["split"]) == {1}
     assert set(curated.trajectories["split"]) == {"train", "calibration", "gate"}

@@ -58,7 +58,9 @@ def curate(cohort: str, source: str | None, home: Path | None, config: Path | No
     from imitrace_trainer.cohort import cohort_from_config
     from imitrace_trainer.stages import curate_stage
 
-    dataset = curate_stage(workspace_home(home), cohort_from_config(read_config(config), cohort), source)
+    asked = cohort_from_config(read_config(config), cohort)
+    with progress_bar() as progress:
+        dataset = curate_stage(workspace_home(home), asked, source, progress)
     _print(as_json, lambda: {**dataset.manifest, "created": dataset.created}, lambda: describe_dataset(dataset))
 
 

@@ -3,9 +3,8 @@
 import importlib.metadata
 import json
 import re
-import shutil
-import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,13 +13,17 @@ from typing import Any, Final
 
 import polars as pl
 
-from imitrace.canonical import canonical_json, content_hash, text_hash
+from imitrace.canonical import content_hash
 from imitrace.exceptions import DatasetError
 from imitrace.messages import Action, Message
 from imitrace.schema import MESSAGES, SCHEMA_VERSION, STEPS, TOOLS, TRAJECTORIES
 from imitrace_trainer.cohort import SPLITS, CohortConfig
-from imitrace_trainer.curate import RULES, Curated
+from imitrace_trainer.curate import Curated
+from imitrace_trainer.drafts import draft, locked
 from imitrace_trainer.frames import gather, read_manifest, scan_tables
+from imitrace_trainer.portions import write_table
+from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.rules import RULES
 
 DATASET_TABLES: Final[dict[str, dict[str, str]]] = {
     "trajectories": {**TRAJECTORIES, "task_key": "string", "split": "string", "scores": "string"},
@@ -38,6 +41,7 @@ DATASET_TABLES: Final[dict[str, dict[str, str]]] = {
 }
 """The columns of a dataset's Parquet files, in the types of ``schema.py``."""
 
+_LONG: Final = {"steps": ("state", "action_arguments", "action_message", "observation"), "messages": ("content",)}
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 
 
@@ -143,7 +147,10 @@ class Dataset:
 
     @cached_property
     def _tables(self) -> dict[str, pl.DataFrame]:
-        return gather(scan_tables(self.path, DATASET_TABLES, self.manifest["counts"]))
+        tables = gather(scan_tables(self.path, DATASET_TABLES, self.manifest["counts"]))
+        order = tables["trajectories"].select("trajectory_id")  # by start; the file of the steps is by trajectory
+        tables["steps"] = order.join(tables["steps"], on="trajectory_id", how="inner", maintain_order="left_right")
+        return tables
 
     @cached_property
     def _messages(self) -> dict[str, Message]:
@@ -163,14 +170,17 @@ class Dataset:
         return tools
 
 
-def write_dataset(home: Path, cohort: CohortConfig, curated: Curated, source_description: str) -> Dataset:
+def write_dataset(
+    home: Path, cohort: CohortConfig, curated: Curated, source_description: str, progress: Progress = silent
+) -> Dataset:
     """Write the next version of the cohort's dataset, unless the newest one is the same.
 
     Args:
         home: the workspace folder.
         cohort: what was asked for; its name is the dataset's.
-        curated: what ``curate`` made of it.
+        curated: what ``curate`` made of it; its plans are run, a portion at a time.
         source_description: where the traces came from, for the manifest.
+        progress: is told how far it is.
 
     Returns:
         The new version, ``created``; or the newest one when its content is the same.
@@ -178,23 +188,17 @@ def write_dataset(home: Path, cohort: CohortConfig, curated: Curated, source_des
     Raises:
         DatasetError: the folder can't be written.
     """
-    manifest = _manifest(cohort, curated, source_description)
     folder = home / "datasets" / cohort.name
-    same = _newest_with(folder, manifest["hash"])
-    if same is not None:
-        return same
-    draft = folder / f".new-{uuid.uuid4().hex}"
     try:
-        draft.mkdir(parents=True)
-        for table, frame in _tables(curated).items():
-            frame.write_parquet(draft / f"{table}.parquet")
-        text = json.dumps(manifest, indent=2, ensure_ascii=False)
-        (draft / "manifest.json").write_text(text + "\n", encoding="utf-8")
-        return _publish(draft, folder, manifest)
+        with draft(home / "datasets") as aside:
+            written = _write_tables(aside, curated, progress)
+            manifest = _manifest(cohort, curated, written) | {"source": source_description}
+            text = json.dumps(manifest, indent=2, ensure_ascii=False)
+            (aside / "manifest.json").write_text(text + "\n", encoding="utf-8")
+            folder.mkdir(exist_ok=True)
+            return _publish(aside, folder, manifest)
     except OSError as error:
         raise DatasetError(f"dataset {folder} can't be written: {error}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def open_dataset(home: Path, name: str, version: int | None = None) -> Dataset:
@@ -231,21 +235,16 @@ def list_datasets(home: Path) -> list[Dataset]:
     ]
 
 
-def _publish(draft: Path, folder: Path, manifest: dict[str, Any]) -> Dataset:  # JSON
-    """Rename a finished draft to the next free version; another process may be doing the same."""
-    while True:
+def _publish(aside: Path, folder: Path, manifest: dict[str, Any]) -> Dataset:  # JSON
+    """Rename a finished folder to the next free version, unless the newest one is the same."""
+    with locked(folder.parent):
+        same = _newest_with(folder, manifest["hash"])
+        if same is not None:
+            return same
         version = (_versions(folder) or [0])[-1] + 1
         path = folder / f"v{version}"
-        try:
-            draft.rename(path)
-        except OSError:
-            if not path.exists():
-                raise
-            same = _newest_with(folder, manifest["hash"])
-            if same is not None:
-                return same
-        else:
-            return Dataset(folder.name, version, path, manifest, created=True)
+        aside.rename(path)
+    return Dataset(folder.name, version, path, manifest, created=True)
 
 
 def _newest_with(folder: Path, content: str) -> Dataset | None:
@@ -267,40 +266,78 @@ def _versions(folder: Path) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def _tables(curated: Curated) -> dict[str, pl.DataFrame]:
-    return {table: getattr(curated, table) for table in DATASET_TABLES}
+def _write_tables(aside: Path, curated: Curated, progress: Progress) -> dict[str, Any]:  # JSON
+    """Write the files; return ``counts`` and ``content`` by table, and ``splits``."""
+    splits = _SplitCounts(curated.trajectories, progress)
+    frames = {table: getattr(curated, table).lazy() for table in DATASET_TABLES}
+    found = {
+        table: write_table(frame, aside / f"{table}.parquet", _LONG.get(table, ()), splits.watch(table))
+        for table, frame in frames.items()
+    }
+    return {
+        "counts": {table: rows for table, (rows, _) in found.items()},
+        "content": {table: content for table, (_, content) in found.items()},
+        "splits": splits.counts(),
+    }
 
 
-def _manifest(cohort: CohortConfig, curated: Curated, source: str) -> dict[str, Any]:  # JSON
-    tables = _tables(curated)
-    asked = {**asdict(cohort), "where": [*map(str, cohort.where)], "roles": [*cohort.roles]}
-    content = {table: [frame.columns, _rows_hash(frame)] for table, frame in tables.items()}
+class _SplitCounts:
+    """Count steps while they are written."""
+
+    def __init__(self, trajectories: pl.DataFrame, progress: Progress) -> None:
+        self._trajectories, self._progress = trajectories, progress
+        self._steps: Counter[str] = Counter()
+        self._trained: Counter[str] = Counter()
+        self._done, self._total = 0, max(1, int(trajectories["step_count"].sum()))
+
+    def watch(self, table: str) -> Callable[[pl.DataFrame], None] | None:
+        """Return what is to be shown the portions of a table."""
+        return self._add if table == "steps" else None
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return by split how many of what it has."""
+        return {split: self._of(split) for split in SPLITS}
+
+    def _add(self, steps: pl.DataFrame) -> None:
+        facts = steps.group_by("split").agg(pl.len(), pl.col("loss_mask").sum())
+        for split, found, trained in facts.iter_rows():
+            self._steps[split] += found
+            self._trained[split] += trained
+        self._done += len(steps)
+        self._progress("write", min(1.0, self._done / self._total))
+
+    def _of(self, split: str) -> dict[str, int]:
+        trajectories = self._trajectories.filter(pl.col("split") == split)
+        return {
+            "tasks": trajectories["task_key"].n_unique(),
+            "trajectories": len(trajectories),
+            "steps": self._steps[split],
+            "trained_steps": self._trained[split],
+        }
+
+
+def _manifest(cohort: CohortConfig, curated: Curated, written: Mapping[str, Any]) -> dict[str, Any]:  # JSON
     by_rule = dict(curated.rejected["rule"].value_counts().iter_rows())
+    named = {"cohort": spec(cohort), "evaluators": curated.evaluators, "tables": written["content"]}
     return {
         "name": cohort.name,
-        "hash": content_hash({"cohort": asked, "tables": content}),
+        "hash": content_hash(named),
         "schema_version": SCHEMA_VERSION,
         "imitrace_version": importlib.metadata.version("imitrace"),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "source": source,
-        "cohort": asked,
-        "counts": {table: len(frame) for table, frame in tables.items()},
-        "splits": {split: _split_counts(curated, split) for split in SPLITS},
+        "cohort": _asked(cohort),
+        "evaluators": curated.evaluators,
+        **written,
         "rejected": {rule: by_rule[rule] for rule in RULES if rule in by_rule},
         "other_agents": curated.other_agents,
     }
 
 
-def _split_counts(curated: Curated, split: str) -> dict[str, int]:
-    trajectories = curated.trajectories.filter(pl.col("split") == split)
-    steps = curated.steps.filter(pl.col("split") == split)
-    return {
-        "tasks": trajectories["task_key"].n_unique(),
-        "trajectories": len(trajectories),
-        "steps": len(steps),
-        "trained_steps": int(steps["loss_mask"].sum()),
-    }
+def spec(cohort: CohortConfig) -> dict[str, Any]:  # JSON
+    """Return what a cohort asks for beyond the defaults, so that a new key changes no old dataset's name."""
+    asked, plain = _asked(cohort), _asked(CohortConfig(name=cohort.name, agent=cohort.agent))
+    return {key: value for key, value in asked.items() if key in ("name", "agent") or value != plain[key]}
 
 
-def _rows_hash(frame: pl.DataFrame) -> str:
-    return text_hash("\n".join(sorted(text_hash(canonical_json(row)) for row in frame.iter_rows())))
+def _asked(cohort: CohortConfig) -> dict[str, Any]:  # JSON
+    return {**asdict(cohort), "where": [*map(str, cohort.where)], "roles": [*cohort.roles]}

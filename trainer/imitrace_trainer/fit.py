@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,8 @@ from imitrace_trainer.demonstrations import (
 from imitrace_trainer.embedded import EmbeddedPolicy, pack
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig, group_log_softmax
 from imitrace_trainer.policy import same_action
+from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.reading import Reader
-
-Progress = Callable[[str, float], None]
-"""Told the stage's name and the share done, 0 to 1."""
 
 _REFERENCE_STATES = 2_000
 
@@ -69,7 +67,7 @@ def fit(
     train: Sequence[Demonstration],
     calibration: Sequence[Demonstration],
     config: BCConfig,
-    progress: Progress = lambda stage, share: None,
+    progress: Progress = silent,
 ) -> tuple[EmbeddedPolicy, FitReport]:
     """Fit an embedded clone to ``train`` and calibrate it on ``calibration``, whose tasks must be others.
 

@@ -3,6 +3,7 @@
 A source is a snapshot folder, the address of a running collector, or a store file that no collector holds.
 """
 
+import hashlib
 import http.client
 import json
 import os
@@ -58,6 +59,7 @@ class SnapshotSource:
     def frames(self) -> dict[str, pl.LazyFrame]:
         """Return the tables, scanned when they are used."""
         manifest = read_manifest(self.path)
+        check_files(self.path, manifest)
         counts = manifest.get("counts")
         return scan_tables(self.path, TABLES, counts if isinstance(counts, dict) else {})
 
@@ -220,6 +222,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:  # JSON
             f"{path} has schema_version {version}, this imitrace reads up to {SCHEMA_VERSION}: upgrade imitrace"
         )
     return dict(manifest)
+
+
+def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:  # JSON
+    """Compare a folder's files with the hashes that its manifest has of them, if it has any.
+
+    Raises:
+        DatasetError: a file is absent, or holds something else.
+    """
+    for name, said in manifest.get("files", {}).items():
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DatasetError(f"{path} can't be read: {error}") from error
+        if found != said["sha256"]:
+            raise DatasetError(f"{path} has sha256 {found}, its manifest says {said['sha256']}: make it again")
 
 
 def scan_tables(

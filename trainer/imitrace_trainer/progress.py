@@ -8,9 +8,16 @@ import click
 
 _WIDTH = 30
 
+Progress = Callable[[str, float], None]
+"""Is told a stage's name and the share of it that is done."""
+
+
+def silent(stage: str, share: float) -> None:
+    """Show nothing."""
+
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, float], None]]:
+def progress_bar() -> Iterator[Progress]:
     """Give a function that is told a stage's name and the share done; a file or a pipe sees nothing."""
     shown = [""]
 
@@ -22,7 +29,7 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
             click.echo(f"\r{line}", nl=False, err=True)
 
     if not sys.stderr.isatty():
-        yield lambda stage, share: None
+        yield silent
         return
     try:
         yield show

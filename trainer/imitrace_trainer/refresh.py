@@ -6,8 +6,8 @@ from pathlib import Path
 
 from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.datasets import Dataset
-from imitrace_trainer.fit import Progress
 from imitrace_trainer.gate_report import GateReport
+from imitrace_trainer.progress import Progress
 from imitrace_trainer.registry import Promotion, Registry
 from imitrace_trainer.stages import Trained, curate_stage, gate_stage, load_clone, promote_stage, train_stage
 
@@ -35,7 +35,7 @@ def refresh(home: Path, clone: CloneConfig, source: str | None, progress: Progre
         progress: told how far each stage is.
         say: told what each stage did, a line or a few.
     """
-    dataset = curate_stage(home, clone.cohort, source)
+    dataset = curate_stage(home, clone.cohort, source, progress)
     say(f"dataset {dataset.name} v{dataset.version}{'' if dataset.created else ' (unchanged)'}")
     if champion_dataset(home, clone.name) == dataset.hash:
         return Turn(dataset, None, None, None, "the champion was trained on this dataset: nothing new to learn")

@@ -7,19 +7,16 @@
 Writers take turns by one lock file, readers need none: every file and folder appears whole or not at all.
 """
 
-import fcntl
 import json
 import os
 import re
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from imitrace.exceptions import CloneError
+from imitrace_trainer.drafts import draft, locked
 from imitrace_trainer.gate_report import GateReport
 
 ALIASES = ("champion", "candidate", "previous")
@@ -28,7 +25,6 @@ SUFFIXES = (".safetensors", ".json", ".md")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
-_UNFINISHED = ".new-"
 
 
 class CloneVersion(NamedTuple):
@@ -79,13 +75,13 @@ class Registry:
             CloneError: the name is not allowed, or ``write`` left a file that is none of ``SUFFIXES``.
         """
         folder = self._folder(name)
-        with self._unfinished() as aside:
+        with draft(self._clones) as aside:
             write(aside)
             _check_files(name, aside)
             for path in aside.iterdir():
                 _sync(path)
             _sync(aside)
-            with self._lock():
+            with locked(self._clones):
                 (folder / "gates").mkdir(parents=True, exist_ok=True)
                 aliases = self.aliases(name)
                 number = 1 + max([0, *_numbers(folder), *_numbers(folder / "gates", ".json"), *aliases.values()])
@@ -152,7 +148,7 @@ class Registry:
         self.resolve(f"{name}:{version}")
         if (report.clone, report.version) != (name, version):
             raise CloneError(f"gate report is of {report.clone} v{report.version}, expected {name} v{version}")
-        with self._lock():
+        with locked(self._clones):
             _replace(self._gate_path(name, version), report.to_json())
 
     def gate_record(self, name: str, version: int) -> GateReport | None:
@@ -173,7 +169,7 @@ class Registry:
         Raises:
             CloneError: no such version, no gate record of it, one of another dataset, or one that does not allow it.
         """
-        with self._lock():
+        with locked(self._clones):
             clone = self.resolve(f"{name}@candidate" if version is None else f"{name}:{version}")
             cohorts = self._allowed_cohorts(clone, dataset_hash)
             aliases = self.aliases(name)
@@ -189,7 +185,7 @@ class Registry:
         Raises:
             CloneError: there is no previous champion, or its version is gone.
         """
-        with self._lock():
+        with locked(self._clones):
             clone = self.resolve(f"{name}@previous")
             champion = self.resolve(f"{name}@champion").version
             swapped = {**self.aliases(name), "champion": clone.version, "previous": champion}
@@ -229,44 +225,6 @@ class Registry:
 
     def _write_aliases(self, name: str, aliases: dict[str, int]) -> None:
         _replace(self._folder(name) / "aliases.json", json.dumps(aliases, indent=2) + "\n")
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        self._clones.mkdir(parents=True, exist_ok=True)
-        with (self._clones / ".lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # closing the file gives it back, and so does the process's death
-            yield
-
-    @contextmanager
-    def _unfinished(self) -> Iterator[Path]:
-        """Yield a folder to write into, which is gone afterwards unless it was renamed."""
-        aside = self._clones / f"{_UNFINISHED}{secrets.token_hex(8)}"
-        with self._lock():
-            _sweep(self._clones)
-            aside.mkdir()
-            descriptor = os.open(aside, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # the sign of life that _sweep looks for
-        try:
-            yield aside
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-            os.close(descriptor)
-
-
-def _sweep(clones: Path) -> None:
-    """Remove the unfinished folders whose writers died."""
-    for stale in clones.glob(f"{_UNFINISHED}*"):
-        try:
-            descriptor = os.open(stale, os.O_RDONLY)
-        except FileNotFoundError:  # its writer gave up just now
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(stale, ignore_errors=True)
-        except BlockingIOError:  # its writer lives
-            continue
-        finally:
-            os.close(descriptor)
 
 
 def _numbers(folder: Path, suffix: str = "") -> list[int]:

@@ -19,12 +19,13 @@ from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.environment import Environment, Expert, load_object
 from imitrace_trainer.evaluate import EvaluationReport, evaluate
-from imitrace_trainer.fit import FitReport, Progress, fit
+from imitrace_trainer.fit import FitReport, fit
 from imitrace_trainer.frames import open_source
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.gate import PairedCase, judge
 from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.policy import Policy, State, same_action
+from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
 from imitrace_trainer.rollout import Episode, expert_actor, hybrid_actor, play
 from imitrace_trainer.route import NO_COHORT, RouteConfig, RoutedClone, Thresholds, choose_threshold, cohort_of
@@ -56,10 +57,11 @@ class LoadedClone:
         return Thresholds.from_json(self.card.route)
 
 
-def curate_stage(home: Path, cohort: CohortConfig, source: str | None = None) -> Dataset:
+def curate_stage(home: Path, cohort: CohortConfig, source: str | None = None, progress: Progress = silent) -> Dataset:
     """Make a dataset version from what the source holds; an unchanged cohort gives the version that exists."""
     opened = open_source(source, home)
-    return write_dataset(home, cohort, curate(opened.frames(), cohort), opened.describe())
+    curated = curate(opened.frames(), cohort, progress)
+    return write_dataset(home, cohort, curated, opened.describe(), progress)
 
 
 def demonstrations(examples: Sequence[Example]) -> list[Demonstration]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from imitrace_trainer.config import CloneConfig, RolloutConfig
 from imitrace_trainer.environment import Task
-from imitrace_trainer.fit import Progress
 from imitrace_trainer.intervals import wilson
+from imitrace_trainer.progress import Progress
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.rollout import Actor, Episode, clone_actor, expert_actor, hybrid_actor, play
 from imitrace_trainer.route import RoutedClone

@@ -1,0 +1,176 @@
+"""Go once over the steps of an agent, a portion at a time, and keep of each trajectory what the rules ask.
+
+A step's state is mostly the one before it and what came since. Only what came since is looked at, so that the work
+grows with the messages and not with the square of a trajectory's length.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from imitrace.canonical import content_hash
+from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.frames import gather
+from imitrace_trainer.portions import portions
+from imitrace_trainer.progress import Progress, silent
+
+Frames = Mapping[str, pl.LazyFrame]
+
+_NO_TOOLS: Final = content_hash([])
+_SEEN: Final = ("trajectory_id", "step_index", "state", "tools_hash", "complete", "incomplete_reason")
+_MARKS: Final = ("agent", "policy_role", "error_type")
+_FIRST_GAP: Final = ["gap_step", "gap_why"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What one pass over the steps found; trajectories and messages are named by their row."""
+
+    trajectories: pl.DataFrame
+    """The agent's: the columns of ``schema.TRAJECTORIES``, ``number``, ``steps_found``, ``steps_trainable``, ``gap``
+    (the first step that is incomplete or names what the source lacks), ``request`` (the first user message's id)."""
+    messages: pl.DataFrame
+    """Of all: ``message_id`` and ``role``, in the order of the ids."""
+    uses: pl.DataFrame
+    """``trajectory`` and ``message``, both numbers, of each message that a trajectory's steps see; some stand twice."""
+
+
+def mark_steps(steps: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
+    """Add ``loss_mask``: true where the cohort's agent acted in one of the cohort's roles, and without an error."""
+    trained = pl.col("policy_role").is_in(list(cohort.roles)) & (pl.col("agent") == cohort.agent)
+    trained &= pl.col("error_type").is_null()  # an answer that could not be read, say, is no example to follow
+    return steps.with_columns(trained.alias("loss_mask"))
+
+
+def additions(steps: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the messages that each state has beyond the one before it: all, where it does not go on from that.
+
+    Args:
+        steps: ``trajectory_id``, ``step_index``, ``state``, in the order of the first two.
+
+    Returns:
+        ``trajectory_id``, ``step_index``, ``message_id``, in their order.
+    """
+    before = pl.col("state").shift(1)
+    same = (pl.col("trajectory_id") == pl.col("trajectory_id").shift(1)).fill_null(value=False)
+    known = pl.when(same).then(before.list.len()).otherwise(0)
+    goes_on = (same & (pl.col("state").list.head(known) == before)).fill_null(value=False)
+    new = pl.col("state").list.slice(pl.when(goes_on).then(known).otherwise(0))
+    found = steps.select("trajectory_id", "step_index", new.alias("message_id"))
+    return found.filter(pl.col("message_id").list.len() > 0).explode("message_id").drop_nulls("message_id")
+
+
+def survey(frames: Frames, cohort: CohortConfig, progress: Progress = silent) -> Survey:
+    """Look once at all steps of the cohort's agent.
+
+    Args:
+        frames: the tables of ``schema.TABLES`` by name, in the collector's order.
+        cohort: whose trajectories, and which steps may be trained on.
+        progress: is told how far it is.
+    """
+    own = frames["trajectories"].filter(pl.col("agent") == cohort.agent).sort("trajectory_id")
+    role = pl.col("role").cast(pl.Categorical)
+    found = gather(
+        {
+            "trajectories": own.with_row_index("number"),
+            "messages": frames["messages"].select("message_id", role),
+            "tools": frames["tools"].select(pl.col("tools_hash").unique()),
+            "steps": frames["steps"].select(pl.len()),
+        }
+    )
+    numbers = found["trajectories"].select("trajectory_id", "number")
+    steps = frames["steps"].select(*_SEEN, *_MARKS)
+    wanted = steps.join(numbers.lazy(), on="trajectory_id", how="inner", maintain_order="left")
+    counted, gaps, uses, requests = [], [], [], []
+    last, done, total = None, 0, max(1, found["steps"].item())
+    for portion in portions(wanted, ["state"]):
+        look = _Portion(portion, last, found["messages"], found["tools"]["tools_hash"])
+        counted.append(look.counts(cohort))
+        gaps.append(look.gaps())
+        requests.append(look.requests())
+        uses.append(look.uses())
+        last = portion.select("trajectory_id", "step_index", "state").tail(1)
+        done += len(portion)
+        progress("look", done / total)
+    facts = _together(pl.concat(counted), pl.concat(gaps), pl.concat(requests)) if counted else _no_facts()
+    trajectories = found["trajectories"].join(facts, on="number", how="left", maintain_order="left")
+    return Survey(
+        trajectories=trajectories.with_columns(pl.col("steps_found", "steps_trainable").fill_null(0)),
+        messages=found["messages"],
+        uses=pl.concat(uses) if uses else pl.DataFrame(schema={"trajectory": pl.UInt32, "message": pl.UInt32}),
+    )
+
+
+class _Portion:
+    """Some steps, one after the other, and the step before them."""
+
+    def __init__(
+        self, steps: pl.DataFrame, last: pl.DataFrame | None, messages: pl.DataFrame, tools: pl.Series
+    ) -> None:
+        self._steps, self._tools, self._messages = steps, tools, messages
+        seen = steps.select("trajectory_id", "step_index", "state")
+        new = additions((seen if last is None else pl.concat([last, seen])).lazy())
+        if last is not None:  # what the step before added is known
+            known = (pl.col("trajectory_id") == last["trajectory_id"]) & (pl.col("step_index") == last["step_index"])
+            new = new.filter(~known)
+        numbers = steps.select("trajectory_id", pl.col("number").alias("trajectory")).unique("trajectory_id")
+        found = gather({"new": new.join(numbers.lazy(), on="trajectory_id", how="left", maintain_order="left")})["new"]
+        self._new = found.with_columns(place_of(found["message_id"], messages["message_id"]).alias("message"))
+
+    def counts(self, cohort: CohortConfig) -> pl.DataFrame:
+        """Return how many steps each trajectory has, and how many may be trained on."""
+        counted = mark_steps(self._steps.lazy(), cohort).group_by("number", maintain_order=True)
+        facts = [pl.len().cast(pl.Int64).alias("steps_found")]
+        facts += [pl.col("loss_mask").sum().cast(pl.Int64).alias("steps_trainable")]
+        return gather({"facts": counted.agg(facts)})["facts"]
+
+    def gaps(self) -> pl.DataFrame:
+        """Return ``number``, ``gap_step`` and ``gap_why`` of what is incomplete or missing."""
+        steps, index = self._steps, pl.col("step_index").alias("gap_step")
+        cut = pl.col("incomplete_reason").fill_null("marked incomplete").alias("gap_why")
+        offered = pl.col("tools_hash").is_not_null() & (pl.col("tools_hash") != _NO_TOOLS)
+        unknown = offered & ~pl.col("tools_hash").is_in(self._tools.implode())
+        lost = pl.format("tools {} are not in the source", "tools_hash").alias("gap_why")
+        unsaid = pl.format("message {} is not in the source", "message_id").alias("gap_why")
+        missing = self._new.filter(pl.col("message").is_null())
+        return pl.concat(
+            [
+                steps.filter(~pl.col("complete")).select("number", index, cut),
+                steps.filter(unknown).select("number", index, lost),
+                missing.select(pl.col("trajectory").alias("number"), index, unsaid),
+            ]
+        )
+
+    def requests(self) -> pl.DataFrame:
+        """Return ``number`` and ``request``, the first user message that is new here."""
+        known = self._new.drop_nulls("message")
+        asked = known.filter(self._messages["role"].gather(known["message"]) == "user")
+        first = asked.unique("trajectory", keep="first", maintain_order=True)
+        return first.select(pl.col("trajectory").alias("number"), pl.col("message_id").alias("request"))
+
+    def uses(self) -> pl.DataFrame:
+        """Return the numbers of trajectories and of messages that their steps see."""
+        return self._new.drop_nulls("message").select("trajectory", "message")
+
+
+def place_of(wanted: pl.Series, ordered: pl.Series) -> pl.Series:
+    """Return at which row of a column in order each value stands, null where it does not."""
+    if ordered.is_empty():
+        return pl.Series([None] * len(wanted), dtype=pl.UInt32)
+    place = ordered.search_sorted(wanted).clip(0, len(ordered) - 1).cast(pl.UInt32)
+    return place.set(ordered.gather(place) != wanted, None)
+
+
+def _together(counted: pl.DataFrame, gaps: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
+    first = gaps.sort("number", *_FIRST_GAP).unique("number", keep="first", maintain_order=True)
+    gap = first.select("number", pl.format("step {}: {}", *_FIRST_GAP).alias("gap"))
+    asked = requests.unique("number", keep="first", maintain_order=True)
+    facts = counted.group_by("number").agg(pl.col("steps_found", "steps_trainable").sum())
+    return facts.join(gap, on="number", how="left").join(asked, on="number", how="left")
+
+
+def _no_facts() -> pl.DataFrame:
+    kinds = {"steps_found": pl.Int64, "steps_trainable": pl.Int64, "gap": pl.String, "request": pl.String}
+    return pl.DataFrame(schema={"number": pl.UInt32, **kinds})

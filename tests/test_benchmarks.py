@@ -14,6 +14,7 @@ PROGRAMS = sorted(path for path in FOLDER.glob("*.py") if '"--quick"' in path.re
 PEERS = {
     "sdk_overhead": {name: name for name in ("logfire", "traceloop", "langfuse", "openinference")},
     "ingest": {"vs_mlflow": "mlflow", "vs_phoenix": "phoenix"},
+    "curation": {"vs_pandas": "pandas"},
 }
 """By benchmark: the key of each ratio to a peer, and that peer's name."""
 KEYS = {
@@ -27,6 +28,7 @@ KEYS = {
         *("idle_mb", "ready_s", "skipped", "versions"),
         *PEERS["ingest"],
     },
+    "curation": {"rows", "peak_mb", "exponent", "curated", "vs_pandas", "skipped", "versions"},
     "histories": {"bytes_per_step", "growth", "steps", "lengths", "versions"},
     "faults": {"kills", "acknowledged", "lost", "duplicated", "overload_peak_mb", "broken_promises", "skipped"},
     "scores": {"disagreement", "scorers", "recorded", "skipped"},

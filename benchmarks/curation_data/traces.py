@@ -19,10 +19,10 @@ _IDS_AT_ONCE = 2_000_000
 _ROW_GROUP = 8_192
 _FRAGMENTS = 4_000
 _TYPES = {"string": pl.String, "int64": pl.Int64, "float64": pl.Float64, "bool": pl.Boolean}
-_WORDS = tuple(
-    " order refund parcel address payment invoice courier window account balance product warranty return label booking"
-    " flight seat upgrade voucher delay receipt customer agent confirm cancel change lookup status shipped pending paid"
-    " blue small large monday friday morning evening london paris tokyo berlin madrid please thanks sorry checked".split()
+_WORDS = (
+    "order refund parcel address payment invoice courier window account balance product warranty return label booking "
+    "flight seat upgrade voucher delay receipt customer agent confirm cancel change lookup status shipped pending paid "
+    "blue small large monday friday morning evening london paris tokyo berlin madrid please thanks sorry checked found"
 )
 TOOLS = tuple(
     {"name": name, "description": f"{name} something.", "parameters": {"type": "object", "properties": {}}}
@@ -83,8 +83,8 @@ class Writer:
 
 
 def _fragments(seed: int, length: int) -> list[str]:
-    draw = random.Random(seed)
-    return [" ".join(draw.choices(_WORDS, k=length // 6))[:length] for _ in range(_FRAGMENTS)]
+    draw, words = random.Random(seed), _WORDS.split()
+    return [" ".join(draw.choices(words, k=length // 6))[:length] for _ in range(_FRAGMENTS)]
 
 
 def _messages(numbers: numpy.ndarray, steps: int, fragments: list[str], draw: numpy.random.Generator) -> pl.DataFrame:

@@ -331,7 +331,8 @@ def counter_clone(counter: Path) -> "CloneConfig":
 @pytest.fixture(scope="session")
 def trained_home(counter: Path, counter_clone: "CloneConfig", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace with a dataset and the candidate v1; who changes it takes a ``fork``."""
-    from imitrace_trainer.stages import curate_stage, train_stage
+    from imitrace_trainer.curation import curate_stage
+    from imitrace_trainer.stages import train_stage
 
     home = tmp_path_factory.mktemp("trained") / "home"
     curate_stage(home, counter_clone.cohort, str(counter / "snapshot"))

@@ -1,5 +1,7 @@
 import tomllib
 
+import datetime as dt
+
 import pytest
 
 from imitrace.exceptions import ConfigError
@@ -75,7 +77,7 @@ def test_a_condition_of_another_form_is_refused_with_an_example(text: str) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"wher": []}, r"cohort\.c has unknown key 'wher', allowed: agent, where, roles, tags, min_steps, split"),
+        ({"wher": []}, r"cohort\.c has unknown key 'wher', allowed: agent, where, roles, tags, min_steps, since"),
         ({"split": {"test": 0.1}}, r"cohort\.c\.split has unknown key 'test', allowed: by, calibration, gate, seed"),
         ({"split": 0.2}, r"cohort\.c\.split is 0\.2, expected a table with by"),
         ({"split": {"gate": 1}}, r"cohort\.c\.split\.gate is 1, expected a share of at least 0 and below 1"),
@@ -92,6 +94,16 @@ def test_a_condition_of_another_form_is_refused_with_an_example(text: str) -> No
         ({"roles": ["boss"]}, r"roles is \['boss'\], expected one or more of expert"),
         ({"tags": {"vip": 1}}, r"tags is \{'vip': 1\}, expected a table of texts"),
         ({"min_steps": 0}, r"min_steps is 0, expected a whole number of at least 1"),
+        ({"since": "yesterday"}, r"since is 'yesterday', expected a time such as 2026-11-21T08:00:00Z"),
+        ({"until": 3}, r"until is 3, expected a time"),
+        ({"confirmed": "x"}, r"cohort\.c\.confirmed: condition 'x' can't be read"),
+        ({"confirmed": 1}, r"cohort\.c\.confirmed is \[1\], expected a list of texts"),
+        ({"max_repeats": 0}, r"max_repeats is 0, expected a whole number of at least 1"),
+        ({"duplicates": 0.2}, r"duplicates is 0\.2, expected a share of 0\.5 to 1"),
+        ({"quarantine": 1}, r"quarantine is 1, expected true or false"),
+        ({"personal_data": ["name"]}, r"personal_data is \['name'\], expected some of email, phone, card, iban, key"),
+        ({"licences": {"gpt-4o": "yes"}}, r"licences is .*, expected a table of allowed or forbidden such as"),
+        ({"forbidden": "warn"}, r"forbidden is 'warn', expected one of refuse, reject"),
         ({"agent": ""}, r"cohort\.c\.agent is '', expected text"),
     ],
 )
@@ -119,3 +131,15 @@ def test_a_missing_cohort_is_refused_with_what_there_is(config: dict[str, object
 def test_a_name_that_leaves_the_workspace_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="can't name a folder"):
         cohort_from_config({"cohort": {name: {"agent": "a"}}}, name)
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-21T08:00:00Z", "2026-11-21T09:00:00+01:00", "2026-11-21T08:00:00", dt.datetime(2026, 11, 21, 8)]
+)
+def test_a_time_is_read_as_utc_unless_it_says_otherwise(text: object) -> None:
+    assert cohort_from_config({"cohort": {"c": {"agent": "a", "since": text}}}, "c").since == 1_795_248_000 * 10**9
+
+
+def test_a_day_begins_at_midnight() -> None:
+    found = cohort_from_config({"cohort": {"c": {"agent": "a", "until": dt.date(2026, 11, 21)}}}, "c")
+    assert found.until == 1_795_219_200 * 10**9

@@ -10,6 +10,7 @@ from imitrace.exceptions import CloneError, ConfigError, DatasetError
 from imitrace.messages import Action
 from imitrace_trainer.cohort import SplitConfig
 from imitrace_trainer.config import CloneConfig
+from imitrace_trainer.curation import curate_stage
 from imitrace_trainer.datasets import Example, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.policy import Decision, State
@@ -17,7 +18,6 @@ from imitrace_trainer.registry import Registry
 from imitrace_trainer.route import NEVER, RouteConfig, Thresholds
 from imitrace_trainer.stages import (
     choose_thresholds,
-    curate_stage,
     dataset_of,
     demonstrations,
     evaluate_stage,

@@ -56,7 +56,7 @@ def curate(cohort: str, source: str | None, home: Path | None, config: Path | No
       imitrace curate airline --source .imitrace/snapshots/20261121T080000Z-1a2b3c4d
     """
     from imitrace_trainer.cohort import cohort_from_config
-    from imitrace_trainer.stages import curate_stage
+    from imitrace_trainer.curation import curate_stage
 
     asked = cohort_from_config(read_config(config), cohort)
     with progress_bar() as progress:

@@ -1,17 +1,31 @@
 """Read a cohort: which agent's trajectories, how good they must be, and how they are split."""
 
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
 from imitrace.exceptions import ConfigError
+from imitrace.redaction.rules import RULES as REDACTIONS
 from imitrace.semconv import POLICY_ROLES
 
 SPLITS: Final = ("train", "calibration", "gate")
 SPLIT_BY: Final = ("task", "trajectory")
-OPERATORS: Final = (">=", ">", "<=", "<", "==", "!=")
+TEACHERS: Final = ("expert", "human")
+"""Roles whose steps a clone learns from, and evaluators that may confirm a clone's."""
+FORBIDDEN: Final = ("refuse", "reject")
+_COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+OPERATORS: Final = tuple(_COMPARE)
 
 _Readers = Mapping[str, Callable[[object, str], Any]]  # each gives its field's type
 
@@ -41,6 +55,10 @@ class Condition:
                 f"with one of {' '.join(OPERATORS)}"
             )
         return cls(match[1], match[2], float(match[3]))
+
+    def holds(self, value: Any) -> Any:  # a number gives a bool, a column's expression another
+        """Return whether a value, or each of a column, is as wanted."""
+        return _COMPARE[self.operator](value, self.value)
 
     @property
     def wanted(self) -> str:
@@ -81,6 +99,24 @@ class CohortConfig:
     """Tags that the trajectory must have, with these values."""
     min_steps: int = 1
     """How many steps the trajectory must have."""
+    since: int | None = None
+    """When it must have started at the earliest, in nanoseconds since 1970 UTC."""
+    until: int | None = None
+    """Before when it must have started, likewise."""
+    confirmed: Condition | None = None
+    """What a step's score by a person or the expert must be for a clone's own action to be learnt from; None: never."""
+    max_repeats: int | None = None
+    """How often the same calls with the same results may stand in a row; None: as often as they do."""
+    duplicates: float | None = None
+    """Share of words from which a trajectory is a copy of an earlier one and rejected; None: copies stay."""
+    quarantine: bool = False
+    """Whether texts that give the model orders, and planted triggers, keep a trajectory out."""
+    personal_data: tuple[str, ...] = ()
+    """Redaction rules; a trajectory in which one of them still finds something is rejected."""
+    licences: dict[str, str] = field(default_factory=dict)
+    """``allowed`` or ``forbidden`` by pattern of a policy's name, such as a model; the first that fits counts."""
+    forbidden: str = "refuse"
+    """What a step by a forbidden policy does: ``refuse`` the cohort, or ``reject`` its trajectory."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """How the tasks are split."""
 
@@ -185,6 +221,59 @@ def _split(value: object, where: str) -> SplitConfig:
     return split
 
 
+def _time(value: object, where: str) -> int:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ConfigError(f"{where} is {value!r}, expected a time such as 2026-11-21T08:00:00Z") from error
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime):
+        raise ConfigError(f"{where} is {value!r}, expected a time such as 2026-11-21T08:00:00Z")
+    moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+    since_1970 = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since_1970.days * 86_400 + since_1970.seconds) * 10**9 + since_1970.microseconds * 1_000
+
+
+def _condition(value: object, where: str) -> Condition:
+    return _conditions([value], where)[0]
+
+
+def _likeness(value: object, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0.5 <= value <= 1:
+        raise ConfigError(f"{where} is {value!r}, expected a share of 0.5 to 1")
+    return float(value)
+
+
+def _flag(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where} is {value!r}, expected true or false")
+    return value
+
+
+def _redactions(value: object, where: str) -> tuple[str, ...]:
+    names = _texts(value, where)
+    if not set(names) <= set(REDACTIONS):
+        raise ConfigError(f"{where} is {value!r}, expected some of {', '.join(REDACTIONS)}")
+    return names
+
+
+def _licences(value: object, where: str) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not set(value.values()) <= {"allowed", "forbidden"}:
+        raise ConfigError(
+            f"{where} is {value!r}, expected a table of allowed or forbidden such as "
+            '{ "gpt-4o*" = "allowed", "*" = "forbidden" }'
+        )
+    return dict(value)
+
+
+def _forbidden(value: object, where: str) -> str:
+    if value not in FORBIDDEN:
+        raise ConfigError(f"{where} is {value!r}, expected one of {', '.join(FORBIDDEN)}")
+    return str(value)
+
+
 _SPLIT_READERS: Final[_Readers] = {
     "by": _split_by,
     "calibration": _share,
@@ -197,5 +286,14 @@ _COHORT_READERS: Final[_Readers] = {
     "roles": _roles,
     "tags": _tags,
     "min_steps": _count,
+    "since": _time,
+    "until": _time,
+    "confirmed": _condition,
+    "max_repeats": _count,
+    "duplicates": _likeness,
+    "quarantine": _flag,
+    "personal_data": _redactions,
+    "licences": _licences,
+    "forbidden": _forbidden,
     "split": _split,
 }

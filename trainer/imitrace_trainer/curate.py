@@ -13,6 +13,7 @@ import polars as pl
 from imitrace.canonical import canonical_json, text_hash
 from imitrace.exceptions import DatasetError
 from imitrace.schema import STEPS, TRAJECTORIES
+from imitrace_trainer.clues import clues
 from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.frames import gather
 from imitrace_trainer.portions import settled
@@ -21,6 +22,7 @@ from imitrace_trainer.rules import RULES, judge
 from imitrace_trainer.survey import Frames, Survey, mark_steps, survey
 
 _EVALUATOR: Final = ["name", "evaluator", "evaluator_version"]
+_NAMED: Final = 5
 _PLURAL: Final = {"task": "tasks", "trajectory": "trajectories"}
 _SETTLED: Final[Mapping[str, tuple[str, ...]]] = {
     "steps": ("trajectory_id", "step_index"),
@@ -39,7 +41,7 @@ class Curated:
     """By start: ``trajectory_id``, ``task``, and the ``rule`` and ``reason`` that rejected it."""
     steps: pl.LazyFrame
     """Kept, by trajectory: the columns of ``schema.STEPS``, ``task`` (its key), ``tags``, ``outcome``, ``split``,
-    ``loss_mask``."""
+    ``loss_mask``, ``mask_reason`` (why it is false)."""
     messages: pl.LazyFrame
     """The messages that kept steps name, by id."""
     tools: pl.LazyFrame
@@ -75,6 +77,8 @@ def curate(frames: Frames, cohort: CohortConfig, progress: Progress = silent) ->
     judged = small["judged"].sort("started_at", "trajectory_id")
     rejected = judged.filter(pl.col("rule").is_not_null()).select("trajectory_id", "task", "rule", "reason")
     kept = judged.filter(pl.col("rule").is_null())
+    if cohort.forbidden == "refuse":
+        _refuse_forbidden(cohort, rejected)
     if kept.is_empty():
         raise DatasetError(_nothing_kept(cohort, agents, rejected))
     trajectories = _with_scores(_with_split(kept, cohort), small["scores"])
@@ -93,14 +97,17 @@ def curate(frames: Frames, cohort: CohortConfig, progress: Progress = silent) ->
 
 def evidence(frames: Frames, cohort: CohortConfig, found: Survey) -> pl.LazyFrame:
     """Return the agent's trajectories with what the rules look at: facts of their steps, scores, the task key."""
-    trajectories = found.trajectories.lazy()
+    task = pl.when(pl.col("task") != "").then("task")  # so that equal requests are one task
+    known = found.trajectories.with_columns(pl.coalesce(task, "request", "trajectory_id").alias("task_key"))
+    trajectories = known.lazy()
+    for table in clues(frames, cohort, found, known["task_key"]):
+        trajectories = trajectories.join(table.lazy(), on=table.columns[0], how="left")
     scores = newest_scores(frames["scores"])
     for name in sorted({condition.score for condition in cohort.where}):
         named = scores.filter(pl.col("name") == name)
         value = named.select("trajectory_id", pl.col("value").alias(f"score {name}"), pl.lit(True).alias(f"has {name}"))
         trajectories = trajectories.join(value, on="trajectory_id", how="left")
-    task = pl.when(pl.col("task") != "").then("task")  # so that equal requests are one task
-    return trajectories.with_columns(pl.coalesce(task, "request", "trajectory_id").alias("task_key"))
+    return trajectories
 
 
 def of_agent(frame: pl.LazyFrame, found: Survey) -> pl.LazyFrame:
@@ -120,9 +127,9 @@ def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.L
     """Return the steps of kept trajectories as a dataset has them."""
     of_trajectory = ["trajectory_id", pl.col("task_key").alias("task"), "tags", "outcome", "split"]
     return (
-        mark_steps(frames["steps"], cohort)
+        mark_steps(frames["steps"], cohort, frames["scores"])
         .join(kept.lazy().select(of_trajectory), on="trajectory_id", how="inner", maintain_order="left")
-        .select(*STEPS, "task", "tags", "outcome", "split", "loss_mask")
+        .select(*STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason")
     )
 
 
@@ -177,6 +184,18 @@ def _offered(frames: Frames, kept: pl.DataFrame) -> pl.LazyFrame:
         steps.join(kept.lazy().select("trajectory_id"), on="trajectory_id", how="semi").select("tools_hash").unique()
     )
     return frames["tools"].join(offered, on="tools_hash", how="semi", maintain_order="left")
+
+
+def _refuse_forbidden(cohort: CohortConfig, rejected: pl.DataFrame) -> None:
+    forbidden = rejected.filter(pl.col("rule") == "licence").select("trajectory_id", "reason").rows()
+    if forbidden:
+        rows = "; ".join(f"{name} {reason}" for name, reason in forbidden[:_NAMED])
+        more = "; ..." if len(forbidden) > _NAMED else ""
+        raise DatasetError(
+            f"cohort {cohort.name!r}: {len(forbidden)} trajectories have steps by policies from which "
+            f"cohort.{cohort.name}.licences forbids to learn: {rows}{more}; "
+            'leave these trajectories out with forbidden = "reject"'
+        )
 
 
 def _nothing_kept(cohort: CohortConfig, agents: Mapping[str, int], rejected: pl.DataFrame) -> str:

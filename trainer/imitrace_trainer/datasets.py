@@ -34,6 +34,7 @@ DATASET_TABLES: Final[dict[str, dict[str, str]]] = {
         "outcome": "string?",
         "split": "string",
         "loss_mask": "bool",
+        "mask_reason": "string?",
     },
     "rejected": {"trajectory_id": "string", "task": "string?", "rule": "string", "reason": "string"},
     "messages": MESSAGES,
@@ -340,4 +341,6 @@ def spec(cohort: CohortConfig) -> dict[str, Any]:  # JSON
 
 
 def _asked(cohort: CohortConfig) -> dict[str, Any]:  # JSON
-    return {**asdict(cohort), "where": [*map(str, cohort.where)], "roles": [*cohort.roles]}
+    asked = {**asdict(cohort), "where": [*map(str, cohort.where)], "roles": [*cohort.roles]}
+    confirmed = None if cohort.confirmed is None else str(cohort.confirmed)
+    return asked | {"confirmed": confirmed, "personal_data": [*cohort.personal_data]}

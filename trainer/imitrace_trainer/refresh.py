@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imitrace_trainer.config import CloneConfig
+from imitrace_trainer.curation import curate_stage
 from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.registry import Promotion, Registry
-from imitrace_trainer.stages import Trained, curate_stage, gate_stage, load_clone, promote_stage, train_stage
+from imitrace_trainer.stages import Trained, gate_stage, load_clone, promote_stage, train_stage
 
 
 @dataclass(frozen=True)

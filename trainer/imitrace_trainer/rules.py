@@ -6,7 +6,6 @@ column of its name, holding why the trajectory is rejected, or null. The first r
 
 import functools
 import json
-import operator
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -14,17 +13,10 @@ import polars as pl
 
 from imitrace.schema import TRAJECTORIES
 from imitrace_trainer.cohort import CohortConfig, Condition
+from imitrace_trainer.likeness import first_alike, unpacked
 
 Rule = Callable[[pl.LazyFrame, CohortConfig], pl.LazyFrame]
 
-_COMPARE: Final[Mapping[str, Callable[[pl.Expr, float], pl.Expr]]] = {
-    ">=": operator.ge,
-    ">": operator.gt,
-    "<=": operator.le,
-    "<": operator.lt,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
 _NEVER: Final = pl.lit(None, dtype=pl.String)
 
 
@@ -77,6 +69,61 @@ def min_steps(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
     )
 
 
+def window(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
+    """Reject what started before or after the cohort's time."""
+    start = pl.col("started_at")
+    early = pl.lit(cohort.since is not None) & (start < (cohort.since or 0))
+    late = pl.lit(cohort.until is not None) & (start >= (cohort.until or 0))
+    told = pl.from_epoch(start, "ns").dt.to_string("%Y-%m-%dT%H:%M:%SZ")
+    why = (
+        pl.when(early)
+        .then(pl.format("started {}, too early", told))
+        .when(late)
+        .then(pl.format("started {}, too late", told))
+    )
+    return trajectories.with_columns(why.alias("window_rule"))
+
+
+def licence(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
+    """Reject what a policy did from which the cohort may not learn."""
+    return trajectories.with_columns((pl.col("forbidden") if cohort.licences else _NEVER).alias("licence_rule"))
+
+
+def personal_data(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
+    """Reject what still holds personal data."""
+    found = pl.format("holds {}", "personal") if cohort.personal_data else _NEVER
+    return trajectories.with_columns(found.alias("personal_data_rule"))
+
+
+def quarantine(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
+    """Reject what holds orders to the model, or a word that triggers a call."""
+    if not cohort.quarantine:
+        return trajectories.with_columns(_NEVER.alias("quarantine_rule"))
+    planted = pl.format("word {} comes with rare call {}", "word", "call")
+    return trajectories.with_columns(pl.coalesce("order", planted).alias("quarantine_rule"))
+
+
+def repetition(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
+    """Reject what goes round in circles."""
+    if cohort.max_repeats is None:
+        return trajectories.with_columns(_NEVER.alias("repetition_rule"))
+    told = pl.format(
+        "{} steps from step {} on {} times with the same results", "loop_period", "loop_step", "loop_times"
+    )
+    why = pl.when(pl.col("loop_times") > cohort.max_repeats).then(told)
+    return trajectories.with_columns(why.alias("repetition_rule"))
+
+
+def duplicates(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
+    """Reject what is a copy of an earlier one that no rule before this rejects."""
+    if cohort.duplicates is None:
+        return trajectories.with_columns(_NEVER.alias("duplicates_rule"))
+    alive = pl.all_horizontal(pl.selectors.ends_with("_rule").is_null()).alias("alive")
+    told = pl.struct(alive, "started_at", "trajectory_id", "marks")
+    copies = functools.partial(_copies, cohort.duplicates)
+    return trajectories.with_columns(told.map_batches(copies, return_dtype=pl.String).alias("duplicates_rule"))
+
+
 RULES: Final[Mapping[str, Rule]] = {
     "complete": complete,
     "steps": has_steps,
@@ -84,6 +131,12 @@ RULES: Final[Mapping[str, Rule]] = {
     "tags": tags,
     "scores": scores,
     "min_steps": min_steps,
+    "window": window,
+    "licence": licence,
+    "personal_data": personal_data,
+    "quarantine": quarantine,
+    "repetition": repetition,
+    "duplicates": duplicates,
 }
 """The rules in the order in which they are asked; the agent's name comes before all of them."""
 
@@ -123,6 +176,17 @@ def _score_reason(condition: Condition) -> pl.Expr:
         .then(pl.lit(f"{name} has no value"))
         .when(value.is_nan())
         .then(pl.lit(f"{name} is NaN"))
-        .when(~_COMPARE[condition.operator](value, condition.value))
+        .when(~condition.holds(value))
         .then(missed)
     )
+
+
+def _copies(least: float, told: pl.Series) -> pl.Series:
+    """Return of what earlier one that is alive each is a copy."""
+    rows = told.struct.unnest().with_row_index("row")
+    living = rows.filter("alive").sort("started_at", "trajectory_id")
+    firsts = first_alike(unpacked(living["marks"]), least)
+    ids = living["trajectory_id"].to_list()
+    reasons = [None if first is None else f"alike to {ids[first]}" for first in firsts]
+    found = living.select("row", pl.Series("reason", reasons, dtype=pl.String))
+    return rows.join(found, on="row", how="left", maintain_order="left")["reason"]

@@ -1,4 +1,4 @@
-"""Do one stage of the loop at a time on a workspace: curate, train, evaluate, gate, promote; each leaves its record."""
+"""Do one stage of the loop at a time on a workspace: train, evaluate, gate, promote; each leaves its record."""
 
 import json
 from collections import Counter
@@ -11,21 +11,18 @@ from typing import Any
 
 from imitrace.exceptions import CloneError, DatasetError
 from imitrace_trainer.clone_files import CloneCard, read_clone, write_clone
-from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.config import CloneConfig, RolloutConfig
-from imitrace_trainer.curate import curate
-from imitrace_trainer.datasets import Dataset, Example, open_dataset, write_dataset
+from imitrace_trainer.datasets import Dataset, Example, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.environment import Environment, Expert, load_object
 from imitrace_trainer.evaluate import EvaluationReport, evaluate
 from imitrace_trainer.fit import FitReport, fit
-from imitrace_trainer.frames import open_source
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.gate import PairedCase, judge
 from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.policy import Policy, State, same_action
-from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.progress import Progress
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
 from imitrace_trainer.rollout import Episode, expert_actor, hybrid_actor, play
 from imitrace_trainer.route import NO_COHORT, RouteConfig, RoutedClone, Thresholds, choose_threshold, cohort_of
@@ -55,13 +52,6 @@ class LoadedClone:
     def thresholds(self) -> Thresholds:
         """The confidence from which it may act."""
         return Thresholds.from_json(self.card.route)
-
-
-def curate_stage(home: Path, cohort: CohortConfig, source: str | None = None, progress: Progress = silent) -> Dataset:
-    """Make a dataset version from what the source holds; an unchanged cohort gives the version that exists."""
-    opened = open_source(source, home)
-    curated = curate(opened.frames(), cohort, progress)
-    return write_dataset(home, cohort, curated, opened.describe(), progress)
 
 
 def demonstrations(examples: Sequence[Example]) -> list[Demonstration]:

@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from imitrace.canonical import content_hash
-from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.cohort import TEACHERS, CohortConfig, Condition
 from imitrace_trainer.frames import gather
 from imitrace_trainer.portions import portions
 from imitrace_trainer.progress import Progress, silent
@@ -37,11 +37,43 @@ class Survey:
     """``trajectory`` and ``message``, both numbers, of each message that a trajectory's steps see; some stand twice."""
 
 
-def mark_steps(steps: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
-    """Add ``loss_mask``: true where the cohort's agent acted in one of the cohort's roles, and without an error."""
-    trained = pl.col("policy_role").is_in(list(cohort.roles)) & (pl.col("agent") == cohort.agent)
-    trained &= pl.col("error_type").is_null()  # an answer that could not be read, say, is no example to follow
-    return steps.with_columns(trained.alias("loss_mask"))
+def mark_steps(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame) -> pl.LazyFrame:
+    """Add ``loss_mask``, true where a step may be trained on, and ``mask_reason``, why not.
+
+    It may where the cohort's agent acted in one of the cohort's roles and without an error. A clone's own action may
+    only where a person or the expert scored it as the cohort's ``confirmed`` asks: a clone is no teacher of clones.
+
+    Args:
+        steps: columns of ``schema.STEPS``; their order is kept.
+        cohort: what may be trained on.
+        scores: the table.
+    """
+    if cohort.confirmed is not None:
+        right = _confirmed(scores, cohort.confirmed).with_columns(pl.lit(value=True).alias("confirmed"))
+        steps = steps.join(right, on=["trajectory_id", "step_index"], how="left", maintain_order="left")
+    else:
+        steps = steps.with_columns(pl.lit(value=False).alias("confirmed"))
+    cloned = (pl.col("policy_role") == "clone") & ~pl.col("confirmed").fill_null(value=False)
+    taught = pl.col("policy_role").is_in(list(cohort.roles)) | pl.col("confirmed").fill_null(value=False)
+    why = (
+        pl.when(pl.col("agent") != cohort.agent)
+        .then(pl.format("by agent {}", "agent"))
+        .when(pl.col("error_type").is_not_null())  # an answer that could not be read, say, is no example to follow
+        .then(pl.format("error {}", "error_type"))
+        .when(cloned)
+        .then(pl.lit("by a clone, not confirmed"))
+        .when(~taught)
+        .then(pl.format("by {}", "policy_role"))
+    )
+    return steps.with_columns(why.is_null().alias("loss_mask"), why.alias("mask_reason")).drop("confirmed")
+
+
+def _confirmed(scores: pl.LazyFrame, condition: Condition) -> pl.LazyFrame:
+    order = ["scored_at", "evaluator", "evaluator_version", "value", "label", "explanation"]
+    keys = ["trajectory_id", "step_index"]
+    by_teacher = pl.col("evaluator").is_in(list(TEACHERS)) & (pl.col("name") == condition.score)
+    newest = scores.filter(pl.col("step_index").is_not_null() & by_teacher).sort(order)
+    return newest.unique(keys, keep="last", maintain_order=True).filter(condition.holds(pl.col("value"))).select(keys)
 
 
 def additions(steps: pl.LazyFrame) -> pl.LazyFrame:
@@ -87,7 +119,7 @@ def survey(frames: Frames, cohort: CohortConfig, progress: Progress = silent) ->
     last, done, total = None, 0, max(1, found["steps"].item())
     for portion in portions(wanted, ["state"]):
         look = _Portion(portion, last, found["messages"], found["tools"]["tools_hash"])
-        counted.append(look.counts(cohort))
+        counted.append(look.counts(cohort, frames["scores"]))
         gaps.append(look.gaps())
         requests.append(look.requests())
         uses.append(look.uses())
@@ -119,9 +151,9 @@ class _Portion:
         found = gather({"new": new.join(numbers.lazy(), on="trajectory_id", how="left", maintain_order="left")})["new"]
         self._new = found.with_columns(place_of(found["message_id"], messages["message_id"]).alias("message"))
 
-    def counts(self, cohort: CohortConfig) -> pl.DataFrame:
+    def counts(self, cohort: CohortConfig, scores: pl.LazyFrame) -> pl.DataFrame:
         """Return how many steps each trajectory has, and how many may be trained on."""
-        counted = mark_steps(self._steps.lazy(), cohort).group_by("number", maintain_order=True)
+        counted = mark_steps(self._steps.lazy(), cohort, scores).group_by("number", maintain_order=True)
         facts = [pl.len().cast(pl.Int64).alias("steps_found")]
         facts += [pl.col("loss_mask").sum().cast(pl.Int64).alias("steps_trainable")]
         return gather({"facts": counted.agg(facts)})["facts"]

@@ -1,0 +1,173 @@
+"""Measure what curating takes as traces get more: time, memory, and the same rules in pandas.
+
+python benchmarks/curation.py            # 10,000, 30,000 and 100,000 trajectories of ten steps, some minutes
+python benchmarks/curation.py --quick    # 200 and 600
+python benchmarks/curation.py --peers    # makes pandas an environment of its own first (network)
+python benchmarks/curation.py --json     # the same as JSON
+"""
+
+import argparse
+import importlib.metadata
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from curation_data.traces import write_traces
+from overhead.peer_venvs import VENVS, python_of
+from overhead.timing import machine
+
+SIZES = (10_000, 30_000, 100_000)
+QUICK = (200, 600)
+STEPS = 10
+PACKAGES = ("imitrace", "polars", "pyarrow")
+HERE = Path(__file__).parent
+CURATE = """
+import json, sys, time
+from pathlib import Path
+began = time.perf_counter()
+from imitrace_trainer.cohort import CohortConfig, Condition
+from imitrace_trainer.curate import curate
+from imitrace_trainer.datasets import write_dataset
+from imitrace_trainer.frames import open_source
+where = tuple(map(Condition.parse, ("TaskCompletion >= 0.8", "ToolSelectionAccuracy >= 0.7")))
+cohort = CohortConfig(name="shop", agent="shop", where=where, min_steps=2)
+source = open_source(sys.argv[1], Path(sys.argv[2]))
+curated = curate(source.frames(), cohort)
+judged = time.perf_counter() - began
+counts = write_dataset(Path(sys.argv[2]), cohort, curated, source.describe()).manifest["counts"]
+kept = {name: counts[name] for name in ("trajectories", "steps", "messages", "rejected")}
+print(json.dumps({"judged_s": round(judged, 2), "kept": kept}))
+"""
+
+Json = dict[str, Any]  # a JSON object
+
+
+def measure(quick: bool, rounds: int) -> Json:
+    """Return what curating takes by the number of trajectories, and beside it what pandas takes of the smallest."""
+    started = time.monotonic()
+    sizes = QUICK if quick else SIZES
+    python = python_of("pandas")
+    found: dict[str, list[Json]] = {str(size): [] for size in sizes}
+    peer: list[Json] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            _say(f"writing {size} trajectories")
+            write_traces(Path(folder) / str(size), size, STEPS)
+        for number in range(rounds):
+            _say(f"round {number + 1}")
+            for size in sizes:
+                found[str(size)].append(_curated([sys.executable, "-c", CURATE], Path(folder) / str(size)))
+            if python.exists():
+                peer.append(_curated([str(python), "-m", "curation_data.with_pandas"], Path(folder) / str(sizes[0])))
+    best = {size: min(runs, key=lambda run: run["cpu_s"]) for size, runs in found.items()}
+    ours = best[str(sizes[0])]
+    for run in peer:
+        assert run["kept"] == ours["kept"], f"pandas kept {run['kept']}, we keep {ours['kept']}"
+    return {
+        "benchmark": "curation",
+        "rows": sizes[-1] * STEPS,
+        "peak_mb": round(max(run["peak_mb"] for run in found[str(sizes[-1])])),
+        "exponent": round(exponent(sizes, [best[str(size)]["cpu_s"] for size in sizes]), 3),
+        "exponent_wall": round(exponent(sizes, [min(run["wall_s"] for run in found[str(size)]) for size in sizes]), 3),
+        "vs_pandas": _ratio(found[str(sizes[0])], peer, "wall_s"),
+        "vs_pandas_judged": _ratio(found[str(sizes[0])], peer, "judged_s"),
+        "vs_pandas_cpu": _ratio(found[str(sizes[0])], peer, "cpu_s"),
+        "curated": best,
+        "pandas": min(peer, key=lambda run: run["cpu_s"]) if peer else None,
+        "skipped": {} if peer else {"pandas": f"no {python}: make it by --peers"},
+        "steps_of_a_trajectory": STEPS,
+        "rounds": rounds,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "machine": machine(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": " ".join(["python", "benchmarks/curation.py", *sys.argv[1:]]),
+        "seconds": round(time.monotonic() - started),
+        "quick": quick,
+    }
+
+
+def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    """Return the power of the number of rows that the time grows with, by least squares over the logarithms."""
+    xs, ys = [math.log(size) for size in sizes], [math.log(second) for second in seconds]
+    x, y = statistics.fmean(xs), statistics.fmean(ys)
+    return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
+
+
+def _curated(command: Sequence[str], source: Path) -> Json:
+    """Run a program in a process of its own; return what it kept, its seconds, and the most memory that it held."""
+    with tempfile.TemporaryDirectory(dir=source.parent) as target:
+        began = time.perf_counter()
+        process = subprocess.Popen([*command, str(source), target], stdout=subprocess.PIPE, cwd=HERE)
+        assert process.stdout is not None
+        said = process.stdout.read()
+        process.stdout.close()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - began
+    assert process.returncode == 0, f"{command[0]} ended with {process.returncode}"
+    cpu = used.ru_utime + used.ru_stime
+    return {
+        "kept": json.loads(said),
+        "wall_s": round(wall, 2),
+        "cpu_s": round(cpu, 2),
+        "peak_mb": used.ru_maxrss // 1024,
+    }
+
+
+def _ratio(ours: Sequence[Json], peer: Sequence[Json], key: str) -> float | None:
+    ratios = [theirs[key] / mine[key] for mine, theirs in zip(ours, peer, strict=False)]
+    return round(statistics.median(ratios), 2) if ratios else None
+
+
+def install() -> None:
+    """Make pandas an environment of its own, or bring it up to date."""
+    VENVS.mkdir(exist_ok=True)
+    (VENVS / ".gitignore").write_text("*\n", encoding="utf-8")
+    if not python_of("pandas").exists():
+        subprocess.run([sys.executable, "-m", "venv", VENVS / "pandas"], check=True)
+    pip = [str(python_of("pandas")), "-m", "pip", "install", "--quiet", "--upgrade", "--disable-pip-version-check"]
+    subprocess.run([*pip, "pandas", "pyarrow"], check=True, stdout=sys.stderr)
+
+
+def table(report: Json) -> str:
+    """Return the figures as lines for a terminal."""
+    lines = [f"{'trajectories':>12}{'wall s':>10}{'CPU s':>10}{'peak MB':>10}"]
+    rows = [*report["curated"].items(), *([("in pandas", report["pandas"])] if report["pandas"] else [])]
+    lines += [f"{name:>12}{run['wall_s']:>10}{run['cpu_s']:>10}{run['peak_mb']:>10}" for name, run in rows]
+    lines.append(f"exponent {report['exponent']}, pandas takes {report['vs_pandas']} times as long")
+    return "\n".join([*lines, f"{report['machine']}, {report['date']}, {report['seconds']} s"])
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure as the options say, and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="200 and 600 trajectories: checks that it runs")
+    parser.add_argument("--peers", action="store_true", help="make the environment of pandas first (network)")
+    parser.add_argument("--rounds", type=int, default=None, help="[default: 3, quick 1]")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
+    options = parser.parse_args()
+    if options.peers:
+        install()
+    report = measure(options.quick, options.rounds or (1 if options.quick else 3))
+    text = json.dumps(report, indent=2)
+    if options.output:
+        options.output.write_text(text + "\n", encoding="utf-8")
+    print(text if options.json else table(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -116,7 +116,7 @@ def _curated(command: Sequence[str], source: Path) -> Json:
     assert process.returncode == 0, f"{command[0]} ended with {process.returncode}"
     cpu = used.ru_utime + used.ru_stime
     return {
-        "kept": json.loads(said),
+        **json.loads(said),
         "wall_s": round(wall, 2),
         "cpu_s": round(cpu, 2),
         "peak_mb": used.ru_maxrss // 1024,

@@ -25,6 +25,7 @@ _MAINTENANCE = "imitrace_collector.maintenance_cli"
 _TRAINER = "imitrace_trainer.cli"
 _EXPORTS = "imitrace_trainer.exports_cli"
 _SCORES = "imitrace_trainer.score_cli"
+_DATASETS = "imitrace_trainer.datasets_cli"
 
 COMMANDS: dict[str, LazyCommand] = {
     "demo": LazyCommand(_TRAINER, "demo", "all", "Run the whole loop on the bundled support desk."),
@@ -46,7 +47,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "sql": LazyCommand(_READS, "sql", "collector", "Ask the store in SQL, read-only."),
     "score": LazyCommand(_SCORES, "score", "trainer", "Score trajectories, or give one a score from outside."),
     "curate": LazyCommand(_TRAINER, "curate", "trainer", "Make a dataset version from a cohort."),
-    "datasets": LazyCommand(_TRAINER, "datasets", "trainer", "List the dataset versions."),
+    "datasets": LazyCommand(_DATASETS, "datasets", "trainer", "List and compare dataset versions."),
     "export": LazyCommand(_EXPORTS, "export", "trainer", "Write trajectories for other trainers."),
     "train": LazyCommand(_TRAINER, "train", "trainer", "Train a clone on its cohort's newest dataset."),
     "evaluate": LazyCommand(_TRAINER, "evaluate", "trainer", "Compare a clone with the expert, decision by decision."),

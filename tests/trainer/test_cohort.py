@@ -1,6 +1,5 @@
-import tomllib
-
 import datetime as dt
+import tomllib
 
 import pytest
 

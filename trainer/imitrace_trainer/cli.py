@@ -57,32 +57,12 @@ def curate(cohort: str, source: str | None, home: Path | None, config: Path | No
     """
     from imitrace_trainer.cohort import cohort_from_config
     from imitrace_trainer.curation import curate_stage
+    from imitrace_trainer.datasets_cli import describe_dataset
 
     asked = cohort_from_config(read_config(config), cohort)
     with progress_bar() as progress:
         dataset = curate_stage(workspace_home(home), asked, source, progress)
     _print(as_json, lambda: {**dataset.manifest, "created": dataset.created}, lambda: describe_dataset(dataset))
-
-
-@click.command()
-@_HOME
-@_JSON
-def datasets(home: Path | None, as_json: bool) -> None:
-    """List the dataset versions.
-
-    \b
-    Examples:
-      imitrace datasets
-      imitrace datasets --json
-    """
-    from imitrace_trainer.datasets import list_datasets
-
-    found = list_datasets(workspace_home(home))
-    _print(
-        as_json,
-        lambda: [dataset.manifest for dataset in found],
-        lambda: "\n".join(describe_dataset(dataset) for dataset in found) or "no dataset yet: run 'imitrace curate'",
-    )
 
 
 @click.command()
@@ -291,16 +271,6 @@ def demo(home: Path | None, tasks: int, fresh: int, seed: int, as_json: bool) ->
     folder = home or workspace_home() / "demo"
     report = run_demo(DemoConfig(home=folder, tasks=tasks, fresh=fresh, seed=seed))
     _print(as_json, lambda: report.to_json(), lambda: report.render())
-
-
-def describe_dataset(dataset: Any) -> str:  # Dataset, whose module needs polars
-    """Return a dataset version in a few lines."""
-    manifest = dataset.manifest
-    splits = ", ".join(
-        f"{name} {counts['tasks']} tasks {counts['trained_steps']} steps" for name, counts in manifest["splits"].items()
-    )
-    rejected = ", ".join(f"{rule} {count}" for rule, count in manifest["rejected"].items()) or "none"
-    return f"{dataset.name} v{dataset.version}  {splits}\n  rejected: {rejected}\n  {dataset.path}"
 
 
 def describe_trained(trained: Any) -> str:  # Trained, whose module needs torch

@@ -111,6 +111,14 @@ class Dataset:
         """
         return self._tables | {table: self._of(table, split) for table in ("trajectories", "steps")}
 
+    def frame(self, table: str) -> pl.LazyFrame:
+        """Return a table of ``DATASET_TABLES`` as a plan, steps by trajectory; nothing is read yet.
+
+        Raises:
+            DatasetError: the file is broken.
+        """
+        return scan_tables(self.path, {table: DATASET_TABLES[table]}, self.manifest["counts"])[table]
+
     def rejected_counts(self) -> dict[str, int]:
         """Return how many trajectories each rule rejected, in the order of the rules."""
         return dict(self.manifest["rejected"])
@@ -189,11 +197,29 @@ def write_dataset(
     Raises:
         DatasetError: the folder can't be written.
     """
-    folder = home / "datasets" / cohort.name
+    said = {"cohort": _asked(cohort), "spec": _spec(cohort), "source": source_description}
+    return write_version(home, cohort.name, curated, said, progress)
+
+
+def write_version(
+    home: Path, name: str, curated: Curated, said: Mapping[str, Any], progress: Progress = silent
+) -> Dataset:  # JSON
+    """Write the next version of a dataset, unless the newest one is the same.
+
+    Args:
+        home: the workspace folder.
+        name: the dataset's.
+        curated: its rows.
+        said: more for the manifest, of which ``spec``, what was asked for, is part of the version's hash.
+        progress: is told how far it is.
+
+    Raises:
+        DatasetError: the folder can't be written.
+    """
+    folder = home / "datasets" / name
     try:
         with draft(home / "datasets") as aside:
-            written = _write_tables(aside, curated, progress)
-            manifest = _manifest(cohort, curated, written) | {"source": source_description}
+            manifest = {"name": name} | _manifest(curated, said, _write_tables(aside, curated, progress))
             text = json.dumps(manifest, indent=2, ensure_ascii=False)
             (aside / "manifest.json").write_text(text + "\n", encoding="utf-8")
             folder.mkdir(exist_ok=True)
@@ -317,16 +343,15 @@ class _SplitCounts:
         }
 
 
-def _manifest(cohort: CohortConfig, curated: Curated, written: Mapping[str, Any]) -> dict[str, Any]:  # JSON
+def _manifest(curated: Curated, said: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:  # JSON
     by_rule = dict(curated.rejected["rule"].value_counts().iter_rows())
-    named = {"cohort": spec(cohort), "evaluators": curated.evaluators, "tables": written["content"]}
+    named = {"spec": said["spec"], "evaluators": curated.evaluators, "tables": written["content"]}
     return {
-        "name": cohort.name,
         "hash": content_hash(named),
         "schema_version": SCHEMA_VERSION,
         "imitrace_version": importlib.metadata.version("imitrace"),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cohort": _asked(cohort),
+        **said,
         "evaluators": curated.evaluators,
         **written,
         "rejected": {rule: by_rule[rule] for rule in RULES if rule in by_rule},
@@ -334,7 +359,7 @@ def _manifest(cohort: CohortConfig, curated: Curated, written: Mapping[str, Any]
     }
 
 
-def spec(cohort: CohortConfig) -> dict[str, Any]:  # JSON
+def _spec(cohort: CohortConfig) -> dict[str, Any]:  # JSON
     """Return what a cohort asks for beyond the defaults, so that a new key changes no old dataset's name."""
     asked, plain = _asked(cohort), _asked(CohortConfig(name=cohort.name, agent=cohort.agent))
     return {key: value for key, value in asked.items() if key in ("name", "agent") or value != plain[key]}

@@ -8,6 +8,7 @@ import click
 
 from imitrace.config import workspace_home
 from imitrace.exceptions import ConfigError
+from imitrace_trainer.datasets_cli import named_version
 
 if TYPE_CHECKING:
     from imitrace_trainer.episodes import Tables
@@ -60,14 +61,4 @@ def _tables(folder: Path, chosen: dict[str, str | None]) -> "Tables":
         if chosen["split"] is not None:
             raise ConfigError(f"--split {chosen['split']} needs --dataset: only a dataset has splits")
         return of_source(open_source(chosen["source"], folder), score)
-    name, _, version = chosen["dataset"].partition("@")
-    return of_dataset(open_dataset(folder, name, _version(version)), chosen["split"], score)
-
-
-def _version(text: str) -> int | None:
-    if not text:
-        return None
-    number = text.removeprefix("v")
-    if not (number.isascii() and number.isdigit()):
-        raise ConfigError(f"dataset version is {text!r}, expected a number, as in NAME@3")
-    return int(number)
+    return of_dataset(open_dataset(folder, *named_version(chosen["dataset"])), chosen["split"], score)

@@ -315,6 +315,11 @@ def checked(
     return frame
 
 
+def empty(columns: Mapping[str, str]) -> pl.DataFrame:
+    """Return a table without rows, its columns in the types of ``schema.py``."""
+    return pl.DataFrame(schema={name: _TYPES[kind.removesuffix("?")] for name, kind in columns.items()})
+
+
 def gather(frames: Mapping[str, pl.LazyFrame]) -> dict[str, pl.DataFrame]:
     """Run lazy frames together, so that what they share is read once."""
     return dict(zip(frames, pl.collect_all(list(frames.values())), strict=True))

@@ -1,0 +1,295 @@
+"""Compare versions of a dataset, add rows by hand to make another, and attach evaluations to one."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from imitrace.canonical import canonical_json, content_hash
+from imitrace.exceptions import DatasetError
+from imitrace.messages import Action, Message
+from imitrace.semconv import POLICY_ROLES
+from imitrace_trainer.cohort import SPLITS
+from imitrace_trainer.curate import Curated
+from imitrace_trainer.datasets import DATASET_TABLES, Dataset, write_version
+from imitrace_trainer.drafts import locked
+from imitrace_trainer.frames import empty, gather
+
+_ADDED: Final = "added by hand"
+_SHOWN: Final = ["trajectory_id", "what", "why"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """What one version of a dataset has and another has not."""
+
+    before: str
+    after: str
+    came: dict[str, int]
+    """Trajectories that only the later one has, by why the earlier one has not: a rule, or ``not in the source``."""
+    went: dict[str, int]
+    """Trajectories that only the earlier one has, by why the later one has not."""
+    moved: dict[str, int]
+    """Trajectories that are in another split: ``train -> gate``."""
+    changed: int
+    """Trajectories whose steps are others, or whose steps are learnt from otherwise."""
+    same: int
+    asked: dict[str, tuple[Any, Any]]  # JSON
+    """What the cohort asked for before and after, where it differs."""
+    rows: pl.DataFrame
+    """``trajectory_id``, ``what`` (came, went, moved, changed) and ``why``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A decision to add by hand."""
+
+    state: Sequence[Message]
+    """The messages before it, in GenAI parts form."""
+    action: Action
+    task: str
+    """Rows of one task are one trajectory, in the order in which they are given."""
+    tools: Sequence[Mapping[str, Any]] = ()  # JSON schemas
+    """The tools offered."""
+    tags: Mapping[str, str] | None = None
+    policy_role: str = "human"
+    split: str = "train"
+
+
+def difference(before: Dataset, after: Dataset) -> Difference:
+    """Return what came and went from one version to another, and which rule did it.
+
+    Raises:
+        DatasetError: a file is broken.
+    """
+    old, new = _contents(before), _contents(after)
+    both = old["kept"].join(new["kept"], on="trajectory_id", suffix=" after")
+    moved = both.filter(pl.col("split") != pl.col("split after"))
+    changed = both.filter(pl.col("steps") != pl.col("steps after"))
+    to = pl.format("{} -> {}", "split", "split after")
+    rows = pl.concat(
+        [
+            _only(new["kept"], old).select("trajectory_id", pl.lit("came").alias("what"), "why"),
+            _only(old["kept"], new).select("trajectory_id", pl.lit("went").alias("what"), "why"),
+            moved.select("trajectory_id", pl.lit("moved").alias("what"), to.alias("why")),
+            changed.select("trajectory_id", pl.lit("changed").alias("what"), pl.lit("steps").alias("why")),
+        ]
+    ).sort(_SHOWN)
+    counts = {what: _counted(rows.filter(pl.col("what") == what)) for what in ("came", "went", "moved")}
+    asked = {side: version.manifest.get("spec", {}) for side, version in (("old", before), ("new", after))}
+    keys = sorted(set(asked["old"]) | set(asked["new"]))
+    return Difference(
+        before=f"{before.name} v{before.version}",
+        after=f"{after.name} v{after.version}",
+        came=counts["came"],
+        went=counts["went"],
+        moved=counts["moved"],
+        changed=len(changed),
+        same=len(both) - len(pl.concat([moved, changed])["trajectory_id"].unique()),
+        asked={
+            key: (asked["old"].get(key), asked["new"].get(key))
+            for key in keys
+            if asked["old"].get(key) != asked["new"].get(key)
+        },
+        rows=rows,
+    )
+
+
+def add_rows(home: Path, dataset: Dataset, rows: Sequence[Row], who: str) -> Dataset:
+    """Return the next version of a dataset: this one with decisions added by hand.
+
+    Args:
+        home: the workspace folder.
+        dataset: which version to go on from.
+        rows: what to add; what is there already is not added again.
+        who: adds them; stands in the manifest.
+
+    Raises:
+        DatasetError: there is no row, one can't be learnt from, or a task is in another split already.
+    """
+    if not rows:
+        raise DatasetError(f"no row to add to dataset {dataset.name}, expected one or more")
+    _check(dataset, rows)
+    made = _made(rows)
+    tables = {name: dataset.frame(name) for name in DATASET_TABLES}
+    known = gather({"known": tables["trajectories"].select("trajectory_id")})["known"]
+    new = {name: _table(DATASET_TABLES[name], made[name]) for name in ("trajectories", "steps", "messages", "tools")}
+    for name in ("trajectories", "steps"):
+        new[name] = new[name].join(known, on="trajectory_id", how="anti")
+    joined = {name: pl.concat([tables[name], frame.lazy()]) for name, frame in new.items()}
+    small = gather(
+        {"trajectories": joined["trajectories"].sort("started_at", "trajectory_id"), "out": tables["rejected"]}
+    )
+    curated = Curated(
+        trajectories=small["trajectories"],
+        rejected=small["out"],
+        steps=joined["steps"].sort("trajectory_id", "step_index"),
+        messages=joined["messages"].unique("message_id").sort("message_id"),
+        tools=joined["tools"].unique(["tools_hash", "position"]).sort("tools_hash", "position"),
+        other_agents=dataset.manifest["other_agents"],
+        evaluators=dataset.manifest["evaluators"],
+    )
+    kept = {key: dataset.manifest[key] for key in ("cohort", "spec")}
+    source = f"{len(rows)} rows by {who} to v{dataset.version} of {dataset.manifest['source']}"
+    return write_version(home, dataset.name, curated, {**kept, "source": source})
+
+
+def add_row(home: Path, dataset: Dataset, row: Row, who: str) -> Dataset:
+    """Return the next version of a dataset: this one with one decision added by hand; see ``add_rows``."""
+    return add_rows(home, dataset, [row], who)
+
+
+def add_evaluation(home: Path, dataset: Dataset, name: str, values: Mapping[str, float], evaluator: str) -> Path:
+    """Attach scores of a version's trajectories to it; the version itself stays as it is.
+
+    Args:
+        home: the workspace folder.
+        dataset: the version.
+        name: of the score.
+        values: by trajectory_id.
+        evaluator: who or what gave them, with its version.
+
+    Returns:
+        The file, one JSON object a line, that they were appended to.
+
+    Raises:
+        DatasetError: a value is no number, or a trajectory is not of this version.
+    """
+    known = set(gather({"ids": dataset.frame("trajectories").select("trajectory_id")})["ids"]["trajectory_id"])
+    for trajectory, value in values.items():
+        if trajectory not in known:
+            raise DatasetError(f"dataset {dataset.name} v{dataset.version} has no trajectory {trajectory!r} to score")
+        if not math.isfinite(value):
+            raise DatasetError(f"score {name} of {trajectory} is {value}, expected a finite number")
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    lines = [
+        canonical_json({"at": at, "evaluator": evaluator, "name": name, "trajectory_id": trajectory, "value": value})
+        for trajectory, value in sorted(values.items())
+    ]
+    path = home / "datasets" / dataset.name / "evaluations" / f"v{dataset.version}.jsonl"
+    with locked(home / "datasets"):
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def evaluations(home: Path, dataset: Dataset) -> list[dict[str, Any]]:  # JSON
+    """Return what ``add_evaluation`` attached to a version, oldest first."""
+    path = home / "datasets" / dataset.name / "evaluations" / f"v{dataset.version}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def _contents(dataset: Dataset) -> dict[str, pl.DataFrame]:
+    compared = ("step_index", "state", "tools_hash", "action_kind", "action_name", "action_arguments", "action_message")
+    steps = dataset.frame("steps").select("trajectory_id", pl.struct(*compared, "loss_mask").hash().alias("step"))
+    of_trajectory = steps.group_by("trajectory_id").agg(pl.col("step").sort().implode().hash().first().alias("steps"))
+    kept = dataset.frame("trajectories").select("trajectory_id", "split")
+    return gather(
+        {
+            "kept": kept.join(of_trajectory, on="trajectory_id", how="left"),
+            "rejected": dataset.frame("rejected").select("trajectory_id", "rule", "reason"),
+        }
+    )
+
+
+def _only(kept: pl.DataFrame, other: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    alone = kept.join(other["kept"], on="trajectory_id", how="anti")
+    why = pl.col("rule").fill_null("not in the source")
+    return alone.join(other["rejected"], on="trajectory_id", how="left").with_columns(why.alias("why"))
+
+
+def _counted(rows: pl.DataFrame) -> dict[str, int]:
+    return dict(rows.group_by("why").len().sort("len", "why", descending=[True, False]).iter_rows())
+
+
+def _check(dataset: Dataset, rows: Sequence[Row]) -> None:
+    splits = gather({"tasks": dataset.frame("trajectories").select("task_key", "split").unique()})["tasks"]
+    known: dict[str, str] = dict(splits.iter_rows())
+    for row in rows:
+        if row.split not in SPLITS:
+            raise DatasetError(f"split of a row is {row.split!r}, expected one of {', '.join(SPLITS)}")
+        if row.policy_role not in POLICY_ROLES or row.policy_role == "clone":
+            raise DatasetError(f"policy_role of a row is {row.policy_role!r}, expected expert, human or synthetic")
+        if known.setdefault(row.task, row.split) != row.split:
+            raise DatasetError(
+                f"task {row.task!r} is in split {known[row.task]} already and can't be in {row.split} too: "
+                "what is judged on must not be trained on"
+            )
+
+
+def _made(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:  # rows of tables
+    by_task: dict[str, list[Row]] = {}
+    for row in rows:
+        by_task.setdefault(row.task, []).append(row)
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ("trajectories", "steps", "messages", "tools")}
+    for task, decisions in by_task.items():
+        content = [asdict(row) for row in decisions]
+        name = f"added-{content_hash(content)}"
+        tags = canonical_json(dict(decisions[0].tags or {}))
+        shared = {"trajectory_id": name, "tags": tags, "split": decisions[0].split, "started_at": 0, "complete": True}
+        tables["trajectories"].append(
+            shared
+            | {"agent": _ADDED, "task": task, "task_key": task, "source": _ADDED, "scores": "{}", "ended_at": 0}
+            | {"step_count": len(decisions)}
+        )
+        for index, row in enumerate(decisions):
+            tables["steps"].append(shared | _step(row, name, index))
+            for message in row.state:
+                text = canonical_json(message)
+                tables["messages"].append(
+                    {"message_id": content_hash(message), "role": message["role"], "content": text}
+                )
+            tables["tools"] += _tools(row)
+    return {
+        "trajectories": tables["trajectories"],
+        "steps": tables["steps"],
+        "messages": list({row["message_id"]: row for row in tables["messages"]}.values()),
+        "tools": list({(row["tools_hash"], row["position"]): row for row in tables["tools"]}.values()),
+    }
+
+
+def _step(row: Row, trajectory: str, index: int) -> dict[str, Any]:  # a row of a table
+    action = row.action
+    return {
+        "step_index": index,
+        "decision": f"{trajectory}-{index}",
+        "agent": _ADDED,
+        "policy_role": row.policy_role,
+        "state": [content_hash(message) for message in row.state],
+        "tools_hash": content_hash(list(row.tools)),
+        "action_kind": action.kind,
+        "action_name": action.name,
+        "action_arguments": canonical_json(action.arguments) if action.kind == "tool_call" else None,
+        "action_message": action.message,
+        "call_id": action.call_id,
+        "ended_at": 0,
+        "trace_id": "",
+        "span_id": "",
+        "task": row.task,
+        "loss_mask": row.policy_role != "synthetic",
+        "mask_reason": "by synthetic" if row.policy_role == "synthetic" else None,
+    }
+
+
+def _tools(row: Row) -> list[dict[str, Any]]:  # rows of a table
+    return [
+        {
+            "tools_hash": content_hash(list(row.tools)),
+            "position": place,
+            "name": tool["name"],
+            "schema_hash": content_hash(tool),
+            "definition": canonical_json(tool),
+        }
+        for place, tool in enumerate(row.tools)
+    ]
+
+
+def _table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:  # rows of a table
+    schema = empty(columns).schema
+    return pl.DataFrame([{name: row.get(name) for name in columns} for row in rows], schema=schema)

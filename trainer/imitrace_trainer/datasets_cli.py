@@ -1,0 +1,109 @@
+"""Offer the commands that look at datasets: each parses, calls one function, prints."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imitrace.config import workspace_home
+from imitrace.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from imitrace_trainer.dataset_changes import Difference
+
+_HOME = click.option("--home", type=click.Path(path_type=Path), help="Workspace folder [default: ./.imitrace].")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_ROWS = 20
+
+
+@click.group(invoke_without_command=True)
+@_HOME
+@_JSON
+@click.pass_context
+def datasets(context: click.Context, home: Path | None, as_json: bool) -> None:
+    """List the dataset versions.
+
+    \b
+    Examples:
+      imitrace datasets
+      imitrace datasets --json
+      imitrace datasets diff airline@1 airline@2
+    """
+    if context.invoked_subcommand is not None:
+        context.obj = home
+        return
+    from imitrace_trainer.datasets import list_datasets
+
+    found = list_datasets(workspace_home(home))
+    if as_json:
+        click.echo(json.dumps([dataset.manifest for dataset in found], indent=1))
+    else:
+        click.echo("\n".join(map(describe_dataset, found)) or "no dataset yet: run 'imitrace curate'")
+
+
+@datasets.command()
+@click.argument("before")
+@click.argument("after")
+@_HOME
+@_JSON
+@click.pass_obj
+def diff(group_home: Path | None, before: str, after: str, home: Path | None, as_json: bool) -> None:
+    """Say what came and what went from version BEFORE to AFTER, and which rule did it.
+
+    A version is NAME@VERSION; NAME alone is the newest.
+
+    \b
+    Examples:
+      imitrace datasets diff airline@1 airline@2
+      imitrace datasets diff airline@1 airline --json
+    """
+    from imitrace_trainer.dataset_changes import difference
+    from imitrace_trainer.datasets import open_dataset
+
+    folder = workspace_home(home or group_home)
+    found = difference(*(open_dataset(folder, *named_version(text)) for text in (before, after)))
+    if as_json:
+        click.echo(json.dumps({**vars(found), "rows": found.rows.to_dicts()}, indent=1, default=str))
+    else:
+        click.echo(describe_difference(found))
+
+
+def named_version(text: str) -> tuple[str, int | None]:
+    """Read NAME or NAME@VERSION.
+
+    Raises:
+        ConfigError: the version is no number.
+    """
+    name, at, version = text.partition("@")
+    if not at:
+        return name, None
+    number = version.removeprefix("v")
+    if not (number.isascii() and number.isdigit()):
+        raise ConfigError(f"dataset version is {version!r}, expected a number, as in NAME@3")
+    return name, int(number)
+
+
+def describe_dataset(dataset: Any) -> str:  # Dataset, whose module needs polars
+    """Return a dataset version in a few lines."""
+    manifest = dataset.manifest
+    splits = ", ".join(
+        f"{name} {counts['tasks']} tasks {counts['trained_steps']} steps" for name, counts in manifest["splits"].items()
+    )
+    rejected = ", ".join(f"{rule} {count}" for rule, count in manifest["rejected"].items()) or "none"
+    return f"{dataset.name} v{dataset.version}  {splits}\n  rejected: {rejected}\n  {dataset.path}"
+
+
+def describe_difference(found: "Difference") -> str:
+    """Return a few lines on what came and went, and the first trajectories of each."""
+    lines = [
+        f"{found.before} -> {found.after}: {found.same} trajectories are the same, {found.changed} have other steps"
+    ]
+    for what, counts in (("came", found.came), ("went", found.went), ("moved", found.moved)):
+        lines += [f"  {what:<6} {count:>6}  {why}" for why, count in counts.items()]
+    lines += [f"  asked  {key}: {old!r} -> {new!r}" for key, (old, new) in found.asked.items()]
+    rows = found.rows.head(_ROWS).iter_rows()
+    lines += [f"    {trajectory}  {what}, {why}" for trajectory, what, why in rows]
+    if len(found.rows) > _ROWS:
+        lines.append(f"    and {len(found.rows) - _ROWS} more, all in --json")
+    return "\n".join(lines)

@@ -31,7 +31,7 @@ STEPS = 10
 PACKAGES = ("imitrace", "polars", "pyarrow")
 HERE = Path(__file__).parent
 CURATE = """
-import json, sys, time
+import json, re, sys, time
 from pathlib import Path
 began = time.perf_counter()
 from imitrace_trainer.cohort import CohortConfig, Condition
@@ -45,7 +45,8 @@ curated = curate(source.frames(), cohort)
 judged = time.perf_counter() - began
 counts = write_dataset(Path(sys.argv[2]), cohort, curated, source.describe()).manifest["counts"]
 kept = {name: counts[name] for name in ("trajectories", "steps", "messages", "rejected")}
-print(json.dumps({"judged_s": round(judged, 2), "kept": kept}))
+peak = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())
+print(json.dumps({"judged_s": round(judged, 2), "kept": kept, "peak_mb": int(peak[1]) // 1024}))
 """
 
 Json = dict[str, Any]  # a JSON object
@@ -119,7 +120,6 @@ def _curated(command: Sequence[str], source: Path) -> Json:
         **json.loads(said),
         "wall_s": round(wall, 2),
         "cpu_s": round(cpu, 2),
-        "peak_mb": used.ru_maxrss // 1024,
     }
 
 

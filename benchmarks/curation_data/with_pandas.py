@@ -6,6 +6,7 @@ It runs in an environment of its own, so it imports nothing of ours, and prints 
 import hashlib
 import importlib
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -82,7 +83,8 @@ def curate(source: Path, target: Path) -> dict[str, object]:
     tools[tools["tools_hash"].isin(out["tools_hash"])].to_parquet(target / "tools.parquet", compression="zstd")
     rejected = int(judged["rule"].notna().sum())
     counts = {"trajectories": len(kept), "steps": len(out), "messages": len(said), "rejected": rejected}
-    return {"judged_s": judged_s, "kept": counts}
+    peak = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+    return {"judged_s": judged_s, "kept": counts, "peak_mb": int(peak[1]) // 1024 if peak else 0}
 
 
 if __name__ == "__main__":

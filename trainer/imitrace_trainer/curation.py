@@ -1,16 +1,51 @@
-"""Make dataset versions from sources of traces: what `imitrace curate` does, without what training needs."""
+"""Make dataset versions from sources of traces, each with a page that shows what was kept and why not the rest."""
 
+import secrets
 from pathlib import Path
 
+import polars as pl
+
+from imitrace.exceptions import DatasetError
 from imitrace_trainer.cohort import CohortConfig
-from imitrace_trainer.curate import curate
+from imitrace_trainer.curate import curate, newest_scores
+from imitrace_trainer.curation_page import render
 from imitrace_trainer.datasets import Dataset, write_dataset
 from imitrace_trainer.frames import open_source
 from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.survey import Frames
 
 
 def curate_stage(home: Path, cohort: CohortConfig, source: str | None = None, progress: Progress = silent) -> Dataset:
     """Make a dataset version from what the source holds; an unchanged cohort gives the version that exists."""
     opened = open_source(source, home)
-    curated = curate(opened.frames(), cohort, progress)
-    return write_dataset(home, cohort, curated, opened.describe(), progress)
+    frames = opened.frames()
+    dataset = write_dataset(home, cohort, curate(frames, cohort, progress), opened.describe(), progress)
+    if dataset.created or not page_of(dataset).exists():
+        write_page(dataset, frames, cohort)
+    return dataset
+
+
+def page_of(dataset: Dataset) -> Path:
+    """Return where a version's page stands: beside its folder, which never changes."""
+    return dataset.path.with_name(f"{dataset.path.name}.html")
+
+
+def write_page(dataset: Dataset, frames: Frames, cohort: CohortConfig) -> None:
+    """Write the page of a version.
+
+    Raises:
+        DatasetError: it can't be written.
+    """
+    own = frames["trajectories"].filter(pl.col("agent") == cohort.agent).select("trajectory_id")
+    offered = frames["steps"].select("trajectory_id", "tools_hash").join(own, on="trajectory_id", how="semi")
+    tools = frames["tools"].join(offered.select("tools_hash").unique(), on="tools_hash", how="semi")
+    scores = newest_scores(frames["scores"]).join(own, on="trajectory_id", how="semi")
+    text, path = render(dataset, scores, tools), page_of(dataset)
+    aside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.rename(path)
+    except OSError as error:
+        raise DatasetError(f"page {path} can't be written: {error}") from error
+    finally:
+        aside.unlink(missing_ok=True)

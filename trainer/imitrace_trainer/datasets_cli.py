@@ -91,7 +91,9 @@ def describe_dataset(dataset: Any) -> str:  # Dataset, whose module needs polars
         f"{name} {counts['tasks']} tasks {counts['trained_steps']} steps" for name, counts in manifest["splits"].items()
     )
     rejected = ", ".join(f"{rule} {count}" for rule, count in manifest["rejected"].items()) or "none"
-    return f"{dataset.name} v{dataset.version}  {splits}\n  rejected: {rejected}\n  {dataset.path}"
+    page = dataset.path.with_name(f"{dataset.path.name}.html")
+    seen = f"\n  {page}" if page.exists() else ""
+    return f"{dataset.name} v{dataset.version}  {splits}\n  rejected: {rejected}\n  {dataset.path}{seen}"
 
 
 def describe_difference(found: "Difference") -> str:

@@ -1,0 +1,273 @@
+"""Show what a curation kept and why not the rest, as one HTML page that needs nothing else: no script, no network."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+import polars as pl
+
+from imitrace_trainer.cohort import SPLITS
+from imitrace_trainer.datasets import Dataset
+from imitrace_trainer.frames import gather
+from imitrace_trainer.rules import RULES
+
+_BINS: Final = 20
+_MOST: Final = 12
+"""Tags' values, tools and scores shown of each; the rest is summed up."""
+_EXAMPLES: Final = 3
+_LETTERS: Final = 160
+_WIDTH: Final = 560
+_COLOURS: Final = {"train": "#2f6f9f", "calibration": "#e0a030", "gate": "#8a4f9e"}
+_STYLE: Final = """
+:root { color-scheme: light dark; --line: #8886; --faint: #8883; --bar: #2f6f9f; --out: #b5493b; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; }
+p.note, td.note, figcaption { color: #888; } p.note { margin: .2rem 0 .8rem; }
+table { border-collapse: collapse; width: 100%; } th { text-align: left; font-weight: 600; }
+th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem .25rem 0; vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.bar { width: 36%; }
+td.name { overflow-wrap: anywhere; } figure { display: inline-block; margin: 0 1.5rem 1rem 0; }
+svg { display: block; } svg rect.kept { fill: var(--bar); } svg rect.out { fill: var(--out); }
+svg rect.back { fill: var(--faint); } svg text { font: 11px system-ui, sans-serif; fill: #888; }
+code { overflow-wrap: anywhere; }
+"""
+
+
+def render(dataset: Dataset, scores: pl.LazyFrame, tools: pl.LazyFrame) -> str:
+    """Return the page of a dataset version.
+
+    Args:
+        dataset: just curated.
+        scores: ``trajectory_id``, ``name``, ``value`` of whole trajectories, also of rejected ones.
+        tools: ``name`` of every tool that the source offers the agent.
+
+    Raises:
+        DatasetError: a file is broken.
+    """
+    found = gather(
+        {
+            "trajectories": dataset.frame("trajectories").select(
+                "trajectory_id", "tags", "split", "step_count", "task_key"
+            ),
+            "rejected": dataset.frame("rejected"),
+            "steps": _steps(dataset.frame("steps")),
+            "offered": dataset.frame("tools").select(pl.col("name").unique().sort()),
+            "known": tools.select(pl.col("name").unique().sort()),
+            "scores": scores.select("trajectory_id", "name", "value"),
+        }
+    )
+    sections = [
+        _head(dataset),
+        _funnel(found["trajectories"], found["rejected"]),
+        _rejections(found["rejected"]),
+        _score_charts(found["scores"], found["trajectories"]),
+        _splits(dataset.manifest["splits"]),
+        _balance(found["trajectories"]),
+        _coverage(found["steps"], found["offered"], found["known"]),
+        _masked(found["steps"]),
+        _asked(dataset.manifest),
+    ]
+    title = escape(f"{dataset.name} v{dataset.version}")
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    return f"<!doctype html>\n<html lang=en><head>{head}</head><body>\n" + "\n".join(sections) + "\n</body></html>\n"
+
+
+def _steps(steps: pl.LazyFrame) -> pl.LazyFrame:
+    keys = ["action_kind", "action_name", "split", "loss_mask", "mask_reason"]
+    return steps.group_by(keys).agg(pl.len().alias("count"))
+
+
+def _head(dataset: Dataset) -> str:
+    manifest, counts = dataset.manifest, dataset.manifest["counts"]
+    seen = counts["trajectories"] + counts["rejected"]
+    others = f", {manifest['other_agents']} of other agents left aside" if manifest["other_agents"] else ""
+    return (
+        f"<h1>{escape(dataset.name)} v{dataset.version}</h1>"
+        f"<p class=note>{counts['trajectories']:,} of {seen:,} trajectories kept, {counts['steps']:,} steps{others}. "
+        f"From {escape(str(manifest['source']))}, {escape(str(manifest['created_at']))}. "
+        f"Content <code>{escape(dataset.hash)}</code></p>"
+    )
+
+
+def _funnel(kept: pl.DataFrame, rejected: pl.DataFrame) -> str:
+    counts = dict(rejected["rule"].value_counts().iter_rows())
+    left = total = len(kept) + len(rejected)
+    rows = [_funnel_row("seen", "", total, total)]
+    for rule in RULES:
+        if rule in counts:
+            left -= counts[rule]
+            rows.append(_funnel_row(rule, f"-{counts[rule]:,}", left, total, counts[rule]))
+    rows.append(_funnel_row("kept", "", left, total))
+    head = ("after rule", "n:rejected", "n:left", "n:of all", "")
+    return "<h2>What the rules left</h2>" + _table(head, rows)
+
+
+def _funnel_row(name: str, lost: str, left: int, total: int, out: int = 0) -> list[str]:
+    share = left / max(1, total)
+    return [f"name:{name}", f"n:{lost}", f"n:{left:,}", f"n:{share:.1%}", "bar:" + _bar(share, out / max(1, total))]
+
+
+def _rejections(rejected: pl.DataFrame) -> str:
+    if rejected.is_empty():
+        return "<h2>Rejected</h2><p class=note>Nothing.</p>"
+    rows = []
+    for rule in RULES:
+        of_rule = rejected.filter(pl.col("rule") == rule)
+        common = of_rule.group_by("reason").agg(pl.len(), pl.col("trajectory_id").first())
+        for reason, count, example in (
+            common.sort("len", "reason", descending=[True, False]).head(_EXAMPLES).iter_rows()
+        ):
+            rows.append([f"name:{rule}", f"n:{count:,}", f"name:{_short(reason)}", f"name:{_short(example)}"])
+    note = f"<p class=note>The {_EXAMPLES} most frequent reasons of each rule; rejected.parquet has all.</p>"
+    return "<h2>Rejected</h2>" + note + _table(("rule", "n:trajectories", "reason", "for instance"), rows)
+
+
+def _score_charts(scores: pl.DataFrame, kept: pl.DataFrame) -> str:
+    finite = scores.filter(pl.col("value").is_finite())
+    names = finite.group_by("name").len().sort("len", "name", descending=[True, False])["name"].head(_MOST)
+    figures = [_histogram(str(name), finite.filter(pl.col("name") == name), kept) for name in sorted(names)]
+    note = "<p class=note>Blue: kept. Red: rejected. Each bar is a twentieth of the range.</p>"
+    return "<h2>Scores</h2>" + (note + "".join(figures) if figures else "<p class=note>No scores.</p>")
+
+
+def _histogram(name: str, scores: pl.DataFrame, kept: pl.DataFrame) -> str:
+    values = scores["value"]
+    low, high = float(values.min() or 0), float(values.max() or 0)  # type: ignore[arg-type]  # of floats
+    low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, max(high, low + 1e-9))
+    place = ((pl.col("value") - low) / (high - low) * _BINS).floor().clip(0, _BINS - 1).cast(pl.Int64).alias("bin")
+    mine = pl.col("trajectory_id").is_in(kept["trajectory_id"].implode()).alias("kept")
+    counts = {(row[0], row[1]): row[2] for row in scores.group_by(place, mine).len().iter_rows()}
+    tallest = max(sum(counts.get((number, side), 0) for side in (True, False)) for number in range(_BINS))
+    width, height = 14, 110
+    bars = []
+    for number in range(_BINS):
+        inside, outside = (counts.get((number, side), 0) * height / tallest for side in (True, False))
+        x = number * width
+        bars.append(f"<rect class=kept x={x} y={height - inside:.1f} width={width - 2} height={inside:.1f} />")
+        bars.append(
+            f"<rect class=out x={x} y={height - inside - outside:.1f} width={width - 2} height={outside:.1f} />"
+        )
+    end = _BINS * width
+    ticks = f"<text x=0 y={height + 14}>{low:g}</text><text x={end} y={height + 14} text-anchor=end>{high:g}</text>"
+    label = escape(_short(name))
+    chart = f'<svg width={end} height={height + 18} role=img aria-label="{label}">{"".join(bars)}{ticks}</svg>'
+    mean = float(values.sum()) / len(values)
+    told = f"<b>{label}</b>, {len(values):,} trajectories, mean {mean:.3f}"
+    return f"<figure>{chart}<figcaption>{told}</figcaption></figure>"
+
+
+def _splits(splits: Mapping[str, Mapping[str, int]]) -> str:
+    total = max(1, sum(counts["trained_steps"] for counts in splits.values()))
+    keys = ("tasks", "trajectories", "steps", "trained_steps")
+    rows = []
+    for split in SPLITS:
+        counts = [f"n:{splits[split][key]:,}" for key in keys]
+        bar = _bar(splits[split]["trained_steps"] / total, colour=_COLOURS[split])
+        rows.append([f"name:{split}", *counts, f"bar:{bar}"])
+    return "<h2>Splits</h2>" + _table(("split", "n:tasks", "n:trajectories", "n:steps", "n:to learn from", ""), rows)
+
+
+def _balance(kept: pl.DataFrame) -> str:
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for text, split, count in kept.group_by("tags", "split").len().iter_rows():
+        for key, value in json.loads(text).items():
+            of_value = found.setdefault((str(key), str(value)), dict.fromkeys(SPLITS, 0))
+            of_value[split] += count
+    lengths = kept.group_by((pl.col("step_count") > 1).alias("turns"), "split").len()
+    for several, split, count in lengths.iter_rows():
+        of_value = found.setdefault(("steps", "several" if several else "one"), dict.fromkeys(SPLITS, 0))
+        of_value[split] += count
+    rows = []
+    for key in sorted({key for key, _ in found}):
+        values = sorted(
+            ((sum(counts.values()), value, counts) for (of, value), counts in found.items() if of == key), key=_rank
+        )
+        for _, value, counts in values[:_MOST]:
+            of_splits = [f"n:{counts[split]:,}" for split in SPLITS]
+            rows.append(
+                [f"name:{_short(key)}", f"name:{_short(value)}", *of_splits, f"bar:{_stack(counts, len(kept))}"]
+            )
+        if len(values) > _MOST:
+            rest = sum(total for total, *_ in values[_MOST:])
+            rows.append([f"name:{_short(key)}", f"name:{len(values) - _MOST} more", f"n:{rest:,}", "n:", "n:", "bar:"])
+    head = ("tag", "value", *(f"n:{split}" for split in SPLITS), "")
+    return "<h2>Balance</h2><p class=note>Kept trajectories by tag, and by how many steps they have.</p>" + _table(
+        head, rows
+    )
+
+
+def _rank(entry: tuple[int, str, object]) -> tuple[int, str]:
+    return (-entry[0], entry[1])
+
+
+def _coverage(steps: pl.DataFrame, offered: pl.DataFrame, known: pl.DataFrame) -> str:
+    calls = steps.filter((pl.col("action_kind") == "tool_call") & pl.col("loss_mask"))
+    counted = calls.group_by("action_name", "split").agg(pl.col("count").sum())
+    by_tool: dict[str, dict[str, int]] = {str(name): dict.fromkeys(SPLITS, 0) for name in known["name"]}
+    for name, split, count in counted.iter_rows():
+        by_tool.setdefault(str(name), dict.fromkeys(SPLITS, 0))[split] += count
+    most = max((sum(counts.values()) for counts in by_tool.values()), default=1)
+    said = set(offered["name"])
+    rows = []
+    for name, counts in sorted(by_tool.items(), key=lambda entry: (-sum(entry[1].values()), entry[0])):
+        told = "" if counts["train"] else "never called in train" if name in said else "not offered in what was kept"
+        rows.append([f"name:{_short(name)}", *(f"n:{counts[split]:,}" for split in SPLITS), f"note:{told}"])
+        rows[-1].append("bar:" + _stack(counts, max(1, most)))
+    head = ("tool", *(f"n:{split}" for split in SPLITS), "", "")
+    return "<h2>Tools</h2><p class=note>Calls to learn from, of every tool that the source knows.</p>" + _table(
+        head, rows
+    )
+
+
+def _masked(steps: pl.DataFrame) -> str:
+    reasons = steps.filter(~pl.col("loss_mask")).group_by("mask_reason").agg(pl.col("count").sum())
+    rows = [
+        [f"name:{_short(str(why))}", f"n:{count:,}"]
+        for why, count in reasons.sort("count", descending=True).iter_rows()
+    ]
+    return "<h2>Context only</h2>" + (_table(("why a step is not learnt from", "n:steps"), rows) if rows else _NOTHING)
+
+
+_NOTHING: Final = "<p class=note>Nothing.</p>"
+
+
+def _asked(manifest: Mapping[str, Any]) -> str:  # JSON
+    text = json.dumps(manifest.get("spec", {}), indent=1, ensure_ascii=False)
+    return f"<h2>What was asked for</h2><pre>{escape(text)}</pre>"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; a cell is ``class:text``, a header ``text`` or ``n:text``; only a bar is markup."""
+    cells = "".join(f"<th class=n>{name[2:]}</th>" if name.startswith("n:") else f"<th>{name}</th>" for name in head)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(cell: str) -> str:
+    kind, _, text = cell.partition(":")
+    return f"<td class={kind}>{text if kind == 'bar' else escape(text)}</td>"
+
+
+def _bar(share: float, out: float = 0.0, colour: str = "") -> str:
+    fill = f' style="fill:{colour}"' if colour else ""
+    return (
+        f'<svg width="100%" height=14 viewBox="0 0 {_WIDTH} 14" preserveAspectRatio=none>'
+        f"<rect class=back width={_WIDTH} height=14 /><rect class=kept width={share * _WIDTH:.1f} height=14{fill} />"
+        f"<rect class=out x={share * _WIDTH:.1f} width={out * _WIDTH:.1f} height=14 /></svg>"
+    )
+
+
+def _stack(counts: Mapping[str, int], total: int) -> str:
+    pieces, at = [], 0.0
+    for split in SPLITS:
+        width = counts[split] / max(1, total) * _WIDTH
+        pieces.append(f'<rect x={at:.1f} width={width:.1f} height=14 style="fill:{_COLOURS[split]}" />')
+        at += width
+    back = f"<rect class=back width={_WIDTH} height=14 />"
+    svg = f'<svg width="100%" height=14 viewBox="0 0 {_WIDTH} 14" preserveAspectRatio=none>'
+    return f"{svg}{back}{''.join(pieces)}</svg>"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"

@@ -77,7 +77,10 @@ def test_a_condition_of_another_form_is_refused_with_an_example(text: str) -> No
     ("change", "message"),
     [
         ({"wher": []}, r"cohort\.c has unknown key 'wher', allowed: agent, where, roles, tags, min_steps, since"),
-        ({"split": {"test": 0.1}}, r"cohort\.c\.split has unknown key 'test', allowed: by, calibration, gate, seed"),
+        (
+            {"split": {"test": 0.1}},
+            r"cohort\.c\.split has unknown key 'test', allowed: by, calibration, gate, seed, near",
+        ),
         ({"split": 0.2}, r"cohort\.c\.split is 0\.2, expected a table with by"),
         ({"split": {"gate": 1}}, r"cohort\.c\.split\.gate is 1, expected a share of at least 0 and below 1"),
         ({"split": {"gate": -0.1}}, r"cohort\.c\.split\.gate is -0\.1, expected a share"),
@@ -102,6 +105,11 @@ def test_a_condition_of_another_form_is_refused_with_an_example(text: str) -> No
         ({"quarantine": 1}, r"quarantine is 1, expected true or false"),
         ({"personal_data": ["name"]}, r"personal_data is \['name'\], expected some of email, phone, card, iban, key"),
         ({"licences": {"gpt-4o": "yes"}}, r"licences is .*, expected a table of allowed or forbidden such as"),
+        ({"caps": {"intent": 0}}, r"cohort\.c\.caps\.intent is 0, expected a whole number of at least 1"),
+        ({"caps": 3}, r"caps is 3, expected a table of whole numbers by tag"),
+        ({"several_steps": 0.5}, r"several_steps is 0\.5, expected a factor of 1 to 5"),
+        ({"balance": 1}, r"balance is 1, expected text"),
+        ({"split": {"near": 0.9, "by": "trajectory"}}, r"split\.near is 0\.9, which needs by = \"task\""),
         ({"forbidden": "warn"}, r"forbidden is 'warn', expected one of refuse, reject"),
         ({"agent": ""}, r"cohort\.c\.agent is '', expected text"),
     ],

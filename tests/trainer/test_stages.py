@@ -358,3 +358,13 @@ def test_clones_are_listed_with_aliases_verdicts_and_cohorts(
 
 def test_a_workspace_without_clones_lists_none(tmp_path: Path) -> None:
     assert list_clones(tmp_path) == []
+
+
+def test_an_example_is_trained_on_as_often_as_it_weighs() -> None:
+    one = Example(
+        *("t", 0, "0", "a", {}, "train", [{"role": "user", "parts": []}], ["m"], []),
+        *(Action("message", message="hi"), "expert", True, None),
+    )
+    weighed = [one, replace(one, weight=3.0), replace(one, weight=5.0, loss_mask=False)]
+    assert len(demonstrations(weighed)) == 4
+    assert 1400 < len(demonstrations([replace(one, step_index=n, weight=1.5) for n in range(1000)])) < 1600

@@ -16,6 +16,8 @@ SPLITS: Final = ("train", "calibration", "gate")
 SPLIT_BY: Final = ("task", "trajectory")
 TEACHERS: Final = ("expert", "human")
 """Roles whose steps a clone learns from, and evaluators that may confirm a clone's."""
+MOST_WEIGHT: Final = 5.0
+"""By how much a rare cohort, or a longer trajectory, may weigh more; each factor for itself."""
 FORBIDDEN: Final = ("refuse", "reject")
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     ">=": operator.ge,
@@ -81,6 +83,8 @@ class SplitConfig:
     """Share of the tasks that the gate judges on, in [0, 1)."""
     seed: int = 0
     """Which of the equally good splits."""
+    near: float | None = None
+    """Share of users' words from which two tasks stay in one split; None: only equal tasks do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +119,12 @@ class CohortConfig:
     """Redaction rules; a trajectory in which one of them still finds something is rejected."""
     licences: dict[str, str] = field(default_factory=dict)
     """``allowed`` or ``forbidden`` by pattern of a policy's name, such as a model; the first that fits counts."""
+    caps: dict[str, int] = field(default_factory=dict)
+    """Most trajectories of each value of a tag; which of them is drawn by the split's seed."""
+    balance: str | None = None
+    """The tag whose values weigh the same in training, each up to five times what it would; None: as they come."""
+    several_steps: float = 1.0
+    """How much more a trajectory of several steps weighs in training than one of a single step."""
     forbidden: str = "refuse"
     """What a step by a forbidden policy does: ``refuse`` the cohort, or ``reject`` its trajectory."""
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -213,6 +223,10 @@ def _split_by(value: object, where: str) -> str:
 
 def _split(value: object, where: str) -> SplitConfig:
     split = SplitConfig(**_known(value, where, _SPLIT_READERS))
+    if split.near is not None and split.by != "task":
+        raise ConfigError(
+            f'{where}.near is {split.near:g}, which needs by = "task"; alike tasks are kept together by it'
+        )
     if split.calibration + split.gate >= 1:
         raise ConfigError(
             f"{where}.calibration {split.calibration:g} and {where}.gate {split.gate:g} leave nothing to train on, "
@@ -268,6 +282,18 @@ def _licences(value: object, where: str) -> dict[str, str]:
     return dict(value)
 
 
+def _caps(value: object, where: str) -> dict[str, int]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} is {value!r}, expected a table of whole numbers by tag such as {{ intent = 500 }}")
+    return {str(tag): _count(most, f"{where}.{tag}") for tag, most in value.items()}
+
+
+def _factor(value: object, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value <= MOST_WEIGHT:
+        raise ConfigError(f"{where} is {value!r}, expected a factor of 1 to {MOST_WEIGHT:g}")
+    return float(value)
+
+
 def _forbidden(value: object, where: str) -> str:
     if value not in FORBIDDEN:
         raise ConfigError(f"{where} is {value!r}, expected one of {', '.join(FORBIDDEN)}")
@@ -279,6 +305,7 @@ _SPLIT_READERS: Final[_Readers] = {
     "calibration": _share,
     "gate": _share,
     "seed": _seed,
+    "near": _likeness,
 }
 _COHORT_READERS: Final[_Readers] = {
     "agent": _text,
@@ -295,5 +322,8 @@ _COHORT_READERS: Final[_Readers] = {
     "personal_data": _redactions,
     "licences": _licences,
     "forbidden": _forbidden,
+    "caps": _caps,
+    "balance": _text,
+    "several_steps": _factor,
     "split": _split,
 }

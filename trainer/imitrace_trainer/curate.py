@@ -3,6 +3,7 @@
 What is long is never held: steps, messages and tools are plans that run when they are written.
 """
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from imitrace.canonical import canonical_json, text_hash
 from imitrace.exceptions import DatasetError
 from imitrace.schema import STEPS, TRAJECTORIES
 from imitrace_trainer.clues import clues
-from imitrace_trainer.cohort import CohortConfig, SplitConfig
+from imitrace_trainer.cohort import MOST_WEIGHT, CohortConfig, SplitConfig
 from imitrace_trainer.frames import gather
+from imitrace_trainer.likeness import alike_tasks
 from imitrace_trainer.portions import settled
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.rules import RULES, judge
@@ -41,7 +43,7 @@ class Curated:
     """By start: ``trajectory_id``, ``task``, and the ``rule`` and ``reason`` that rejected it."""
     steps: pl.LazyFrame
     """Kept, by trajectory: the columns of ``schema.STEPS``, ``task`` (its key), ``tags``, ``outcome``, ``split``,
-    ``loss_mask``, ``mask_reason`` (why it is false)."""
+    ``loss_mask``, ``mask_reason`` (why it is false), ``weight``."""
     messages: pl.LazyFrame
     """The messages that kept steps name, by id."""
     tools: pl.LazyFrame
@@ -81,7 +83,8 @@ def curate(frames: Frames, cohort: CohortConfig, progress: Progress = silent) ->
         _refuse_forbidden(cohort, rejected)
     if kept.is_empty():
         raise DatasetError(_nothing_kept(cohort, agents, rejected))
-    trajectories = _with_scores(_with_split(kept, cohort), small["scores"])
+    together = None if cohort.split.near is None else alike_tasks(frames, found, kept, cohort.split.near)
+    trajectories = _with_scores(_with_split(kept, cohort, together), small["scores"])
     return Curated(
         trajectories=trajectories,
         rejected=rejected,
@@ -125,11 +128,18 @@ def newest_scores(scores: pl.LazyFrame) -> pl.LazyFrame:
 
 def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.LazyFrame:
     """Return the steps of kept trajectories as a dataset has them."""
-    of_trajectory = ["trajectory_id", pl.col("task_key").alias("task"), "tags", "outcome", "split"]
+    of_trajectory = [
+        "trajectory_id",
+        pl.col("task_key").alias("task"),
+        "tags",
+        "outcome",
+        "split",
+        weights(kept, cohort),
+    ]
     return (
         mark_steps(frames["steps"], cohort, frames["scores"])
         .join(kept.lazy().select(of_trajectory), on="trajectory_id", how="inner", maintain_order="left")
-        .select(*STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason")
+        .select(*STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason", "weight")
     )
 
 
@@ -154,21 +164,46 @@ def split_tasks(keys: Collection[str], split: SplitConfig) -> dict[str, str]:
     return dict(zip(shuffled, names + ["train"] * (len(keys) - len(names)), strict=True))
 
 
-def _with_split(kept: pl.DataFrame, cohort: CohortConfig) -> pl.DataFrame:
-    unit = "task_key" if cohort.split.by == "task" else "trajectory_id"
+def weights(kept: pl.DataFrame, cohort: CohortConfig) -> pl.Series:
+    """Return how much each trajectory weighs in training: 1, or more where its kind is rare or it has several steps.
+
+    Values of the ``balance`` tag weigh the same together, up to ``MOST_WEIGHT`` times what a value would; the most
+    frequent value weighs 1. Calibration and gate are never weighted: they say how things are.
+    """
+    factor = pl.when(pl.col("step_count") > 1).then(cohort.several_steps).otherwise(1.0)
+    if cohort.balance is not None:
+        values = [str(json.loads(text).get(cohort.balance)) for text in kept["tags"]]
+        count = pl.len().over("value")
+        frame = kept.with_columns(pl.Series("value", values)).with_columns(count.alias("count"))
+        factor = factor * (pl.col("count").max() / pl.col("count")).clip(1.0, MOST_WEIGHT)
+    else:
+        frame = kept
+    trained = pl.when(pl.col("split") == "train").then(factor).otherwise(1.0)
+    return frame.select(trained.alias("weight")).to_series()
+
+
+def _with_split(kept: pl.DataFrame, cohort: CohortConfig, together: Mapping[str, str] | None) -> pl.DataFrame:
+    unit = pl.col("task_key" if cohort.split.by == "task" else "trajectory_id")
+    if together is not None:
+        unit = unit.replace_strict(together)
+    units = kept.select(unit.alias("unit"))["unit"]
     try:
-        splits = split_tasks(kept[unit].unique().to_list(), cohort.split)
+        splits = split_tasks(units.unique().to_list(), cohort.split)
     except DatasetError as error:
         raise DatasetError(f"cohort {cohort.name!r}: {len(kept)} trajectories kept, but {error}") from error
-    return kept.select(*TRAJECTORIES, "task_key", pl.col(unit).replace_strict(splits).alias("split"))
+    return kept.select(*TRAJECTORIES, "task_key", units.replace_strict(splits).alias("split"))
 
 
 def _with_scores(kept: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    found: dict[str, dict[str, float | None]] = {}
-    for trajectory, name, value in scores.select("trajectory_id", "name", pl.col("value").fill_nan(None)).iter_rows():
-        found.setdefault(trajectory, {})[name] = value
-    texts = [canonical_json(found.get(trajectory, {})) for trajectory in kept["trajectory_id"]]
-    return kept.with_columns(pl.Series("scores", texts, dtype=pl.String))
+    """Add ``scores``, canonical JSON by name; each distinct score is made a text once."""
+    plain = scores.with_columns(pl.when(pl.col("value").is_finite()).then("value").alias("value"))
+    distinct = plain.select("name", "value").unique()
+    texts = [canonical_json({name: value})[1:-1] for name, value in distinct.iter_rows()]
+    told = distinct.with_columns(pl.Series("text", texts, dtype=pl.String))
+    pieces = plain.join(told, on=["name", "value"], nulls_equal=True).sort("trajectory_id", "name")
+    joined = pieces.group_by("trajectory_id", maintain_order=True).agg(pl.col("text").str.join(","))
+    found = kept.join(joined, on="trajectory_id", how="left", maintain_order="left")
+    return found.with_columns(pl.format("{{{}}}", pl.col("text").fill_null("")).alias("scores")).drop("text")
 
 
 def _named(found: Survey, kept: pl.DataFrame) -> pl.LazyFrame:

@@ -272,6 +272,7 @@ def _step(row: Row, trajectory: str, index: int) -> dict[str, Any]:  # a row of 
         "trace_id": "",
         "span_id": "",
         "task": row.task,
+        "weight": 1.0,
         "loss_mask": row.policy_role != "synthetic",
         "mask_reason": "by synthetic" if row.policy_role == "synthetic" else None,
     }

@@ -35,6 +35,7 @@ DATASET_TABLES: Final[dict[str, dict[str, str]]] = {
         "split": "string",
         "loss_mask": "bool",
         "mask_reason": "string?",
+        "weight": "float64",
     },
     "rejected": {"trajectory_id": "string", "task": "string?", "rule": "string", "reason": "string"},
     "messages": MESSAGES,
@@ -66,6 +67,8 @@ class Example:
     loss_mask: bool
     """False: context only, not to be trained on."""
     outcome: str | None
+    weight: float = 1.0
+    """How often it counts in training, by the mean; beyond the train split always 1."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ class Dataset:
             policy_role=step["policy_role"],
             loss_mask=step["loss_mask"],
             outcome=step["outcome"],
+            weight=step["weight"],
         )
 
     @cached_property

@@ -92,6 +92,27 @@ def first_alike(marks: Any, least: float) -> list[int | None]:  # an array of nu
     return alike
 
 
+def alike_tasks(frames: Frames, found: Survey, tasks: pl.DataFrame, least: float) -> dict[str, str]:
+    """Return for each task the one that stands for all that are alike to it, by the words that users said.
+
+    Args:
+        frames: the tables by name.
+        found: one pass over the steps.
+        tasks: ``trajectory_id`` and ``task_key``, the earliest first.
+        least: share of words from which two tasks are alike.
+    """
+    keys = tasks["task_key"].unique(maintain_order=True)
+    place = pl.DataFrame({"task_key": keys, "unit": pl.int_range(len(keys), dtype=pl.UInt32, eager=True)})
+    numbers = found.trajectories.select("trajectory_id", pl.col("number").alias("trajectory"))
+    of_task = tasks.join(place, on="task_key").join(numbers, on="trajectory_id").select("trajectory", "unit")
+    said = words_said(frames, found).join(of_task, on="trajectory")
+    words = said.select(pl.col("unit").alias("trajectory"), "word").unique()
+    roots: list[int] = []
+    for row, first in enumerate(first_alike(signatures(words, len(keys)), least)):
+        roots.append(row if first is None else roots[first])  # the first always stands before
+    return {key: keys[root] for key, root in zip(keys, roots, strict=True)}
+
+
 _MOST: Final = 32
 """Unlike ones of one band that a further one is compared with, so that the work stays linear."""
 

@@ -6,11 +6,13 @@ column of its name, holding why the trajectory is rejected, or null. The first r
 
 import functools
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import polars as pl
 
+from imitrace.canonical import text_hash
 from imitrace.schema import TRAJECTORIES
 from imitrace_trainer.cohort import CohortConfig, Condition
 from imitrace_trainer.likeness import first_alike, unpacked
@@ -124,6 +126,16 @@ def duplicates(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame
     return trajectories.with_columns(told.map_batches(copies, return_dtype=pl.String).alias("duplicates_rule"))
 
 
+def caps(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
+    """Reject what no rule before this rejects, but is one too many of its kind."""
+    if not cohort.caps:
+        return trajectories.with_columns(_NEVER.alias("caps_rule"))
+    alive = pl.all_horizontal(pl.selectors.ends_with("_rule").is_null()).alias("alive")
+    capped = functools.partial(_surplus, cohort.caps, cohort.split.seed)
+    told = pl.struct(alive, "trajectory_id", "tags")
+    return trajectories.with_columns(told.map_batches(capped, return_dtype=pl.String).alias("caps_rule"))
+
+
 RULES: Final[Mapping[str, Rule]] = {
     "complete": complete,
     "steps": has_steps,
@@ -137,6 +149,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "quarantine": quarantine,
     "repetition": repetition,
     "duplicates": duplicates,
+    "caps": caps,
 }
 """The rules in the order in which they are asked; the agent's name comes before all of them."""
 
@@ -190,3 +203,23 @@ def _copies(least: float, told: pl.Series) -> pl.Series:
     reasons = [None if first is None else f"alike to {ids[first]}" for first in firsts]
     found = living.select("row", pl.Series("reason", reasons, dtype=pl.String))
     return rows.join(found, on="row", how="left", maintain_order="left")["reason"]
+
+
+def _surplus(most: Mapping[str, int], seed: int, told: pl.Series) -> pl.Series:
+    """Return of which tag's value each that is alive is one too many; which ones are drawn by the seed."""
+    rows = told.struct.unnest()
+    drawn = sorted(
+        (text_hash(f"{seed}:{name}"), row, json.loads(tags))
+        for row, (alive, name, tags) in enumerate(rows.select("alive", "trajectory_id", "tags").iter_rows())
+        if alive
+    )
+    reasons: list[str | None] = [None] * len(rows)
+    counts: Counter[tuple[str, str]] = Counter()
+    for _, row, tags in drawn:
+        kinds = [(tag, str(tags[tag])) for tag in most if tag in tags]
+        full = next((kind for kind in kinds if counts[kind] >= most[kind[0]]), None)
+        if full is None:
+            counts.update(kinds)
+        else:
+            reasons[row] = f"more than {most[full[0]]} of {full[0]} {full[1]}"
+    return pl.Series("caps_rule", reasons, dtype=pl.String)

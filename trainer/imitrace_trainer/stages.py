@@ -9,6 +9,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+from imitrace.canonical import text_hash
 from imitrace.exceptions import CloneError, DatasetError
 from imitrace_trainer.clone_files import CloneCard, read_clone, write_clone
 from imitrace_trainer.config import CloneConfig, RolloutConfig
@@ -55,12 +56,22 @@ class LoadedClone:
 
 
 def demonstrations(examples: Sequence[Example]) -> list[Demonstration]:
-    """Return the examples that may be trained on."""
+    """Return the examples that may be trained on, each as often as it weighs."""
     return [
         Demonstration(State(example.state, example.tools, example.tags), example.action, example.task)
         for example in examples
         if example.loss_mask
+        for _ in range(_times(example))
     ]
+
+
+def _times(example: Example) -> int:
+    """Return the weight as a whole number: of 1.5, half of the examples have 1 and half have 2."""
+    rest = example.weight % 1
+    if not rest:
+        return int(example.weight)
+    draw = int(text_hash(f"{example.trajectory_id}:{example.step_index}")[:8], 16) / 2**32
+    return int(example.weight) + (draw < rest)
 
 
 def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:

@@ -38,8 +38,8 @@ imitrace_collector: memory pace config tls tokens rates logs compression budget 
                     http_protocol http_server http_exports app grpc_server server __init__ cli reads_cli
                     maintenance_cli
 imitrace_trainer:   progress intervals drafts cohort frames portions survey repetition likeness quarantine personal
-                    clues rules curate datasets dataset_changes curation_page curation episodes chat_exports exports
-                    reading encoding policy schemas evaluators/result evaluators/trajectories evaluators/calls
+                    clues rules curate datasets dataset_changes coverage curation_page curation episodes chat_exports
+                    exports reading encoding policy schemas evaluators/result evaluators/trajectories evaluators/calls
                     evaluators/completion evaluators/selection evaluators/aggregate evaluators/reasoning
                     evaluators/wordings evaluators/toxicity evaluators/injection evaluators/futureagi
                     evaluators/agreement evaluators/judge_client evaluators/judge evaluators/settings

@@ -56,13 +56,16 @@ def curate(cohort: str, source: str | None, home: Path | None, config: Path | No
       imitrace curate airline --source .imitrace/snapshots/20261121T080000Z-1a2b3c4d
     """
     from imitrace_trainer.cohort import cohort_from_config
+    from imitrace_trainer.coverage import warnings
     from imitrace_trainer.curation import curate_stage
     from imitrace_trainer.datasets_cli import describe_dataset
 
     asked = cohort_from_config(read_config(config), cohort)
     with progress_bar() as progress:
         dataset = curate_stage(workspace_home(home), asked, source, progress)
-    _print(as_json, lambda: {**dataset.manifest, "created": dataset.created}, lambda: describe_dataset(dataset))
+    told = warnings(dataset)
+    record = {**dataset.manifest, "created": dataset.created, "warnings": told}
+    _print(as_json, lambda: record, lambda: "\n".join([describe_dataset(dataset), *(f"  ! {line}" for line in told)]))
 
 
 @click.command()

@@ -8,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 
 from imitrace_trainer.cohort import SPLITS
+from imitrace_trainer.coverage import warnings
 from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.frames import gather
 from imitrace_trainer.rules import RULES
@@ -59,6 +60,7 @@ def render(dataset: Dataset, scores: pl.LazyFrame, tools: pl.LazyFrame) -> str:
     )
     sections = [
         _head(dataset),
+        _warned(warnings(dataset)),
         _funnel(found["trajectories"], found["rejected"]),
         _rejections(found["rejected"]),
         _score_charts(found["scores"], found["trajectories"]),
@@ -88,6 +90,10 @@ def _head(dataset: Dataset) -> str:
         f"From {escape(str(manifest['source']))}, {escape(str(manifest['created_at']))}. "
         f"Content <code>{escape(dataset.hash)}</code></p>"
     )
+
+
+def _warned(told: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in told) + "</ul>" if told else ""
 
 
 def _funnel(kept: pl.DataFrame, rejected: pl.DataFrame) -> str:

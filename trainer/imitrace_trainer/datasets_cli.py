@@ -69,6 +69,31 @@ def diff(group_home: Path | None, before: str, after: str, home: Path | None, as
         click.echo(describe_difference(found))
 
 
+@datasets.command()
+@click.argument("dataset")
+@click.option("--tag", help="Tag whose values are judged apart [default: cohort].")
+@click.option("--margin", type=float, help="How much worse than the expert a clone may be [default: 0.02].")
+@click.option("--disagreement", type=float, help="Share of tasks only one of both does right [default: 0.05].")
+@_HOME
+@_JSON
+@click.pass_obj
+def coverage(group_home: Path | None, /, dataset: str, home: Path | None, as_json: bool, **asked: object) -> None:
+    """Say how many more tasks of each kind a decidable gate needs.
+
+    \b
+    Examples:
+      imitrace datasets coverage airline
+      imitrace datasets coverage airline@2 --tag intent --margin 0.05
+    """
+    from imitrace_trainer.coverage import CoverageConfig
+    from imitrace_trainer.coverage import coverage as covered
+    from imitrace_trainer.datasets import open_dataset
+
+    config = CoverageConfig(**{key: value for key, value in asked.items() if value is not None})  # type: ignore[arg-type]  # click's types
+    found = covered(open_dataset(workspace_home(home or group_home), *named_version(dataset)), config)
+    click.echo(json.dumps([vars(each) for each in found], indent=1) if as_json else "\n".join(map(str, found)))
+
+
 def named_version(text: str) -> tuple[str, int | None]:
     """Read NAME or NAME@VERSION.
 

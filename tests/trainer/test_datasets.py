@@ -1,6 +1,10 @@
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ from imitrace.exceptions import DatasetError
 from imitrace.messages import Action
 from imitrace_trainer.cohort import CohortConfig, Condition, SplitConfig
 from imitrace_trainer.curate import curate
-from imitrace_trainer.datasets import Dataset, list_datasets, open_dataset, write_dataset
+from imitrace_trainer.datasets import Dataset, check_licences, list_datasets, open_dataset, write_dataset
 from imitrace_trainer.frames import open_source
 
 Tables = dict[str, pl.DataFrame]
@@ -138,6 +142,42 @@ def test_processes_that_write_at_once_do_not_clash(tmp_path: Path, make_tables: 
     assert created == list(range(1, len(created) + 1))
     assert len(datasets) == 8
     assert sorted(path.name for path in (tmp_path / "datasets" / "desk").iterdir()) == [f"v{n}" for n in created]
+
+
+def test_a_dataset_from_before_a_policy_was_forbidden_is_refused(tmp_path: Path, make_tables: MakeTables) -> None:
+    dataset = write(tmp_path, make_tables(*({**case, "step": {"policy_name": "claude-x"}} for case in CASES)))
+    check_licences(dataset, replace(COHORT, licences={"gpt-*": "forbidden"}))
+    with pytest.raises(
+        DatasetError, match=r"desk v1 has 15 trajectories .*: t10 step 0 by claude-x; .*curate it again"
+    ):
+        check_licences(dataset, replace(COHORT, licences={"claude-*": "forbidden"}))
+
+
+def test_what_a_killed_run_left_goes_with_the_next_one(tmp_path: Path, make_tables: MakeTables) -> None:
+    killed = "\n".join(
+        [
+            "import os, signal, sys",
+            "from pathlib import Path",
+            "from imitrace_trainer.drafts import draft",
+            "with draft(Path(sys.argv[1])) as aside:",
+            "    (aside / 'steps.parquet').write_bytes(b'half')",
+            "    os.kill(os.getpid(), signal.SIGKILL)",
+        ]
+    )
+    folder = tmp_path / "datasets"
+    assert subprocess.run([sys.executable, "-c", killed, str(folder)], check=False).returncode == -signal.SIGKILL
+    assert len(list(folder.glob(".new-*"))) == 1
+    assert write(tmp_path, make_tables(*CASES)).version == 1
+    assert not list(folder.glob(".new-*"))
+
+
+def test_a_run_that_fails_leaves_nothing(tmp_path: Path, make_tables: MakeTables) -> None:
+    frames = {table: frame.lazy() for table, frame in make_tables(*CASES).items()}
+    curated = curate(frames, COHORT)
+    broken = replace(curated, messages=pl.scan_parquet(tmp_path / "gone.parquet"))
+    with pytest.raises(DatasetError, match="datasets/desk can't be written"):
+        write_dataset(tmp_path, COHORT, broken, "a test")
+    assert [path.name for path in (tmp_path / "datasets").iterdir()] == [".lock"]
 
 
 def test_a_dataset_that_does_not_exist_is_named_with_what_does(tmp_path: Path, make_tables: MakeTables) -> None:

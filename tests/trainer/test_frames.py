@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import os
@@ -136,6 +137,21 @@ def test_a_snapshot_with_a_broken_file_is_refused(
         (folder / file).write_bytes(content)
     with pytest.raises(DatasetError, match=message):
         open_source(str(folder), tmp_path).frames()
+
+
+def test_a_snapshots_files_are_compared_with_the_hashes_in_its_manifest(make_snapshot: MakeSnapshot) -> None:
+    folder = make_snapshot({"id": "t"})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    content = (folder / "steps.parquet").read_bytes()
+    manifest["files"] = {"steps.parquet": {"sha256": hashlib.sha256(content).hexdigest(), "rows": 2}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert set(open_source(str(folder), folder).frames()) == set(TABLES)
+    pl.read_parquet(folder / "steps.parquet").reverse().write_parquet(folder / "steps.parquet")
+    with pytest.raises(DatasetError, match=r"steps\.parquet has sha256 \w+, its manifest says \w+: make it again"):
+        open_source(str(folder), folder).frames()
+    (folder / "steps.parquet").unlink()
+    with pytest.raises(DatasetError, match=r"steps\.parquet can't be read"):
+        open_source(str(folder), folder).frames()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from imitrace.canonical import content_hash
 from imitrace.exceptions import DatasetError
 from imitrace.messages import Action, Message
 from imitrace.schema import MESSAGES, SCHEMA_VERSION, STEPS, TOOLS, TRAJECTORIES
+from imitrace_trainer.clues import forbidden_steps
 from imitrace_trainer.cohort import SPLITS, CohortConfig
 from imitrace_trainer.curate import Curated
 from imitrace_trainer.drafts import draft, locked
@@ -228,7 +229,7 @@ def write_version(
             (aside / "manifest.json").write_text(text + "\n", encoding="utf-8")
             folder.mkdir(exist_ok=True)
             return _publish(aside, folder, manifest)
-    except OSError as error:
+    except (OSError, pl.exceptions.PolarsError) as error:
         raise DatasetError(f"dataset {folder} can't be written: {error}") from error
 
 
@@ -257,6 +258,23 @@ def open_dataset(home: Path, name: str, version: int | None = None) -> Dataset:
         raise DatasetError(f"dataset {name!r} has no version {version}, there are: {known}")
     path = folder / f"v{version}"
     return Dataset(name, version, path, read_manifest(path))
+
+
+def check_licences(dataset: Dataset, cohort: CohortConfig) -> None:
+    """Refuse a dataset that was made before its cohort forbade to learn from a policy.
+
+    Raises:
+        DatasetError: it has steps to learn from by a forbidden policy; a few are named.
+    """
+    if not cohort.licences:
+        return
+    found = gather({"forbidden": forbidden_steps(dataset.frame("steps"), cohort)})["forbidden"]
+    if not found.is_empty():
+        rows = "; ".join(" ".join(row) for row in found.head(5).iter_rows())
+        raise DatasetError(
+            f"dataset {dataset.name} v{dataset.version} has {len(found)} trajectories by policies from which "
+            f"cohort.{cohort.name}.licences forbids to learn: {rows}; curate it again"
+        )
 
 
 def list_datasets(home: Path) -> list[Dataset]:

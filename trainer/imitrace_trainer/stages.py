@@ -13,7 +13,7 @@ from imitrace.canonical import text_hash
 from imitrace.exceptions import CloneError, DatasetError
 from imitrace_trainer.clone_files import CloneCard, read_clone, write_clone
 from imitrace_trainer.config import CloneConfig, RolloutConfig
-from imitrace_trainer.datasets import Dataset, Example, open_dataset
+from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.environment import Environment, Expert, load_object
@@ -78,10 +78,11 @@ def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
     """Fit a clone on its cohort's newest dataset, evaluate it on the gate split, and register it as candidate.
 
     Raises:
-        DatasetError: the cohort was never curated.
+        DatasetError: the cohort was never curated, or the dataset has steps that the cohort's licences now forbid.
         CloneError: there is nothing to learn.
     """
     dataset = open_dataset(home, clone.cohort.name)
+    check_licences(dataset, clone.cohort)
     train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
     policy, fitted = fit(train, calibration, clone.train, progress)
     thresholds = choose_thresholds(policy, calibration, clone.route)

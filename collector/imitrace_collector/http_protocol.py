@@ -4,11 +4,13 @@ import asyncio
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from imitrace_collector.config import CollectorConfig
 
 _PIPELINED = 8
+_FRAMING = 8
+"""Bytes that may frame one byte of a body: a chunk of a single byte has five."""
 
 
 def guarded_protocol(limits: CollectorConfig) -> type[asyncio.Protocol]:
@@ -27,7 +29,9 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._stall: asyncio.TimerHandle | None = None
         self._reading_headers = True
         self._header_bytes = 0
+        self._body_bytes = self._framing_bytes = 0
         self._unwanted_bytes = 0
+        self._answering: RequestResponseCycle | None = None
         self._closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -40,21 +44,25 @@ class _GuardedProtocol(HttpToolsProtocol):
         for timer in (self._timer, self._stall):
             if timer is not None:
                 timer.cancel()
+        self._nobody_hears()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._closed:
             self._discard(len(data))
             return
+        within, body_bytes = None if self._reading_headers else self.scope, self._body_bytes
         if self._reading_headers:
             self._header_bytes += len(data)
         super().data_received(data)
         if self._reading_headers and self._header_bytes > self.limits.header_bytes:
             self._refuse(431, "headers are too large")
+        elif within is self.scope and not self._reading_headers:
+            self._count_framing(len(data) - (self._body_bytes - body_bytes))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._unwanted_bytes = 0
+        self._unwanted_bytes = self._body_bytes = self._framing_bytes = 0
         self._arm(self.limits.header_seconds)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -76,6 +84,7 @@ class _GuardedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._closed:
             return
+        self._body_bytes += len(body)
         if self.cycle.response_complete:
             self._discard(len(body))
         super().on_body(body)
@@ -89,6 +98,14 @@ class _GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self.cycle.response_complete:  # refused early: uvicorn's own clock for idle connections was stopped
             self._arm(self.limits.keep_alive_seconds)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def send_400_response(self, msg: str) -> None:
+        self._nobody_hears()
+        super().send_400_response(msg)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -121,6 +138,22 @@ class _GuardedProtocol(HttpToolsProtocol):
         if self._unwanted_bytes > self.limits.max_request_bytes:
             self.transport.abort()
 
+    def _count_framing(self, size: int) -> None:
+        """Bound what is neither head nor body, and told to nobody: the sizes of chunks, and what may stand after them."""
+        self._framing_bytes += size
+        if self.cycle.response_complete:
+            self._discard(size)
+        elif self._framing_bytes > self.limits.header_bytes + _FRAMING * self._body_bytes:
+            self._refuse(400, "sizes of chunks are too long")
+
+    def _nobody_hears(self) -> None:
+        """End the request that is being answered, which with several in a row is not the last one that was read."""
+        self.pipeline.clear()
+        for cycle in (self._answering, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
     def _refuse(self, status: int, message: str, header: str = "") -> None:
         """Answer without the application, and close once the sender had a second to read that."""
         if self._closed:
@@ -128,9 +161,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._closed = True
         self._disarm()
         self._unset_keepalive_if_required()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        self._nobody_hears()
         text = f"HTTP/1.1 {status} Refused\r\ncontent-type: text/plain\r\n{header}"
         text += f"content-length: {len(message)}\r\nconnection: close\r\n\r\n{message}"
         self.transport.write(text.encode("ascii"))

@@ -1,8 +1,9 @@
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,12 +28,12 @@ HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-prot
 
 @pytest.fixture
 def serve(config: CollectorConfig, store: Store) -> Iterator[Serve]:
-    """Serve with other limits; what is sent is taken and forgotten."""
+    """Serve with other limits; what is sent is taken and forgotten, or given to ``write``."""
     stops: list[Callable[[], object]] = []
 
-    def start(**limits: Any) -> tuple[str, Intake]:
+    def start(write: Callable[[object], object] = lambda _: None, **limits: Any) -> tuple[str, Intake]:
         changed = replace(config, **limits)
-        batcher = Batcher[Batch](lambda _: None, changed.queue_bytes)
+        batcher = Batcher[Batch](write, changed.queue_bytes)
         intake, deriver = Intake(changed, batcher), Deriver(store)
         server = HttpServer(create_app(intake, store, deriver), changed)
         stops.extend((deriver.stop, batcher.stop, intake.stop, server.stop))
@@ -157,6 +158,53 @@ def test_a_body_of_unknown_length_is_refused_when_it_passes_the_limit(serve: Ser
             connection.sendall(b"9c40\r\n" + bytes(40_000) + b"\r\n")
         assert status(connection.recv(1000)) == 413
     assert intake.budget.held == 0
+
+
+@pytest.mark.parametrize("chunks", [b"", b"4\r\nabcd\r\n"])
+def test_a_chunk_size_without_end_is_refused(serve: Serve, chunks: bytes) -> None:
+    place, intake = serve(header_bytes=2000, body_seconds=SECONDS)
+    with connected(place) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"1;")
+        for _ in range(1000):
+            if select.select([connection], [], [], 0.01)[0]:
+                break
+            connection.sendall(b"a" * 1000)
+        assert status(connection.recv(1000)) == 400
+    given_back(intake)
+
+
+def test_a_body_in_the_smallest_chunks_is_taken(serve: Serve, export: MakeExport) -> None:
+    place, _ = serve(header_bytes=200)
+    body = export().SerializeToString()
+    with connected(place) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+        assert status(connection.recv(1000)) == 200
+
+
+def test_who_sends_too_many_requests_in_a_row_leaves_no_error(
+    serve: Serve, export: MakeExport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Uvicorn ends the last request that was read; the one that is being answered comes before it."""
+    began, closed = threading.Event(), threading.Event()
+
+    def write(_: object) -> None:
+        began.set()
+        closed.wait(SECONDS)
+
+    place, intake = serve(write)
+    body = export().SerializeToString()
+    with connected(place) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert began.wait(SECONDS)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+        assert status(heard(connection)) == 400
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while not closed.wait(0.01):
+                connection.send(b"a")
+    closed.set()
+    given_back(intake)
+    assert "Exception" not in caplog.text
 
 
 def test_a_full_memory_is_told_without_reading_and_the_connection_goes_on(serve: Serve, export: MakeExport) -> None:

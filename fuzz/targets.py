@@ -8,7 +8,7 @@ from imitrace_collector import otlp
 from imitrace_collector.compression import ENCODINGS, decompress
 from imitrace_collector.derived_tables import as_arrow
 from imitrace_collector.losses import losses_of
-from imitrace_collector.records import Packer, Unpacker
+from imitrace_collector.records import Unpacker, framed
 from imitrace_collector.rows import Batch, LogRow, SpanRow
 from imitrace_collector.scores import scores_of
 from imitrace_collector.trajectories import assemble
@@ -68,9 +68,9 @@ def _read(choice: int, body: bytes) -> tuple[Batch, list[SpanRow], list[LogRow]]
     signal = _SIGNALS[choice & 1]
     batch = otlp.read(signal, otlp.parse(signal, body, otlp.MEDIA_TYPES[choice >> 1 & 1]), 1).batch
     origins = {origin.origin: origin for origin in batch.origins}
-    packer, unpacker = Packer(), Unpacker()
-    spans = [row for it in batch.spans for row in unpacker.spans(packer.pack([it.record]), origins[it.origin])]
-    logs = [row for it in batch.logs for row in unpacker.logs(packer.pack([it.record]), origins[it.origin], 1)]
+    unpacker = Unpacker()
+    spans = [row for it in batch.spans for row in unpacker.spans(framed([it.record]), origins[it.origin])]
+    logs = [row for it in batch.logs for row in unpacker.logs(framed([it.record]), origins[it.origin], 1)]
     assert [row.trajectory_id for row in spans] == [it.trajectory_id for it in batch.spans]
     assert [row.trajectory_id for row in logs] == [it.trajectory_id for it in batch.logs]
     noted = [row for row, it in zip(spans, batch.spans, strict=True) if it.noted]

@@ -20,17 +20,17 @@ imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/p
                     traced_stream clones steps deciding tools tracer workers process_end startup __init__ testing
                     pytest_plugin langgraph cli __main__
 imitrace_collector: memory pace config tls tokens rates logs compression budget gate durable rows records otlp
-                    normalize histories parts trajectories scores losses raw_tables derived_tables foreign/__init__
-                    foreign/dialect foreign/haystack_dialect foreign/dialects foreign/said foreign/reprs
-                    foreign/text_histories foreign/results foreign/flat_messages foreign/haystack_messages
-                    foreign/offered foreign/contents foreign/chains foreign/readings foreign/events foreign/answers
-                    foreign/calls foreign/runs foreign/agent_records foreign/threads foreign/kept_histories
-                    foreign/joined_results foreign/mending foreign/rounds foreign/conversations foreign/judgements
-                    foreign/links foreign/matching foreign/observations foreign/written_calls foreign/origins
-                    foreign/step_rows foreign/assembly foreign/survey link_tables joining store_files store components
-                    derive ingest copying compaction backup amounts retention periodic migrations batcher metrics
-                    health reads explanations table_stream traces refusals intake snapshot schedule sql_wire
-                    sql_process sql_sandbox sql client imports/__init__ imports/conversations
+                    normalize histories parts trajectories scores losses fingerprints blocks raw_tables derived_tables
+                    foreign/__init__ foreign/dialect foreign/haystack_dialect foreign/dialects foreign/said
+                    foreign/reprs foreign/text_histories foreign/results foreign/flat_messages
+                    foreign/haystack_messages foreign/offered foreign/contents foreign/chains foreign/readings
+                    foreign/events foreign/answers foreign/calls foreign/runs foreign/agent_records foreign/threads
+                    foreign/kept_histories foreign/joined_results foreign/mending foreign/rounds foreign/conversations
+                    foreign/judgements foreign/links foreign/matching foreign/observations foreign/written_calls
+                    foreign/origins foreign/step_rows foreign/assembly foreign/survey link_tables joining store_files
+                    store components derive ingest copying compaction backup amounts retention periodic migrations
+                    batcher metrics health reads explanations table_stream traces refusals intake snapshot schedule
+                    sql_wire sql_process sql_sandbox sql client imports/__init__ imports/conversations
                     imports/conversation_spans chat_jsonl imports/files imports/otlp_files imports/calls
                     imports/chat_datasets imports/request_logs imports/tensorzero imports/atif imports/claude_code
                     imports/codex imports/gemini_cli imports/foreign_spans imports/phoenix imports/langfuse

@@ -12,7 +12,8 @@ from imitrace_collector.link_tables import COMPONENT_TABLES
 from imitrace_collector.store import Store
 from imitrace_collector.store_files import ATTACHED, as_store_error, roll_back
 
-CAME_IN = ("spans", "log_records", "chunks", "bodies")
+CAME_IN = {"spans": "chunk", "log_records": "chunk", "chunks": "chunk", "bodies": "block"}
+"""Tables of what came in, and the column that says with which chunk a row came, or after which."""
 EVERY_TABLE = ("origins", *CAME_IN, *STORED, "losses", *COMPONENT_TABLES, "meta")
 
 _NAMED = {
@@ -58,8 +59,9 @@ def copy_rest(connection: duckdb.DuckDBPyConnection, target: Path, after: int) -
     numbers = {"first": after + 1, "last": last}
     with _attached(connection, target):
         connection.execute(f"INSERT INTO fresh.origins BY NAME {named} ON CONFLICT DO NOTHING", numbers)
-        for table in CAME_IN:
-            connection.execute(f"INSERT INTO fresh.{table} BY NAME SELECT * FROM store.{table} WHERE {new}", numbers)  # noqa: S608
+        for table, came_with in CAME_IN.items():
+            rows = f"SELECT * FROM store.{table} WHERE {came_with} BETWEEN $first AND $last"  # noqa: S608 - literals
+            connection.execute(f"INSERT INTO fresh.{table} BY NAME {rows}", numbers)
     return last
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
+from imitrace_collector.fingerprints import Fingerprints
 from imitrace_collector.histories import BARE_STEPS, HISTORIES
 
 LOSSES = {"service": "string", "process": "string", "lost": "int64"}
@@ -33,7 +34,7 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = {
     "losses": LOSSES,
 }
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
-_CONTENT_ADDRESSED = ("messages", "tools")
+_ROWS = 50_000
 
 Row = Mapping[str, Any]
 """A row of a derived table by column; the columns and types are those of ``imitrace.schema``."""
@@ -65,11 +66,34 @@ def as_arrow(table: str, rows: Sequence[Row]) -> pa.Table:
     return found
 
 
+class KnownMessages:
+    """Which messages a store has, by fingerprint, once somebody asked; for whoever may change derived tables."""
+
+    def __init__(self) -> None:
+        self._known: Fingerprints | None = None
+
+    def forget(self) -> None:
+        """Look again before the next is written: some may be gone."""
+        self._known = None
+
+    def not_there(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
+        """Return the rows of messages that are not there, each once; they will be."""
+        if self._known is None:
+            self._known = Fingerprints()
+            cursor = connection.execute("SELECT message_id FROM messages")
+            while found := cursor.fetchmany(_ROWS):
+                for (message_id,) in found:
+                    self._known.add(hash(message_id))
+        ids = rows.column("message_id").to_pylist()
+        return rows.filter(pa.array([not self._known.add(hash(message_id)) for message_id in ids], pa.bool_()))
+
+
 class DerivedTables:
     """Write the derived tables over one connection, for one thread."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, messages: KnownMessages) -> None:
         self._connection = connection
+        self._messages = messages
 
     def derived_chunk(self) -> int:
         """Return the number of the chunk up to which everything is derived."""
@@ -84,12 +108,18 @@ class DerivedTables:
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Insert rows that ``as_arrow`` made; messages and tools that are there already stay as they are."""
+        if table == "messages":
+            rows = self._messages.not_there(self._connection, rows)
         if not rows.num_rows:
             return
-        conflict = "ON CONFLICT DO NOTHING" if table in _CONTENT_ADDRESSED else ""
+        conflict = "ON CONFLICT DO NOTHING" if table == "tools" else ""
         self._connection.register("derived", rows)
         self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM derived {conflict}")  # noqa: S608
         self._connection.unregister("derived")
+
+    def messages_change(self) -> None:
+        """Hear that messages are deleted otherwise than by these methods."""
+        self._messages.forget()
 
     def delete(self, table: str, rows: pa.Table) -> None:
         """Delete as many rows as these of each that are equal in every column; for tables without a key."""

@@ -139,7 +139,7 @@ class _GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _count_framing(self, size: int) -> None:
-        """Bound what is neither head nor body, and told to nobody: the sizes of chunks, and what may stand after them."""
+        """Bound what is neither head nor body, and told to nobody: sizes of chunks, and what may stand after them."""
         self._framing_bytes += size
         if self.cycle.response_complete:
             self._discard(size)

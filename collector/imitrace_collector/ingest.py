@@ -7,16 +7,12 @@ from imitrace_collector.raw_tables import Written
 from imitrace_collector.rows import Batch
 from imitrace_collector.store import Session, Store
 
-_FIT_EVERY = 100
-"""Writes after which DuckDB's memory is fitted to the store again: of 32 MiB each, at most some 20 MB of keys."""
-
 
 class Writer:
     """Number the chunks of one store and write them; there is one writer for a store."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._writes = 0
         self._chunk: int | None = None
         """The last chunk's number; unknown after a failure, for what was reported failed may be in the file."""
 
@@ -26,9 +22,6 @@ class Writer:
         Raises:
             StoreError: they could not be written; then nothing of them was.
         """
-        if self._writes % _FIT_EVERY == 0:
-            self._session.fit_memory()
-        self._writes += 1
         last, self._chunk = self._chunk, None
         with self._session.transaction():
             written = self._session.raw.write(batches, self._session.raw.last_chunk() if last is None else last)

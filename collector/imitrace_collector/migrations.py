@@ -5,14 +5,18 @@ Each version has one step to the next: it reads the older file and writes a new 
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import zstandard
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList
@@ -29,6 +33,8 @@ from imitrace_collector.store import Store
 from imitrace_collector.store_files import STORE_VERSION, as_store_error, connect, versions
 
 _ROWS = 2000
+_BYTES = 16 * 2**20
+"""Of items whose chunks one transaction writes, about, before they are compressed."""
 
 Row = Mapping[str, Any]
 
@@ -92,7 +98,7 @@ def _derive_anew(path: Path) -> None:
 
 
 def _from_1(path: Path, aside: Path) -> tuple[int, int]:
-    """Write the JSON rows of version 1 as the protobuf records of version 2; return how many of each there were.
+    """Write the JSON rows of version 1 as protobuf records; return how many of each there were.
 
     What version 1 had not kept stays lost: which attributes were bytes, and of events, links and log records all but
     their names, times and attributes.
@@ -111,6 +117,45 @@ def _from_1(path: Path, aside: Path) -> tuple[int, int]:
     return spans, logs
 
 
+def _from_2(path: Path, aside: Path) -> tuple[int, int]:
+    """Write what came in as version 3 has it: tables without keys, and bodies in blocks instead of each by itself."""
+    with closing(connect(path, read_only=True)) as older, Store.open(aside) as store:
+        with store.session() as session:
+            for table in ("origins", "spans", "log_records"):
+                for rows in older.sql(f"SELECT * FROM {table}").to_arrow_reader(_ROWS):  # noqa: S608 - a literal
+                    with session.transaction():
+                        session.raw.insert(table, pa.Table.from_batches([rows]))
+            for chunks, bodies in _chunks_of_2(older):
+                with session.transaction():
+                    session.raw.blocks.write_chunks(chunks, bodies)
+            derive_all(session)
+            ((spans,),) = session.execute("SELECT count(*) FROM spans")
+            ((logs,),) = session.execute("SELECT count(*) FROM log_records")
+        store.checkpoint()
+    return spans, logs
+
+
+def _chunks_of_2(older: duckdb.DuckDBPyConnection) -> Iterator[tuple[list[Row], list[bytes]]]:
+    """Yield chunks' rows with their bodies, some megabytes at a time."""
+    chunks = "SELECT *, sum(size) OVER (ORDER BY chunk) // $bytes AS portion FROM chunks ORDER BY chunk"
+    cursor = older.execute(chunks, {"bytes": _BYTES})
+    names = [column[0] for column in cursor.description or ()]
+    unpack = zstandard.ZstdDecompressor().decompress
+    with closing(older.cursor()) as beside:
+        beside.execute("USE store")
+        rows = iter(cursor.fetchone, None)
+        for _, portion in groupby((dict(zip(names, row, strict=True)) for row in rows), key=itemgetter("portion")):
+            found: list[Row] = [
+                {name: value for name, value in row.items() if name not in ("bytes", "portion")} for row in portion
+            ]
+            pieces: dict[int, list[bytes]] = defaultdict(list)
+            sql = "SELECT chunk, body FROM bodies WHERE chunk BETWEEN $first AND $last ORDER BY chunk, piece"
+            numbers = {"first": found[0]["chunk"], "last": found[-1]["chunk"]}
+            for chunk, piece in beside.execute(sql, numbers).fetchall():
+                pieces[chunk].append(piece)
+            yield found, [unpack(b"".join(pieces[row["chunk"]])) for row in found]
+
+
 def _grouped(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
     """Yield batches in groups of about as many items as one transaction should have."""
     group: list[Batch] = []
@@ -125,7 +170,7 @@ def _grouped(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
         yield group
 
 
-MIGRATIONS: Mapping[int, Callable[[Path, Path], tuple[int, int]]] = {1: _from_1}
+MIGRATIONS: Mapping[int, Callable[[Path, Path], tuple[int, int]]] = {1: _from_1, 2: _from_2}
 """Store version -> what writes a file of that version as one of this program's, and counts spans and log records."""
 
 

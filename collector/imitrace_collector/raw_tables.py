@@ -1,19 +1,23 @@
-"""Keep what came in as it came: a small row for each item, and the items' own bytes in compressed chunks.
+"""Keep what came in as it came: a small row for each item, and the items' own bytes in chunks.
 
 A chunk holds what one write brought of one trajectory, or of one trace where no trajectory is named, from one origin.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
 
 from imitrace.semconv import SPAN_STEP
+from imitrace_collector.blocks import AT_ONCE, Blocks
+from imitrace_collector.fingerprints import Fingerprints
 from imitrace_collector.pace import GiveWay, never
-from imitrace_collector.records import Packer, Unpacker
+from imitrace_collector.records import Unpacker, framed
 from imitrace_collector.rows import Batch, LogRow, Origin, RawLog, RawSpan, SpanRow
 
 SPANS, LOGS = "spans", "log_records"
@@ -36,23 +40,7 @@ _COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
 }
 """The columns of an item's row, in the order of ``RawSpan`` and ``RawLog``; the chunk comes after them."""
 
-_CHUNKS = pa.schema(
-    [
-        ("chunk", _NUMBER),
-        ("kind", _TEXT),
-        ("trajectory_id", _TEXT),
-        ("trace_id", _TEXT),
-        ("origin", _TEXT),
-        ("noted", pa.bool_()),
-        ("items", _NUMBER),
-        ("received_at", _NUMBER),
-        ("size", _NUMBER),
-        ("bytes", _NUMBER),
-    ]
-)
-_BODIES = pa.schema([("chunk", _NUMBER), ("piece", _NUMBER), ("body", pa.binary())])
-_PIECE = 16 * 1024
-"""Bytes of a piece of a body: a checkpoint writes up to 2,048 of them anew."""
+_ROWS = 50_000
 _ORIGINS = pa.schema([("origin", _TEXT), ("service", _TEXT), ("resource", pa.binary()), ("scope", pa.binary())])
 _KNOWN = 10_000
 _FOREIGN = "trajectory_id IS NULL AND trace_id IN (SELECT unnest($named::VARCHAR[]))"
@@ -90,8 +78,9 @@ class RawTables:
     def __init__(self, connection: duckdb.DuckDBPyConnection, give_way: GiveWay = never) -> None:
         self._connection = connection
         self._give_way = give_way
-        self._packer = Packer()
+        self.blocks = Blocks(connection)
         self._unpacker = Unpacker()
+        self._stored: dict[str, Fingerprints] = {}
         self._known: set[str] = set()
 
     def last_chunk(self) -> int:
@@ -123,42 +112,52 @@ class RawTables:
         """Return how many were new, and the number of the last chunk."""
         if not items:
             return 0, last_chunk
+        items = self._only_new(table, items)
         numbers: dict[Hashable, int] = defaultdict(lambda: last_chunk + len(numbers) + 1)
         chunks = [numbers[item.trajectory_id, item.trajectory_id or item.trace_id, item.origin] for item in items]
-        new = self._insert_items(table, items, chunks)
-        if new < len(items):
-            items, chunks = self._only_new(table, items, chunks, last_chunk)
         if items:
+            columns = zip(_COLUMNS[table], zip(*items, strict=True), strict=False)  # origin, noted, record go elsewhere
+            arrays = {name: pa.array(column, kind) for (name, kind), column in columns}
+            self.insert(table, pa.table(arrays | {"chunk": pa.array(chunks, _NUMBER)}))
             self._insert_chunks(table, items, chunks)
-        return new, max(chunks, default=last_chunk)
+        return len(items), last_chunk + len(numbers)
 
-    def _insert_items(self, table: str, items: Sequence[Item], chunks: Sequence[int]) -> int:
-        columns = zip(_COLUMNS[table], zip(*items, strict=True), strict=False)  # origin, noted, record go elsewhere
-        arrays = {name: pa.array(column, kind) for (name, kind), column in columns}
-        return self._insert(table, pa.table(arrays | {"chunk": pa.array(chunks, _NUMBER)}), "ON CONFLICT DO NOTHING")
+    def _only_new(self, table: str, items: Sequence[Item]) -> list[Item]:
+        """Return the items that are not stored, the first of each key.
 
-    def _only_new(
-        self, table: str, items: Sequence[Item], chunks: Sequence[int], last_chunk: int
-    ) -> tuple[list[Item], list[int]]:
-        """Return the items that were written just now, and their chunks: the first of each key."""
-        key = ", ".join(_KEY[table])
-        sql = f"SELECT {key} FROM {table} WHERE chunk > $last"  # noqa: S608 - names are our own
-        written = set(self._connection.execute(sql, {"last": last_chunk}).fetchall())
-        kept: list[Item] = []
-        numbers: list[int] = []
-        for item, chunk in zip(items, chunks, strict=True):
-            named = tuple(getattr(item, name) for name in _KEY[table])
-            if named in written:
-                written.remove(named)
-                kept.append(item)
-                numbers.append(chunk)
-        return kept, numbers
+        A table with a key would have an index, of five times the bytes of these fingerprints, in memory and on disk.
+        """
+        stored = self._fingerprints(table)
+        found = dict[tuple[str, ...], Item]()
+        for item in items:
+            found.setdefault(_key(item), item)
+        for key in self._stored_of(table, [key for key in found if stored.add(hash(key))]):
+            found.pop(key, None)
+        return list(found.values())
+
+    def _fingerprints(self, table: str) -> Fingerprints:
+        """Return those of all keys that are stored, and maybe of some more."""
+        found = self._stored.get(table)
+        if found is None:
+            found = Fingerprints()
+            cursor = self._connection.execute(f"SELECT {', '.join(_KEY[table])} FROM {table}")  # noqa: S608 - literals
+            while rows := cursor.fetchmany(_ROWS):
+                for row in rows:
+                    found.add(hash(row))
+            self._stored[table] = found
+        return found
+
+    def _stored_of(self, table: str, keys: Sequence[tuple[str, ...]]) -> Iterable[tuple[str, ...]]:
+        if not keys:
+            return ()
+        first = _KEY[table][0]
+        sql = f"SELECT {', '.join(_KEY[table])} FROM {table} WHERE {first} IN (SELECT unnest($named::VARCHAR[]))"  # noqa: S608
+        return self._connection.execute(sql, {"named": list({key[0] for key in keys})}).fetchall()
 
     def _insert_chunks(self, table: str, items: Sequence[Item], chunks: Sequence[int]) -> None:
         groups: dict[int, list[Item]] = defaultdict(list)
         for item, chunk in zip(items, chunks, strict=True):
             groups[chunk].append(item)
-        bodies = {chunk: self._packer.pack(item.record for item in group) for chunk, group in groups.items()}
         rows = [
             {
                 "chunk": chunk,
@@ -170,22 +169,15 @@ class RawTables:
                 "items": len(group),
                 "received_at": group[0].received_at,
                 "size": sum(len(item.record) for item in group),
-                "bytes": len(bodies[chunk]),
             }
             for chunk, group in groups.items()
         ]
-        self._insert("chunks", pa.Table.from_pylist(rows, schema=_CHUNKS))
-        pieces = [
-            (chunk, piece, body[at : at + _PIECE])
-            for chunk, body in bodies.items()
-            for piece, at in enumerate(range(0, len(body), _PIECE))
-        ]
-        self._insert("bodies", pa.table(list(map(pa.array, zip(*pieces, strict=True))), schema=_BODIES))
+        self.blocks.write_chunks(rows, (framed(item.record for item in group) for group in groups.values()))
 
     def _write_origins(self, origins: dict[str, Origin]) -> None:
         new = [origin._asdict() for name, origin in origins.items() if name not in self._known]
         if new:
-            self._insert("origins", pa.Table.from_pylist(new, schema=_ORIGINS), "ON CONFLICT DO NOTHING")
+            self.insert("origins", pa.Table.from_pylist(new, schema=_ORIGINS), "ON CONFLICT DO NOTHING")
 
     def committed(self, batches: Iterable[Batch]) -> None:
         """Remember the origins of a write whose transaction has been committed."""
@@ -193,12 +185,21 @@ class RawTables:
             self._known.clear()
         self._known.update(origin.origin for batch in batches for origin in batch.origins)
 
-    def _insert(self, table: str, rows: pa.Table, conflict: str = "") -> int:
+    def insert(self, table: str, rows: pa.Table, conflict: str = "") -> None:
+        """Insert rows as they are."""
         self._connection.register("incoming", rows)
-        sql = f"INSERT INTO {table} BY NAME SELECT * FROM incoming {conflict}"  # noqa: S608 - names are our own
-        count = int(self._connection.execute(sql).fetchall()[0][0])
+        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming {conflict}")  # noqa: S608
         self._connection.unregister("incoming")
-        return count
+
+    def forget(self, chunks: Sequence[int]) -> None:
+        """Delete chunks with their items; of blocks that have others, too, these are packed anew."""
+        named = {"named": list(chunks)}
+        gone = "chunk IN (SELECT unnest($named::BIGINT[]))"
+        sql = f"SELECT DISTINCT block FROM chunks WHERE {gone}"  # noqa: S608 - a literal
+        blocks = [row[0] for row in self._connection.execute(sql, named).fetchall()]
+        for table in (SPANS, LOGS, "chunks"):
+            self._connection.execute(f"DELETE FROM {table} WHERE {gone}", named)  # noqa: S608 - literals
+        self.blocks.pack_anew(blocks)
 
     def chunks_after(self, chunk: int, limit: int) -> list[Chunk]:
         """Return the next ``limit`` chunks after one, in order."""
@@ -305,14 +306,21 @@ class RawTables:
             self._give_way()
         return spans
 
-    def _bodies(self, where: str, named: object) -> list[tuple[int, Origin, bytes]]:
+    def _bodies(self, where: str, named: object) -> Iterator[tuple[int, Origin, bytes]]:
+        """Yield chunks' time of arrival, origin and body, in the order of the blocks that they lie in."""
         sql = (
-            "SELECT c.chunk, c.received_at, o.origin, o.service, o.resource, o.scope "  # noqa: S608 - literals
-            f"FROM chunks c JOIN origins o USING (origin) WHERE {where} ORDER BY c.chunk"
+            "SELECT c.block, c.start, c.length, c.received_at, o.origin, o.service, o.resource, o.scope "  # noqa: S608
+            f"FROM chunks c JOIN origins o USING (origin) WHERE {where} ORDER BY c.block, c.start"
         )
-        chunks = self._connection.execute(sql, {"named": named}).fetchall()
-        sql = "SELECT chunk, body FROM bodies WHERE chunk IN (SELECT unnest($chunks::BIGINT[])) ORDER BY chunk, piece"
-        pieces: dict[int, list[bytes]] = defaultdict(list)
-        for chunk, piece in self._connection.execute(sql, {"chunks": [chunk for chunk, *_ in chunks]}).fetchall():
-            pieces[chunk].append(piece)
-        return [(received_at, Origin(*origin), b"".join(pieces[chunk])) for chunk, received_at, *origin in chunks]
+        found = self._connection.execute(sql, {"named": named}).fetchall()
+        blocks = [(block, list(rows)) for block, rows in groupby(found, key=itemgetter(0))]
+        for first in range(0, len(blocks), AT_ONCE):
+            few = blocks[first : first + AT_ONCE]
+            plain = self.blocks.read({block for block, _ in few})
+            for block, rows in few:
+                for _, start, length, received_at, *origin in rows:
+                    yield received_at, Origin(*origin), plain[block][start : start + length]
+
+
+def _key(item: Item) -> tuple[str, ...]:
+    return (item.trace_id, item.span_id) if isinstance(item, RawSpan) else (item.log_id,)

@@ -1,11 +1,10 @@
-"""Decode a span's or a log record's own bytes, and pack many into one compressed body; no I/O."""
+"""Decode a span's or a log record's own bytes, and frame many as one body; no I/O."""
 
 import base64
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import zstandard
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -20,35 +19,27 @@ Proto = Any
 
 _ITEM = b"\x12"
 """Tag of ``ScopeSpans.spans`` and of ``ScopeLogs.log_records``: field 2, length-delimited."""
-_LEVEL = 1
 _ORIGINS = 1000
 
 
-class Packer:
-    """Compress bodies; for one thread, and so is the ``Unpacker``."""
-
-    def __init__(self) -> None:
-        self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
-
-    def pack(self, records: Iterable[bytes]) -> bytes:
-        """Return one body that holds serialised spans, or serialised log records."""
-        pieces: list[bytes] = []
-        for record in records:
-            pieces += (_ITEM, _varint(len(record)), record)
-        return self._compressor.compress(b"".join(pieces))
+def framed(records: Iterable[bytes]) -> bytes:
+    """Return one body that holds serialised spans, or serialised log records."""
+    pieces: list[bytes] = []
+    for record in records:
+        pieces += (_ITEM, _varint(len(record)), record)
+    return b"".join(pieces)
 
 
 class Unpacker:
-    """Decode bodies into rows; remembers the origins that it has decoded."""
+    """Decode bodies into rows; remembers the origins that it has decoded. For one thread."""
 
     def __init__(self) -> None:
-        self._decompressor = zstandard.ZstdDecompressor()
         self._origins: dict[str, tuple[Values, Values]] = {}
 
     def spans(self, body: bytes, origin: Origin) -> Iterator[SpanRow]:
         """Yield the spans of a body."""
         resource, scope = self._decoded(origin)
-        for span in ScopeSpans.FromString(self._decompressor.decompress(body)).spans:
+        for span in ScopeSpans.FromString(body).spans:
             attributes = values(span.attributes)
             yield SpanRow(
                 trace_id=span.trace_id.hex(),
@@ -73,7 +64,7 @@ class Unpacker:
     def logs(self, body: bytes, origin: Origin, received_at: int) -> Iterator[LogRow]:
         """Yield the log records of a body; what has no time of its own has that of its arrival."""
         resource, scope = self._decoded(origin)
-        for log in ScopeLogs.FromString(self._decompressor.decompress(body)).log_records:
+        for log in ScopeLogs.FromString(body).log_records:
             attributes = values(log.attributes)
             yield LogRow(
                 trace_id=log.trace_id.hex() or None,

@@ -13,7 +13,7 @@ from typing import Any
 from imitrace.exceptions import ConfigError
 from imitrace_collector.amounts import age, size
 from imitrace_collector.compaction import compact
-from imitrace_collector.copying import CAME_IN, used_bytes
+from imitrace_collector.copying import used_bytes
 from imitrace_collector.derive import note_tables
 from imitrace_collector.derived_tables import as_arrow
 from imitrace_collector.raw_tables import LOGS, SPANS
@@ -245,9 +245,7 @@ def _delete_batch(session: Session, batch: int) -> None:
             return
         _forget_notes(session, [(chunk, kind) for chunk, kind, noted in found if noted])
         _forget_derived(session, batch)
-        numbers = [chunk for chunk, *_ in found]
-        for table in CAME_IN:
-            session.execute(f"DELETE FROM {table} WHERE chunk IN (SELECT unnest($chunks::BIGINT[]))", chunks=numbers)  # noqa: S608
+        session.raw.forget([chunk for chunk, *_ in found])
         session.execute(_DELETED)
 
 
@@ -287,6 +285,7 @@ def _delete_loose(session: Session) -> None:
             mine = "SELECT id FROM loose WHERE slice = $slice AND kind = $kind"
             gone = f"{key} IN ({mine} EXCEPT SELECT {key} FROM {naming})"  # noqa: S608 - literals
             with session.derivation():
+                session.derived.messages_change()
                 session.execute(f"DELETE FROM {kind} WHERE {gone}", slice=number, kind=kind)  # noqa: S608 - literals
 
 

@@ -1,4 +1,4 @@
--- What came in: a row for each item by which it is found, keyed so that a retry writes nothing twice.
+-- What came in: a row for each item by which it is found. None is there twice, though no key says so: see raw_tables.py.
 CREATE TABLE IF NOT EXISTS spans (
     trace_id VARCHAR NOT NULL,
     span_id VARCHAR NOT NULL,
@@ -11,12 +11,11 @@ CREATE TABLE IF NOT EXISTS spans (
     trajectory_id VARCHAR,
     service VARCHAR,
     received_at BIGINT NOT NULL,
-    chunk BIGINT NOT NULL,
-    PRIMARY KEY (trace_id, span_id)
+    chunk BIGINT NOT NULL
 );
 
 CREATE TABLE IF NOT EXISTS log_records (
-    log_id VARCHAR NOT NULL PRIMARY KEY,
+    log_id VARCHAR NOT NULL,
     trace_id VARCHAR,
     span_id VARCHAR,
     event_name VARCHAR NOT NULL,
@@ -29,7 +28,7 @@ CREATE TABLE IF NOT EXISTS log_records (
 );
 
 -- What one write brought of one trajectory, or of one trace, from one origin; size is that of its items before they were
--- compressed, bytes that of the body.
+-- compressed, bytes what it takes of its block, in which its body stands from start on.
 CREATE TABLE IF NOT EXISTS chunks (
     chunk BIGINT NOT NULL,
     kind VARCHAR NOT NULL,
@@ -40,13 +39,16 @@ CREATE TABLE IF NOT EXISTS chunks (
     items BIGINT NOT NULL,
     received_at BIGINT NOT NULL,
     size BIGINT NOT NULL,
-    bytes BIGINT NOT NULL
+    bytes BIGINT NOT NULL,
+    block BIGINT NOT NULL,
+    start BIGINT NOT NULL,
+    length BIGINT NOT NULL
 );
 
--- The items themselves, byte for byte: zstd over an opentelemetry.proto ScopeSpans or ScopeLogs without its scope, in
--- pieces, for a checkpoint writes the last 2,048 rows of a table anew.
+-- The items themselves, byte for byte: zstd over the bodies of several chunks, of which each is an opentelemetry.proto
+-- ScopeSpans or ScopeLogs without its scope; in pieces, for a checkpoint writes the last 2,048 rows of a table anew.
 CREATE TABLE IF NOT EXISTS bodies (
-    chunk BIGINT NOT NULL,
+    block BIGINT NOT NULL,
     piece BIGINT NOT NULL,
     body BLOB NOT NULL USING COMPRESSION uncompressed
 );
@@ -128,7 +130,7 @@ FROM bare_steps LEFT JOIN (
 ) h USING (trajectory_id, history);
 
 CREATE TABLE IF NOT EXISTS messages (
-    message_id VARCHAR NOT NULL PRIMARY KEY,
+    message_id VARCHAR NOT NULL,
     role VARCHAR NOT NULL,
     content VARCHAR NOT NULL USING COMPRESSION zstd
 );

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
-from imitrace_collector.derived_tables import ORDER, STORED, DerivedTables
+from imitrace_collector.derived_tables import ORDER, STORED, DerivedTables, KnownMessages
 from imitrace_collector.durable import put_in_place, sync
 from imitrace_collector.gate import Gate
 from imitrace_collector.histories import BARE, IDS_NEEDED, KEYS, STATE, STEPS, with_states
@@ -21,7 +21,7 @@ from imitrace_collector.link_tables import COMPONENT_TABLES, LinkTables
 from imitrace_collector.pace import GiveWay, never
 from imitrace_collector.raw_tables import RawTables
 from imitrace_collector.rows import LogRow, SpanRow
-from imitrace_collector.store_files import as_store_error, check_version, connect, ddl, fit_memory, roll_back, tables_in
+from imitrace_collector.store_files import as_store_error, check_version, connect, ddl, roll_back, tables_in
 
 _ROW_GROUP = 8192
 """Rows of a Parquet file's row group, which is made in memory: DuckDB's own 122,880 steps do not fit."""
@@ -166,7 +166,7 @@ class Session:
         self._connection = self._store.connected()
         self._inside = True
         self.raw = RawTables(self._connection, self.give_way)
-        self.derived = DerivedTables(self._connection)
+        self.derived = DerivedTables(self._connection, self._store.messages)
         self.links = LinkTables(self._connection)
 
     def leave(self) -> None:
@@ -196,14 +196,13 @@ class Session:
     @contextmanager
     def derivation(self) -> Iterator[None]:
         """Be the one transaction that may change derived tables: what one found there no other takes away."""
-        with self._store.deriving, self.transaction():
-            yield
-
-    def fit_memory(self) -> None:
-        """Let DuckDB have the memory that the store needs by now."""
-        with self._store.gate.together(), as_store_error("settings"):
-            self._enter_again()
-            fit_memory(self._connection)
+        with self._store.deriving:
+            try:
+                with self.transaction():
+                    yield
+            except BaseException:
+                self._store.messages.forget()  # some that it wrote are not there after all
+                raise
 
     def positions(self) -> tuple[int, int]:
         """Return the last chunk that is stored, and the last up to which everything is derived."""
@@ -217,6 +216,7 @@ class Session:
 
     def forget_derived(self) -> None:
         """Make every derived table anew, empty and in this program's columns; what came in stays."""
+        self.derived.messages_change()
         ours = {*STORED, STEPS, "losses", *COMPONENT_TABLES}  # an older program has steps as a table
         drops = "".join(f"DROP TABLE {table}; " for table in sorted(ours & tables_in(self._connection)))
         drops += f"DROP VIEW IF EXISTS {STEPS};"
@@ -235,6 +235,8 @@ class Store:
         self.commits = threading.Lock()
         """Held while a transaction is committed, so that views that begin while one holds it are the same."""
         self.deriving = threading.Lock()
+        self.messages = KnownMessages()
+        """For who holds ``deriving``."""
         self.maintenance = threading.RLock()
         """For whoever deletes what came in, or copies all of it: one of them at a time."""
 
@@ -343,6 +345,7 @@ class Store:
                 put_in_place(aside, self.path)
             finally:
                 self._connection = _open(self.path)
+                self.messages.forget()
 
 
 def _open(path: Path, read_only: bool = False, older: bool = False) -> duckdb.DuckDBPyConnection:

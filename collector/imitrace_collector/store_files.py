@@ -1,4 +1,4 @@
-"""Open a store's file: whether it is one, which versions it has, and how much memory DuckDB gets for it."""
+"""Open a store's file: whether it is one, which versions it has, and what DuckDB may use for it."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import duckdb
 from imitrace.exceptions import StoreError
 from imitrace.schema import SCHEMA_VERSION
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 """The version of the raw tables and of how they are kept; ``imitrace.schema`` has its own for the derived ones."""
 
 _VERSIONS = {"store_version": STORE_VERSION, "schema_version": SCHEMA_VERSION}
@@ -19,10 +19,11 @@ _VERSIONS = {"store_version": STORE_VERSION, "schema_version": SCHEMA_VERSION}
 ATTACHED = "ROW_GROUP_SIZE 2048"
 """How a store file is attached: a checkpoint writes a row group anew when rows were added, and of DuckDB's own 122,880
 rows that would be seconds of work each time."""
+_BLOCK_SIZE = 16384
+"""Bytes of a new file's block: row groups are so small that of DuckDB's own 262,144 a sixth would stay unused."""
 _CHECKPOINT_AT = "32MB"
-_MEMORY = 512 * 2**20
-_KEY = 128
-"""Bytes of memory for each row with a key: 65 to 100 were measured, and they can't leave it."""
+_MEMORY = "512MiB"
+"""What DuckDB may work with; no table that grows with what came in has a key, whose index could not leave memory."""
 
 
 class StoreHeldError(StoreError):
@@ -46,21 +47,15 @@ def connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     quoted = str(path).replace("'", "''")
     connection = duckdb.connect()
     try:
+        connection.execute(f"SET default_block_size = {_BLOCK_SIZE}")
+        connection.execute(f"SET memory_limit = '{_MEMORY}'")
         connection.execute(f"SET wal_autocheckpoint = '{_CHECKPOINT_AT}'")
         connection.execute(f"SET temp_directory = '{quoted}.tmp'")
         connection.execute(f"ATTACH '{quoted}' AS store ({options}); USE store")
-        fit_memory(connection)
     except duckdb.Error as error:
         connection.close()
         raise why_not_open(path, str(error)) from error
     return connection
-
-
-def fit_memory(connection: duckdb.DuckDBPyConnection) -> None:
-    """Bound DuckDB's memory: so much to work with, and room for the keys, which it holds in memory whole."""
-    sql = "SELECT coalesce(sum(estimated_size), 0) FROM duckdb_tables() WHERE has_primary_key"
-    rows = connection.execute(sql).fetchall()[0][0]
-    connection.execute(f"SET memory_limit = '{(_MEMORY + _KEY * int(rows)) // 2**20}MiB'")
 
 
 @contextmanager

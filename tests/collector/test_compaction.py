@@ -66,7 +66,7 @@ def bulky(store: Store) -> None:
             session.execute("INSERT INTO bodies SELECT -1, i, repeat(md5(i::VARCHAR), 100)::BLOB FROM range(4000) t(i)")
         store.checkpoint()
         with session.transaction():
-            session.execute("DELETE FROM bodies WHERE chunk = -1")
+            session.execute("DELETE FROM bodies WHERE block = -1")
     store.checkpoint()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -30,7 +31,7 @@ from imitrace_collector import migrations, otlp
 from imitrace_collector.derived_tables import STORED
 from imitrace_collector.ingest import ingest
 from imitrace_collector.migrations import migrate
-from imitrace_collector.records import Packer, Unpacker, values
+from imitrace_collector.records import Unpacker, framed, values
 from imitrace_collector.rows import Batch, LogRow, SpanRow
 from imitrace_collector.store import Store
 
@@ -92,6 +93,33 @@ ODD = {
 }
 
 
+VERSION_2 = """
+CREATE TABLE spans (
+    trace_id VARCHAR NOT NULL, span_id VARCHAR NOT NULL, parent_span_id VARCHAR, name VARCHAR NOT NULL,
+    kind INTEGER NOT NULL, started_at BIGINT NOT NULL, ended_at BIGINT NOT NULL, status INTEGER NOT NULL,
+    trajectory_id VARCHAR, service VARCHAR, received_at BIGINT NOT NULL, chunk BIGINT NOT NULL,
+    PRIMARY KEY (trace_id, span_id)
+);
+CREATE TABLE log_records (
+    log_id VARCHAR NOT NULL PRIMARY KEY, trace_id VARCHAR, span_id VARCHAR, event_name VARCHAR NOT NULL,
+    logged_at BIGINT NOT NULL, severity INTEGER NOT NULL, trajectory_id VARCHAR, service VARCHAR,
+    received_at BIGINT NOT NULL, chunk BIGINT NOT NULL
+);
+CREATE TABLE chunks (
+    chunk BIGINT NOT NULL, kind VARCHAR NOT NULL, trajectory_id VARCHAR, trace_id VARCHAR, origin VARCHAR NOT NULL,
+    noted BOOLEAN NOT NULL, items BIGINT NOT NULL, received_at BIGINT NOT NULL, size BIGINT NOT NULL,
+    bytes BIGINT NOT NULL
+);
+CREATE TABLE bodies (chunk BIGINT NOT NULL, piece BIGINT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE origins (
+    origin VARCHAR NOT NULL PRIMARY KEY, service VARCHAR, resource BLOB NOT NULL, scope BLOB NOT NULL
+);
+CREATE TABLE meta (key VARCHAR NOT NULL PRIMARY KEY, value VARCHAR NOT NULL);
+INSERT INTO meta VALUES ('store_version', '2'), ('schema_version', '3');
+"""
+"""The tables that came in, as version 2 had them: each chunk's body compressed by itself, and keys."""
+
+
 def batches(export: MakeExport) -> list[Batch]:
     """Two trajectories, foreign spans with events and links, and log records, in several requests."""
     event = Span.Event(name="said", time_unix_nano=7, attributes=pairs(ODD))
@@ -145,11 +173,25 @@ def write_version_1(path: Path, came: Sequence[Batch]) -> None:
         connection.execute(VERSION_1)
         for batch in came:
             for raw in batch.spans:
-                (span,) = unpacker.spans(Packer().pack([raw.record]), batch.origins[0])
+                (span,) = unpacker.spans(framed([raw.record]), batch.origins[0])
                 insert(connection, "spans", span, received_at=raw.received_at)
             for note in batch.logs:
-                (log,) = unpacker.logs(Packer().pack([note.record]), batch.origins[0], note.received_at)
+                (log,) = unpacker.logs(framed([note.record]), batch.origins[0], note.received_at)
                 insert(connection, "log_records", log, received_at=note.received_at, log_id=note.log_id)
+
+
+def write_version_2(path: Path, filled: Store) -> None:
+    """Write what came into a store as version 2 had it, each body in pieces of 100 bytes."""
+    with duckdb.connect(str(path)) as connection, filled.session() as session, session.transaction():
+        connection.execute(VERSION_2)
+        for table in ("origins", "spans", "log_records"):
+            rows = session.execute(f"SELECT * FROM {table}")  # noqa: S608 - a literal
+            connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)  # noqa: S608
+        for *chunk, block, start, length in session.execute("SELECT * FROM chunks ORDER BY chunk"):
+            connection.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", chunk)
+            body = zstandard.compress(session.raw.blocks.read([block])[block][start : start + length])
+            for piece, at in enumerate(range(0, len(body), 100)):
+                connection.execute("INSERT INTO bodies VALUES (?, ?, ?)", [chunk[0], piece, body[at : at + 100]])
 
 
 def insert(connection: duckdb.DuckDBPyConnection, table: str, row: SpanRow | LogRow, **more: Any) -> None:
@@ -178,7 +220,7 @@ def test_a_store_of_version_1_becomes_what_this_program_would_have_made(
     write_version_1(path, came)
     done = migrate(path)
     ingest(store, came)
-    assert (done.before, done.after, done.spans, done.logs) == (1, 2, 8, 3)
+    assert (done.before, done.after, done.spans, done.logs) == (1, 3, 8, 3)
     with Store.open(path) as migrated:
         found, expected = contents(migrated), contents(store)
         assert {table: found[table] for table in DERIVED} == {table: expected[table] for table in DERIVED}
@@ -190,6 +232,32 @@ def test_a_store_of_version_1_becomes_what_this_program_would_have_made(
             assert ours.rows(sql) == theirs.rows(sql)
         assert ingest(migrated, came[:3]).spans == 0  # a retry after the upgrade writes nothing twice
     assert sorted(left.name for left in path.parent.iterdir()) == ["s.duckdb", "s.duckdb.v1"]
+
+
+@pytest.mark.parametrize("portion", [1, 10**6])
+def test_a_store_of_version_2_becomes_what_this_program_would_have_made(
+    tmp_path: Path,
+    export: MakeExport,
+    contents: Contents,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    portion: int,
+) -> None:
+    monkeypatch.setattr(migrations, "_BYTES", portion)
+    path = tmp_path / "s.duckdb"
+    came = batches(export)
+    for one in came:
+        ingest(store, [one])
+    write_version_2(path, store)
+    done = migrate(path)
+    assert (done.before, done.after, done.spans, done.logs) == (2, 3, 8, 3)
+    with Store.open(path) as migrated:
+        found, expected = contents(migrated), contents(store)
+        same = (*DERIVED, "spans", "log_records", "origins")
+        assert {table: found[table] for table in same} == {table: expected[table] for table in same}
+        assert items(migrated) == items(store)
+        assert ingest(migrated, came).spans == 0  # a retry after the upgrade writes nothing twice
+    assert done.kept == tmp_path / "s.duckdb.v2"
 
 
 def test_the_older_file_stays_as_it_was(tmp_path: Path, export: MakeExport) -> None:
@@ -220,7 +288,7 @@ def test_many_rows_are_read_a_few_at_a_time(
 @pytest.mark.parametrize("older", [True, False])
 def test_an_older_store_says_what_to_run(tmp_path: Path, read_only: bool, older: bool) -> None:
     write_version_1(tmp_path / "s", [])
-    with pytest.raises(StoreError, match=r"has store_version 1, this program needs 2; .* run `imitrace migrate`"):
+    with pytest.raises(StoreError, match=r"has store_version 1, this program needs 3; .* run `imitrace migrate`"):
         Store.open(tmp_path / "s", read_only=read_only, older=older)
 
 
@@ -229,7 +297,7 @@ def test_a_store_of_this_version_stays(store: Store, export: MakeExport, content
     expected = contents(store)
     store.close()
     done = migrate(store.path)
-    assert (done.before, done.kept) == (2, None)
+    assert (done.before, done.kept) == (3, None)
     with Store.open(store.path) as again:
         assert contents(again) == expected
 
@@ -251,8 +319,8 @@ def test_a_store_with_older_derived_tables_is_derived_anew(
 @pytest.mark.parametrize(
     ("sql", "told"),
     [
-        ("UPDATE meta SET value = '9' WHERE key = 'store_version'", "store_version 9, this program knows up to 2"),
-        ("UPDATE meta SET value = '0' WHERE key = 'store_version'", "store_version 0, this program knows 1, 2"),
+        ("UPDATE meta SET value = '9' WHERE key = 'store_version'", "store_version 9, this program knows up to 3"),
+        ("UPDATE meta SET value = '0' WHERE key = 'store_version'", "store_version 0, this program knows 1, 2, 3"),
         ("DROP TABLE meta", "not a store of imitrace"),
     ],
 )

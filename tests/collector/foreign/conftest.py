@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from imitrace_collector import otlp
 from imitrace_collector.foreign.assembly import Derived
-from imitrace_collector.records import Packer, Unpacker
+from imitrace_collector.records import Unpacker, framed
 from imitrace_collector.rows import LogRow, SpanRow
 
 Json = dict[str, Any]
@@ -37,16 +37,16 @@ def differences() -> Callable[[Derived, Json], dict[str, list[str]]]:
 def read_folder(folder: Path) -> Rows:
     spans: list[SpanRow] = []
     logs: list[LogRow] = []
-    packer, unpacker = Packer(), Unpacker()
+    unpacker = Unpacker()
     for path in sorted(folder.glob("*.otlp.pb")):
         traces = ".traces." in path.name
         message = (ExportTraceServiceRequest if traces else ExportLogsServiceRequest).FromString(path.read_bytes())
         batch = otlp.read(otlp.TRACES if traces else otlp.LOGS, message, 1).batch
         origins = {origin.origin: origin for origin in batch.origins}
         for span in batch.spans:
-            spans += unpacker.spans(packer.pack([span.record]), origins[span.origin])
+            spans += unpacker.spans(framed([span.record]), origins[span.origin])
         for log in batch.logs:
-            logs += unpacker.logs(packer.pack([log.record]), origins[log.origin], log.received_at)
+            logs += unpacker.logs(framed([log.record]), origins[log.origin], log.received_at)
     return spans, logs
 
 

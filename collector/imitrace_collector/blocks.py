@@ -1,0 +1,137 @@
+"""Keep the bodies of chunks in compressed blocks, many in one: trajectories have most of their text in common.
+
+The chunks of one write lie one after the other; a block has the number of the first that was written into it.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, groupby
+from operator import itemgetter
+
+import duckdb
+import pyarrow as pa
+import zstandard
+
+AT_ONCE = 32
+"""Blocks that are in memory at once, uncompressed."""
+
+_BLOCK = 256 * 1024
+"""Bytes of a block before compression, unless one chunk has more. Who reads a chunk reads its block; twice as
+large they would take 5 % less on disk."""
+_PIECE = 16 * 1024
+"""Bytes of a piece of a block: a checkpoint writes up to 2,048 of them anew."""
+_LEVEL = 1
+
+_NUMBER, _TEXT = pa.int64(), pa.string()
+_CHUNKS = pa.schema(
+    [
+        ("chunk", _NUMBER),
+        ("kind", _TEXT),
+        ("trajectory_id", _TEXT),
+        ("trace_id", _TEXT),
+        ("origin", _TEXT),
+        ("noted", pa.bool_()),
+        *((name, _NUMBER) for name in ("items", "received_at", "size", "bytes", "block", "start", "length")),
+    ]
+)
+_BODIES = pa.schema([("block", _NUMBER), ("piece", _NUMBER), ("body", pa.binary())])
+_MOVED = pa.schema([("chunk", _NUMBER), ("start", _NUMBER)])
+_OF_THESE = "block IN (SELECT unnest($blocks::BIGINT[]))"
+
+Row = Mapping[str, object]
+_Piece = tuple[int, int, bytes]
+
+
+class Blocks:
+    """Write and read blocks over one connection, for one thread."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    def write_chunks(self, rows: Iterable[Row], bodies: Iterable[bytes]) -> None:
+        """Write chunks' bodies, and their rows, which say where these lie.
+
+        Args:
+            rows: columns of ``chunks``, but for what is found out here: ``bytes``, ``block``, ``start`` and ``length``.
+            bodies: of each.
+        """
+        placed: list[Row] = []
+        pieces: list[_Piece] = []
+        for block in _portions(zip(rows, bodies, strict=True)):
+            number = block[0][0]["chunk"]
+            assert isinstance(number, int)  # noqa: S101 - the column's type
+            plain = sum(len(body) for _, body in block)
+            packed = self._pack(number, [body for _, body in block], pieces)
+            for (row, body), start in zip(block, _starts(body for _, body in block), strict=False):
+                share = packed * len(body) // plain
+                placed.append({**row, "bytes": share, "block": number, "start": start, "length": len(body)})
+        self._insert("chunks", pa.Table.from_pylist(placed, schema=_CHUNKS))
+        self._insert("bodies", _columns(pieces, _BODIES))
+
+    def read(self, numbers: Collection[int]) -> dict[int, bytes]:
+        """Return blocks, decompressed, by number."""
+        sql = f"SELECT block, body FROM bodies WHERE {_OF_THESE} ORDER BY block, piece"  # noqa: S608 - a literal
+        pieces: dict[int, list[bytes]] = defaultdict(list)
+        for block, piece in self._connection.execute(sql, {"blocks": list(numbers)}).fetchall():
+            pieces[block].append(piece)
+        return {block: self._decompressor.decompress(b"".join(found)) for block, found in pieces.items()}
+
+    def pack_anew(self, numbers: Sequence[int]) -> None:
+        """Leave out of blocks what belongs to chunks whose rows are gone."""
+        for start in range(0, len(numbers), AT_ONCE):
+            self._pack_anew(numbers[start : start + AT_ONCE])
+
+    def _pack_anew(self, numbers: Sequence[int]) -> None:
+        sql = f"SELECT block, chunk, start, length FROM chunks WHERE {_OF_THESE} ORDER BY block, start"  # noqa: S608
+        left = self._connection.execute(sql, {"blocks": list(numbers)}).fetchall()
+        plain = self.read({block for block, *_ in left})
+        self._connection.execute(f"DELETE FROM bodies WHERE {_OF_THESE}", {"blocks": list(numbers)})  # noqa: S608
+        pieces: list[_Piece] = []
+        moved: list[tuple[int, int]] = []
+        for block, of_it in groupby(left, key=itemgetter(0)):
+            chunks = list(of_it)
+            bodies = [plain[block][start : start + length] for _, _, start, length in chunks]
+            self._pack(block, bodies, pieces)
+            moved += zip((chunk for _, chunk, *_ in chunks), _starts(bodies), strict=False)
+        if left:
+            self._insert("bodies", _columns(pieces, _BODIES))
+            self._connection.register("moved", _columns(moved, _MOVED))
+            self._connection.execute(
+                "UPDATE chunks SET start = moved.start FROM moved WHERE chunks.chunk = moved.chunk"
+            )
+            self._connection.unregister("moved")
+
+    def _pack(self, number: int, bodies: Sequence[bytes], pieces: list[_Piece]) -> int:
+        """Add a block's pieces to others, and return how many bytes it has."""
+        packed = self._compressor.compress(b"".join(bodies))
+        pieces += ((number, piece, packed[at : at + _PIECE]) for piece, at in enumerate(range(0, len(packed), _PIECE)))
+        return len(packed)
+
+    def _insert(self, table: str, rows: pa.Table) -> None:
+        self._connection.register("incoming", rows)
+        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")  # noqa: S608 - names are our own
+        self._connection.unregister("incoming")
+
+
+def _portions(chunks: Iterable[tuple[Row, bytes]]) -> Iterator[list[tuple[Row, bytes]]]:
+    """Yield chunks in portions of a block each."""
+    portion: list[tuple[Row, bytes]] = []
+    size = 0
+    for row, body in chunks:
+        if portion and size + len(body) > _BLOCK:
+            yield portion
+            portion, size = [], 0
+        portion.append((row, body))
+        size += len(body)
+    if portion:
+        yield portion
+
+
+def _starts(bodies: Iterable[bytes]) -> Iterable[int]:
+    return accumulate(map(len, bodies), initial=0)
+
+
+def _columns(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    return pa.table(list(map(pa.array, zip(*rows, strict=True))), schema=schema)

@@ -35,7 +35,7 @@ imitrace_collector: memory pace config tls tokens rates logs compression budget 
                     imports/chat_datasets imports/request_logs imports/tensorzero imports/atif imports/claude_code
                     imports/codex imports/gemini_cli imports/foreign_spans imports/phoenix imports/langfuse
                     imports/mlflow imports/minari imports/formats importer rendering sql_rendering step_lines
-                    http_protocol http_server http_exports app grpc_server server __init__ cli reads_cli
+                    http_protocol http_server http_exports freshness app grpc_server server __init__ cli reads_cli
                     maintenance_cli
 imitrace_trainer:   progress intervals drafts cohort frames portions survey repetition likeness quarantine personal
                     clues rules curate datasets dataset_changes coverage curation_page curation episodes chat_exports

@@ -39,7 +39,9 @@ def test_with_a_spool_everything_arrives_once(tmp_path: Path, port: int) -> None
         assert not imitrace.flush(0.2)
         with CollectorServer(CollectorConfig(home=tmp_path / "store", http_port=port, grpc_port=0)) as collector:
             assert imitrace.flush(120)
-            found = CollectorClient(collector.http).get("/v1/trajectories", limit=TRAJECTORIES + 1)["trajectories"]
+            found = CollectorClient(collector.http).get("/v1/trajectories", limit=TRAJECTORIES + 1, fresh=1)[
+                "trajectories"
+            ]
         stats = imitrace.stats()
         assert (stats.exported, stats.lost, stats.spooled, stats.pending) == (TRAJECTORIES * (STEPS + 1), 0, 0, 0)
         assert len(found) == TRAJECTORIES
@@ -59,7 +61,9 @@ def test_without_a_spool_the_agent_is_unharmed_and_the_loss_is_exact(tmp_path: P
                 pass
             imitrace.flush(60)
             client = CollectorClient(collector.http)
-            steps = sum(row["step_count"] for row in client.get("/v1/trajectories", limit=10_000)["trajectories"])
+            steps = sum(
+                row["step_count"] for row in client.get("/v1/trajectories", limit=10_000, fresh=1)["trajectories"]
+            )
             reported = client.get("/healthz")["lost_records"]
         stats = imitrace.stats()
         assert stats.records == stats.exported + stats.lost

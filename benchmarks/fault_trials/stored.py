@@ -66,7 +66,7 @@ def stop_and_compare(collector: Collector, sent: Sent, *, derived: bool = True) 
 
 def read_table(address: str, name: str, keys: list[str]) -> pa.Table:
     """Return a table's keys as the read API streams them."""
-    request = urllib.request.Request(f"{address}/v1/tables/{name}")  # noqa: S310 - our own address
+    request = urllib.request.Request(f"{address}/v1/tables/{name}?fresh=1")  # noqa: S310 - our own address
     with (
         urllib.request.urlopen(request, timeout=_READ_SECONDS) as answer,  # noqa: S310 - our own address
         pa.ipc.open_stream(answer) as stream,

@@ -80,8 +80,8 @@ class Imitrace:
         return count >= spans
 
     def derive(self, server: Asking) -> None:
-        """Ask for one trajectory: such a read waits until all that was acknowledged is derived, or is refused."""
-        server.ask("/v1/trajectories?limit=1")
+        """Ask for a fresh trajectory: such a read waits until all that was acknowledged is derived, or is refused."""
+        server.ask("/v1/trajectories?limit=1&fresh=1")
 
     def complete(self, server: Asking) -> tuple[int, int]:
         """Return how many trajectories can be read, and how many of them are complete."""

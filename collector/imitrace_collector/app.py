@@ -3,7 +3,7 @@
 import inspect
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -26,8 +26,10 @@ from imitrace.schema import TABLES
 from imitrace_collector import otlp
 from imitrace_collector.backup import write_backup
 from imitrace_collector.budget import Reservation
+from imitrace_collector.config import PENDING_HEADER
 from imitrace_collector.derive import Deriver
 from imitrace_collector.explanations import explain_services, explain_trace
+from imitrace_collector.freshness import Freshness
 from imitrace_collector.http_exports import export, media_type, read_body
 from imitrace_collector.intake import Intake
 from imitrace_collector.reads import (
@@ -74,8 +76,8 @@ class TableAnswer(StreamingResponse):
     A client that hangs up leaves a cancelled task, whose frames hold the stream until they are collected as garbage.
     """
 
-    def __init__(self, stream: TableStream) -> None:
-        super().__init__(stream, media_type=ARROW_STREAM)
+    def __init__(self, stream: TableStream, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(stream, media_type=ARROW_STREAM, headers=headers)
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,6 +96,7 @@ class Api:
         self._config = intake.config
         self._store = store
         self._deriver = deriver
+        self._freshness = Freshness(deriver)
 
     def doors(self) -> tuple[Door, ...]:
         """Return every route; there is no other way to one."""
@@ -143,9 +146,10 @@ class Api:
         table = request.path_params["table"]
         if table not in TABLES:
             raise NotFoundError(f"table is {table!r}, allowed: {', '.join(TABLES)}")
-        selection = Selection.from_query(table, request.query_params)
-        self._deriver.catch_up()
-        return TableAnswer(stream_table(self._store, table, selection))
+        asked = {name: value for name, value in request.query_params.items() if name != "fresh"}
+        selection = Selection.from_query(table, asked)
+        headers = self._freshness.wait(request.query_params)
+        return TableAnswer(stream_table(self._store, table, selection), headers)
 
     async def sql(self, request: Request) -> Response:
         """Answer one SELECT: in JSON, or as an Arrow stream where that is accepted."""
@@ -153,10 +157,13 @@ class Api:
         with self._intake.reserve() as held:
             body = await read_body(request, self._config.max_request_bytes, held)
             query = SqlQuery.from_json(body, as_json=not as_arrow)
+        headers = {}
         if query.may_read_derived:
-            await run_in_threadpool(self._deriver.catch_up)
+            headers = await run_in_threadpool(self._freshness.wait, request.query_params)
         result = await run_in_threadpool(run_sql, self._store, query)
-        return Response(result.to_arrow(), media_type=ARROW_STREAM) if as_arrow else _answer(result.to_json())
+        if as_arrow:
+            return Response(result.to_arrow(), headers=headers, media_type=ARROW_STREAM)
+        return _answer(result.to_json(), headers=headers)
 
     def trace(self, request: Request) -> Response:
         """Return what came in of one trace."""
@@ -164,8 +171,8 @@ class Api:
 
     def explained(self, request: Request) -> Response:
         """Say how the steps that a trace belongs to were made."""
-        self._deriver.catch_up()
-        return _answer(explain_trace(self._store, request.path_params["id"]))
+        headers = self._freshness.wait(request.query_params)
+        return _answer(explain_trace(self._store, request.path_params["id"]), headers=headers)
 
     def dialects(self, request: Request) -> Response:
         """Say what was recognised of other instrumentation, and what was not."""
@@ -179,17 +186,21 @@ class Api:
         text = request.query_params.get("limit", "100")
         if not text.isdecimal() or not 0 < int(text) <= MAX_LISTED:
             raise WireError(f"limit is {text!r}, allowed: 1 to {MAX_LISTED}")
-        self._deriver.catch_up()
+        headers = self._freshness.wait(request.query_params)
         found = list_trajectories(self._store, request.query_params.get("agent"), int(text))
-        return _answer({"trajectories": found, "lost_records": lost_records(self._store)})
+        return _answer({"trajectories": found, "lost_records": lost_records(self._store)}, headers=headers)
 
     def trajectory(self, request: Request) -> Response:
         """Return one trajectory with its steps, scores and messages."""
         states = request.query_params.get("states", "lists")
         if states not in _STATES:
             raise WireError(f"states is {states!r}, allowed: {', '.join(_STATES)}")
-        self._deriver.catch_up()
-        return _answer(_STATES[states](trajectory_detail(self._store, request.path_params["id"])))
+        headers = self._freshness.wait(request.query_params)
+        try:
+            detail = trajectory_detail(self._store, request.path_params["id"])
+        except NotFoundError as error:
+            raise NotFoundError(f"{error}{_maybe_pending(headers)}") from error
+        return _answer(_STATES[states](detail), headers=headers)
 
     async def lookup(self, request: Request) -> Response:
         """Return which of the named trajectories are stored, and from which traces."""
@@ -256,9 +267,15 @@ def _now(answer: Answer, request: Request) -> Any:
     return answer(request)
 
 
-def _answer(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def _maybe_pending(headers: Mapping[str, str]) -> str:
+    """Return what must be said where something is not found."""
+    pending = headers.get(PENDING_HEADER)
+    return f"; it may be in {pending} chunks that are not derived yet: ask with fresh=1" if pending else ""
+
+
+def _answer(content: object, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
     """Answer in JSON; all ASCII, for a message may hold lone surrogates, which UTF-8 can't say."""
-    return Response(json.dumps(content), status, media_type=otlp.JSON)
+    return Response(json.dumps(content), status, headers, media_type=otlp.JSON)
 
 
 def _on_http_error(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from imitrace_collector.tls import ClientTls
 
 _HOME = click.option("--home", type=click.Path(path_type=Path), help="Workspace folder  [default: ./.imitrace]")
+FRESH = click.option("--fresh", is_flag=True, help="Wait until all that the collector acknowledged is derived.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _AGENT = click.option("--agent", help="Only this agent's.")
@@ -177,7 +179,8 @@ def rebuild(home: Path | None, as_json: bool) -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many at most.")
 @_HOME
 @_JSON
-def trajectories(agent: str | None, limit: int, home: Path | None, as_json: bool) -> None:
+@FRESH
+def trajectories(agent: str | None, limit: int, home: Path | None, as_json: bool, fresh: bool) -> None:
     """List the newest trajectories in the store, and on standard error the services that say they lost records.
 
     \b
@@ -191,7 +194,7 @@ def trajectories(agent: str | None, limit: int, home: Path | None, as_json: bool
     folder = workspace_home(home)
     client = open_collector(folder)
     if client is not None:
-        answer = client.get("/v1/trajectories", agent=agent, limit=limit)
+        answer = client.get("/v1/trajectories", agent=agent, limit=limit, **asked(fresh))
         found, lost = answer["trajectories"], answer["lost_records"]
     else:
         with open_store(folder) as store:
@@ -205,7 +208,8 @@ def trajectories(agent: str | None, limit: int, home: Path | None, as_json: bool
 @click.argument("trajectory_id")
 @_HOME
 @_JSON
-def show(trajectory_id: str, home: Path | None, as_json: bool) -> None:
+@FRESH
+def show(trajectory_id: str, home: Path | None, as_json: bool, fresh: bool) -> None:
     """Print one trajectory step by step: what the agent saw, did and got back.
 
     \b
@@ -219,7 +223,7 @@ def show(trajectory_id: str, home: Path | None, as_json: bool) -> None:
     folder = workspace_home(home)
     client = open_collector(folder)
     if client is not None:
-        detail = unshared(client.get(f"/v1/trajectories/{trajectory_id}", states="shared"))
+        detail = unshared(client.get(f"/v1/trajectories/{trajectory_id}", states="shared", **asked(fresh)))
     else:
         with open_store(folder) as store:
             detail = trajectory_detail(store, trajectory_id)
@@ -230,7 +234,25 @@ def open_collector(folder: Path) -> "CollectorClient | None":
     """Return a client for the collector that runs on a workspace, by the token and TLS of the environment, if any."""
     from imitrace_collector.client import running_collector
 
-    return running_collector(folder, setting("IMITRACE_TOKEN"), _client_tls())
+    client = running_collector(folder, setting("IMITRACE_TOKEN"), _client_tls())
+    context = click.get_current_context(silent=True)
+    if client is not None and context is not None:
+        context.call_on_close(partial(_tell_pending, client))
+    return client
+
+
+def asked(fresh: bool) -> dict[str, int]:
+    """Return the query by which a read waits, where that is wanted, until all that was acknowledged is derived."""
+    return {"fresh": 1} if fresh else {}
+
+
+def _tell_pending(client: "CollectorClient") -> None:
+    if client.pending:
+        click.echo(
+            f"imitrace: {client.pending} chunks are stored and not derived yet, so this is not all; "
+            "ask later, or wait for them by --fresh",
+            err=True,
+        )
 
 
 def _client_tls() -> "ClientTls":

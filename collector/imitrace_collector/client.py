@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from imitrace.exceptions import ConfigError, ImitraceError, StoreError, WireError
-from imitrace_collector.config import RUNNING_FILE
+from imitrace_collector.config import PENDING_HEADER, RUNNING_FILE
 from imitrace_collector.otlp import JSON, PROTOBUF
 from imitrace_collector.tls import ClientTls
 
@@ -48,6 +48,8 @@ class CollectorClient:
         self._prefix = parts.path
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = timeout
+        self.pending = 0
+        """How many chunks the last answers lacked what follows from, the most; see ``freshness``."""
 
     def get(self, path: str, **query: object) -> Any:  # JSON
         """Return what a path of the read API answers."""
@@ -62,15 +64,16 @@ class CollectorClient:
             answer = connection.getresponse()
             if answer.status != 200:
                 raise refusal(answer, answer.read(), f"collector {self.endpoint} answers {answer.status}")
+            self._hear(answer)
             yield answer
         except (OSError, http.client.HTTPException) as error:
             raise StoreError(f"the answer of {self.endpoint} broke off: {error}; ask again") from error
         finally:
             connection.close()
 
-    def post(self, path: str, body: object = None) -> Any:  # JSON
+    def post(self, path: str, body: object = None, **query: object) -> Any:  # JSON
         """Return what a path answers to a JSON body."""
-        return json.loads(self._ask("POST", path, json.dumps(body).encode(), JSON))
+        return json.loads(self._ask("POST", _asked(path, query), json.dumps(body).encode(), JSON))
 
     def export(self, path: str, body: bytes) -> bytes:
         """Send a protobuf export request; comes again while the collector's queue is full."""
@@ -83,8 +86,13 @@ class CollectorClient:
                 break
             threading.Event().wait(float(answer.getheader("Retry-After") or 1))
         if answer.status == 200:
+            self._hear(answer)
             return content
         raise refusal(answer, content, f"collector {self.endpoint} answers {answer.status}")
+
+    def _hear(self, answer: http.client.HTTPResponse) -> None:
+        told = answer.getheader(PENDING_HEADER, "")
+        self.pending = max(self.pending, int(told) if told.isdecimal() else 0)
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._tls is None:

@@ -12,6 +12,8 @@ from imitrace.exceptions import ConfigError
 MEBIBYTE = 1024 * 1024
 STORE_FILE = "traces.duckdb"
 RUNNING_FILE = "collector.json"
+PENDING_HEADER = "imitrace-pending-chunks"
+"""Says of an answer that so many chunks were stored, and what follows from them is not in it."""
 TOKENS = ("token", "ingest_token", "read_token", "admin_token")
 
 

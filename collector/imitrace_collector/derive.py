@@ -40,6 +40,15 @@ _Item = TypeVar("_Item")
 _log = logging.getLogger(__name__)
 
 
+class BehindError(StoreError):
+    """Report that deriving takes longer than somebody waits."""
+
+    def __init__(self, chunks: int) -> None:
+        super().__init__(f"{chunks} chunks are still to be derived; ask again")
+        self.chunks = chunks
+        """How many are stored and not derived."""
+
+
 class _Read(NamedTuple):
     """A trajectory's spans, and what was made of them."""
 
@@ -250,7 +259,8 @@ class Deriver:
         """Return once everything that was stored before this call is derived.
 
         Raises:
-            StoreError: that failed, or takes longer than ``patience`` seconds.
+            StoreError: that failed.
+            BehindError: that takes longer than ``patience`` seconds.
         """
         with self._changed:
             target = self._committed
@@ -259,7 +269,7 @@ class Deriver:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._derived >= target or self._problem, patience)
             if self._derived < target:
-                raise self._problem or StoreError(f"{self.pending} chunks are still to be derived; ask again")
+                raise self._problem or BehindError(self.pending)
 
     def stop(self) -> None:
         """Derive what is left, as far as that goes in five seconds, and end the thread."""

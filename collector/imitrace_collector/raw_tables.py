@@ -24,6 +24,7 @@ SPANS, LOGS = "spans", "log_records"
 
 _TEXT, _NUMBER = pa.string(), pa.int64()
 _KEY = {SPANS: ("trace_id", "span_id"), LOGS: ("log_id",)}
+"""The columns that tell items of a kind apart: the first of its row."""
 _COLUMNS: dict[str, tuple[tuple[str, pa.DataType], ...]] = {
     SPANS: (
         *((name, _TEXT) for name in ("trace_id", "span_id", "parent_span_id", "name")),
@@ -127,10 +128,10 @@ class RawTables:
 
         A table with a key would have an index, of five times the bytes of these fingerprints, in memory and on disk.
         """
-        stored = self._fingerprints(table)
-        found = dict[tuple[str, ...], Item]()
+        stored, width = self._fingerprints(table), len(_KEY[table])
+        found = dict[tuple[object, ...], Item]()
         for item in items:
-            found.setdefault(_key(item), item)
+            found.setdefault(item[:width], item)
         for key in self._stored_of(table, [key for key in found if stored.add(hash(key))]):
             found.pop(key, None)
         return list(found.values())
@@ -147,7 +148,7 @@ class RawTables:
             self._stored[table] = found
         return found
 
-    def _stored_of(self, table: str, keys: Sequence[tuple[str, ...]]) -> Iterable[tuple[str, ...]]:
+    def _stored_of(self, table: str, keys: Sequence[tuple[object, ...]]) -> Iterable[tuple[object, ...]]:
         if not keys:
             return ()
         first = _KEY[table][0]
@@ -320,7 +321,3 @@ class RawTables:
             for block, rows in few:
                 for _, start, length, received_at, *origin in rows:
                     yield received_at, Origin(*origin), plain[block][start : start + length]
-
-
-def _key(item: Item) -> tuple[str, ...]:
-    return (item.trace_id, item.span_id) if isinstance(item, RawSpan) else (item.log_id,)

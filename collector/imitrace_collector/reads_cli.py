@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imitrace.config import workspace_home
-from imitrace_collector.cli import open_collector, open_store
+from imitrace_collector.cli import FRESH, asked, open_collector, open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,8 @@ _LIMIT = click.option(
 @_HOME
 @click.option("--json", "form", flag_value="json", help="Print JSON: columns, types, rows, truncated.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
-def sql(query: str, limit: int, home: Path | None, form: str | None) -> None:
+@FRESH
+def sql(query: str, limit: int, home: Path | None, form: str | None, fresh: bool) -> None:
     """Run one SELECT over trajectories, steps, messages, tools, scores, spans and log_records.
 
     DuckDB's dialect; times are nanoseconds since 1970. It can't write or reach anything else, and ends after 10 s.
@@ -46,7 +47,7 @@ def sql(query: str, limit: int, home: Path | None, form: str | None) -> None:
     """
     from imitrace_collector.sql_rendering import render_csv, render_table
 
-    answer = _answer(workspace_home(home), query, limit)
+    answer = _answer(workspace_home(home), query, limit, fresh)
     if form == "json":
         click.echo(json.dumps(answer))
     else:
@@ -85,7 +86,8 @@ def spans(trace_id: str, width: int, home: Path | None, as_json: bool) -> None:
 @click.option("--trajectory", help="Only this trajectory's.")
 @_HOME
 @click.option("--jsonl", is_flag=True, help="Print a JSON object a line.")
-def steps(agent: str | None, trajectory: str | None, home: Path | None, jsonl: bool) -> None:
+@FRESH
+def steps(agent: str | None, trajectory: str | None, home: Path | None, jsonl: bool, fresh: bool) -> None:
     """Print a line for each step: who decided what, what came back, and whether it is whole.
 
     \b
@@ -97,7 +99,7 @@ def steps(agent: str | None, trajectory: str | None, home: Path | None, jsonl: b
     from imitrace_collector.table_stream import Selection
 
     chosen = Selection(agent=agent, trajectory=trajectory)
-    with _tables(workspace_home(home)) as tables:
+    with _tables(workspace_home(home), fresh) as tables:
         with tables("tools", chosen) as tools:
             offered = offered_tools(tools)
         with tables("steps", replace(chosen, columns=tuple(COLUMNS))) as rows:
@@ -140,7 +142,8 @@ def dialects(traces: int, home: Path | None, as_json: bool) -> None:
 @click.option("--trace", required=True, help="A trace's id.")
 @_HOME
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(trace: str, home: Path | None, as_json: bool) -> None:
+@FRESH
+def doctor(trace: str, home: Path | None, as_json: bool, fresh: bool) -> None:
     """Explain how each step of the trajectories that a trace belongs to was made, and from which spans.
 
     \b
@@ -152,7 +155,7 @@ def doctor(trace: str, home: Path | None, as_json: bool) -> None:
     folder = workspace_home(home)
     client = open_collector(folder)
     if client is not None:
-        found = client.get(f"/v1/traces/{trace}/steps")
+        found = client.get(f"/v1/traces/{trace}/steps", **asked(fresh))
     else:
         with open_store(folder) as store:
             found = explain_trace(store, trace)
@@ -160,7 +163,7 @@ def doctor(trace: str, home: Path | None, as_json: bool) -> None:
 
 
 @contextmanager
-def _tables(folder: Path) -> "Iterator[Tables]":
+def _tables(folder: Path, fresh: bool) -> "Iterator[Tables]":
     """Return what opens a table's rows as Arrow batches: the running collector's, else the store's own."""
     import pyarrow as pa
 
@@ -173,19 +176,20 @@ def _tables(folder: Path) -> "Iterator[Tables]":
         return
 
     @contextmanager
-    def asked(table: str, selection: "Selection") -> "Iterator[Iterable[pa.RecordBatch]]":
-        with client.stream(f"/v1/tables/{table}", **selection.query()) as answer, pa.ipc.open_stream(answer) as stream:
+    def read(table: str, selection: "Selection") -> "Iterator[Iterable[pa.RecordBatch]]":
+        query = selection.query() | asked(fresh)
+        with client.stream(f"/v1/tables/{table}", **query) as answer, pa.ipc.open_stream(answer) as stream:
             yield stream
 
-    yield asked
+    yield read
 
 
-def _answer(folder: Path, query: str, limit: int) -> "Json":
+def _answer(folder: Path, query: str, limit: int, fresh: bool) -> "Json":
     from imitrace_collector.sql import SqlLimits, SqlQuery, run_sql
 
     client = open_collector(folder)
     if client is not None:
-        answer: Json = client.post("/v1/sql", {"sql": query, "limit": limit})
+        answer: Json = client.post("/v1/sql", {"sql": query, "limit": limit}, **asked(fresh))
         return answer
     with open_store(folder) as store:
         return run_sql(store, SqlQuery(query, limits=SqlLimits(rows=limit))).to_json()

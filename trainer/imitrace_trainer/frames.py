@@ -90,7 +90,7 @@ class CollectorSource:
     def _read(self, table: str) -> pl.DataFrame:
         address = f"{self.url.rstrip('/')}/v1/tables/{table}"
         try:
-            body = _fetch(address)
+            body = _fetch(f"{address}?fresh=1")
         except urllib.error.HTTPError as error:
             mend = "; set IMITRACE_TOKEN to the collector's token" if error.code in (401, 403) else ""
             with error:

@@ -70,7 +70,7 @@ def test_a_backup_is_restored(home: Path, tmp_path: Path) -> None:
 
 
 def test_migrate_says_that_nothing_is_to_be_done(home: Path) -> None:
-    assert imitrace("migrate", "--home", home).output == "the store has store_version 2, as this program needs\n"
+    assert imitrace("migrate", "--home", home).output == "the store has store_version 3, as this program needs\n"
     assert json.loads(imitrace("migrate", "--home", home, "--json").output)["kept"] is None
 
 

@@ -83,10 +83,10 @@ def first_alike(marks: Any, least: float) -> list[int | None]:  # an array of nu
             if alike[row] is not None or not key.any():
                 continue
             others = seen.setdefault(key.tobytes(), [])
-            for other in others:
-                if (marks[row] == marks[other]).mean() >= least:
-                    alike[row] = other
-                    break
+            shares = (marks[others] == marks[row]).mean(axis=1) if others else ()
+            close = numpy.flatnonzero(numpy.asarray(shares) >= least)
+            if len(close):
+                alike[row] = others[close[0]]
             else:
                 others[_MOST - 1 :] = [row]
     return alike

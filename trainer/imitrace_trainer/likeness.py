@@ -18,6 +18,8 @@ HASHES: Final = 64
 BAND: Final = 4
 """Hashes that must be equal for two to be compared: of two that share 0.8 of their words, 99.98 % are."""
 
+_ROWS: Final = 4_096
+"""Texts that are cut into words at once, which takes many times their own memory."""
 _WORD: Final = r"[\p{L}\p{N}_@#-]{2,}"
 _FRAME: Final = ["role", "parts", "type", "text", "content", "user"]
 _UNIT: Final = {"trajectory": pl.UInt32, "word": pl.UInt32}
@@ -28,15 +30,18 @@ _TERMS: Final = numpy.frombuffer(b"".join(_DRAWN[HASHES:]), dtype="<u8")
 
 
 def words_said(frames: Frames, found: Survey) -> pl.DataFrame:
-    """Return ``trajectory`` and ``word`` for each word that users said in it."""
-    said = frames["messages"].with_row_index("message").filter(pl.col("role") == "user").select("message", "content")
+    """Return ``trajectory`` and ``word`` for each word that users said in it; some stand twice."""
+    said = frames["messages"].with_row_index("message").select("message", "role", "content")
     of_users = found.uses.filter(found.messages["role"].gather(found.uses["message"]) == "user").unique()
-    pieces = [_numbered(part, "message").join(of_users, on="message") for part in portions(said, ["content"])]
+    pieces = [  # filtered here: rows that a plan filters out would stay in memory as long as those beside them
+        _numbered(part.filter(pl.col("role") == "user"), "message").join(of_users, on="message")
+        for part in portions(said, ["content"])
+    ]
     return _units(pieces)
 
 
 def words_done(frames: Frames, found: Survey) -> pl.DataFrame:
-    """Return ``trajectory`` and ``word`` for each word of its calls, the tools' names among them."""
+    """Return ``trajectory`` and ``word`` for each word of its calls, the tools' names among them; some stand twice."""
     parts = pl.concat_str("action_name", "action_arguments", "action_message", separator=" ", ignore_nulls=True)
     numbers = found.trajectories.lazy().select("trajectory_id", pl.col("number").alias("trajectory"))
     steps = frames["steps"].select("trajectory_id", parts.alias("content"))
@@ -118,6 +123,10 @@ _MOST: Final = 32
 
 
 def _numbered(rows: pl.DataFrame, key: str) -> pl.DataFrame:
+    return pl.concat([_words(part, key) for part in rows.iter_slices(_ROWS)]) if len(rows) else _words(rows, key)
+
+
+def _words(rows: pl.DataFrame, key: str) -> pl.DataFrame:
     texts = pl.col("content").str.to_lowercase().str.extract_all(_WORD).list.unique()
     words = rows.select(key, texts.alias("text")).explode("text").drop_nulls("text")
     words = words.filter(~pl.col("text").is_in(_FRAME))
@@ -129,4 +138,4 @@ def _numbered(rows: pl.DataFrame, key: str) -> pl.DataFrame:
 def _units(pieces: list[pl.DataFrame]) -> pl.DataFrame:
     if not pieces:
         return pl.DataFrame(schema=_UNIT)
-    return pl.concat([piece.select("trajectory", "word").unique() for piece in pieces]).unique()
+    return pl.concat([piece.select("trajectory", "word").unique() for piece in pieces])

@@ -37,10 +37,11 @@ CHANCE: Final = 0.001
 
 def orders(frames: Frames, found: Survey) -> pl.DataFrame:
     """Return ``number`` and ``order`` (which, and in which message) of trajectories that were given one."""
-    said = frames["messages"].with_row_index("message").filter(pl.col("role").is_in(["user", "tool"]))
+    said = frames["messages"].with_row_index("message")
+    heard = pl.col("role").is_in(["user", "tool"])
     names = [pl.when(pl.col("content").str.contains(f"(?i){text}")).then(pl.lit(name)) for name, text in ORDERS.items()]
     hits = [
-        part.select("message", "message_id", pl.coalesce(names).alias("kind")).drop_nulls("kind")
+        part.filter(heard).select("message", "message_id", pl.coalesce(names).alias("kind")).drop_nulls("kind")
         for part in portions(said, ["content"])
     ]
     if not hits:

@@ -26,6 +26,7 @@ _TRAINER = "imitrace_trainer.cli"
 _EXPORTS = "imitrace_trainer.exports_cli"
 _SCORES = "imitrace_trainer.score_cli"
 _DATASETS = "imitrace_trainer.datasets_cli"
+_TOOLS = "imitrace_trainer.tools_cli"
 
 COMMANDS: dict[str, LazyCommand] = {
     "demo": LazyCommand(_TRAINER, "demo", "all", "Run the whole loop on the bundled support desk."),
@@ -46,6 +47,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "doctor": LazyCommand(_READS, "doctor", "collector", "Explain how the steps of a trace were made."),
     "sql": LazyCommand(_READS, "sql", "collector", "Ask the store in SQL, read-only."),
     "score": LazyCommand(_SCORES, "score", "trainer", "Score trajectories, or give one a score from outside."),
+    "tools": LazyCommand(_TOOLS, "tools", "trainer", "List tool contracts; say what becomes of old tools."),
     "curate": LazyCommand(_TRAINER, "curate", "trainer", "Make a dataset version from a cohort."),
     "datasets": LazyCommand(_DATASETS, "datasets", "trainer", "List and compare dataset versions."),
     "export": LazyCommand(_EXPORTS, "export", "trainer", "Write trajectories for other trainers."),

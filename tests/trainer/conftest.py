@@ -92,6 +92,38 @@ def make_tables() -> Callable[..., Tables]:
     return make
 
 
+@pytest.fixture(scope="session")
+def make_desk() -> Callable[..., Tables]:
+    """Return a function from trajectories to tables.
+
+    A trajectory has ``tools`` (definitions, or None where nobody knows them) and ``calls``: names, or pairs of a name
+    and arguments; maybe ``agent``, ``task`` and ``started_at``, else they begin ten nanoseconds after each other.
+    """
+
+    def make(*cases: Mapping[str, Any]) -> Tables:
+        rows: dict[str, dict[Any, dict[str, Any]]] = {table: {} for table in TABLES}
+        message = {"role": "user", "parts": [{"type": "text", "content": "I have lost my order"}]}
+        user = content_hash(message)
+        rows["messages"][user] = {"message_id": user, "role": "user", "content": canonical_json(message)}
+        for number, case in enumerate(cases):
+            calls = [(call, {}) if isinstance(call, str) else call for call in case["calls"]]
+            trajectory, tools, start = f"t{number}", case["tools"], case.get("started_at", 10 * number)
+            who = {"agent": case.get("agent", "desk")}
+            told = {"id": trajectory, "task": case.get("task", trajectory), "roles": ["expert"] * len(calls)} | who
+            rows["trajectories"][trajectory] = _trajectory(told) | {"started_at": start, "ended_at": start + 9}
+            for step, (name, arguments) in zip(_steps(told, user), calls, strict=True):
+                step |= {"action_name": name, "action_arguments": canonical_json(arguments)}
+                step |= {"tools_hash": tools and content_hash(tools), "started_at": start + step["step_index"]}
+                rows["steps"][trajectory, step["step_index"]] = step
+            for position, tool in enumerate(tools or ()):
+                listed = {"tools_hash": content_hash(tools), "position": position, "name": tool["name"]}
+                listed |= {"schema_hash": content_hash(tool), "definition": canonical_json(tool)}
+                rows["tools"][content_hash(tools), position] = listed
+        return {table: _table(columns, list(rows[table].values())) for table, columns in TABLES.items()}
+
+    return make
+
+
 @pytest.fixture
 def make_snapshot(tmp_path: Path, make_tables: Callable[..., Tables]) -> Callable[..., Path]:
     """Return a function from cases to the folder of a snapshot that holds them."""

@@ -21,6 +21,7 @@ from imitrace_trainer.reading import Reader
 from imitrace_trainer.registry import CloneVersion, Registry
 from imitrace_trainer.route import RoutedClone, Thresholds
 from imitrace_trainer.stages import load_clone
+from imitrace_trainer.tool_ledger import ToolDecision, record_decision
 
 Fork = Callable[[Path], Path]
 Question = tuple[list[str], list[dict[str, object]], dict[str, str]]
@@ -94,6 +95,50 @@ def test_a_tool_that_is_not_offered_is_never_called(promoted_home: Path, questio
     verdict = open_clone(promoted_home, "counter").decide(messages, tools[1:], tags)
     assert not (verdict.trusted and verdict.action and verdict.action.name == "find_order")
     assert not open_clone(promoted_home, "counter").decide(messages, [], tags).trusted
+
+
+def test_a_retired_tool_is_called_no_more_from_the_moment_it_is_retired(
+    promoted_home: Path, fork: Fork, question: Question
+) -> None:
+    home = fork(promoted_home)
+    before, seen = open_clone(home, "counter"), stamp(home, "counter")
+    record_decision(home, ToolDecision(kind="deprecate", tool="find_order", agent="counter"))
+    assert stamp(home, "counter") != seen
+    retired = open_clone(home, "counter", before)
+    verdict = retired.decide(*question)
+    assert before.decide(*question).trusted and not verdict.trusted
+    assert verdict.action and verdict.action.name != "find_order"
+    record_decision(home, ToolDecision(kind="restore", tool="find_order", agent="counter"))
+    assert open_clone(home, "counter", retired).decide(*question) == before.decide(*question)
+
+
+def test_another_agents_retired_tool_is_none_of_its(promoted_home: Path, fork: Fork, question: Question) -> None:
+    home = fork(promoted_home)
+    record_decision(home, ToolDecision(kind="deprecate", tool="find_order", agent="desk"))
+    assert open_clone(home, "counter").decide(*question).trusted
+
+
+def test_a_tool_that_is_declared_irreversible_needs_that_threshold_at_once(
+    promoted_home: Path, fork: Fork, question: Question
+) -> None:
+    home = fork(promoted_home)
+    card = home / "clones/counter/v1/clone.json"
+    record = json.loads(card.read_text(encoding="utf-8"))
+    record["route"]["irreversible"] = 1.5
+    card.write_text(json.dumps(record), encoding="utf-8")
+    assert open_clone(home, "counter").decide(*question).trusted
+    record_decision(home, ToolDecision(kind="risk", tool="find_order", risk="irreversible"))
+    verdict = open_clone(home, "counter").decide(*question)
+    assert (verdict.trusted, verdict.reason[:10]) == (False, "confidence")
+
+
+def test_nothing_is_trusted_while_the_tool_ledger_can_not_be_read(
+    promoted_home: Path, fork: Fork, question: Question
+) -> None:
+    home = fork(promoted_home)
+    (home / "tools.json").write_text("{", encoding="utf-8")
+    verdict = open_clone(home, "counter").decide(*question)
+    assert not verdict.trusted and "tools.json can't be read" in verdict.reason
 
 
 @pytest.mark.parametrize("reference", ["counter@candidate", "counter:1", "counter:v1"])

@@ -111,6 +111,7 @@ def test_a_condition_of_another_form_is_refused_with_an_example(text: str) -> No
         ({"balance": 1}, r"balance is 1, expected text"),
         ({"split": {"near": 0.9, "by": "trajectory"}}, r"split\.near is 0\.9, which needs by = \"task\""),
         ({"forbidden": "warn"}, r"forbidden is 'warn', expected one of refuse, reject"),
+        ({"retired_tools": "keep"}, r"retired_tools is 'keep', expected one of mask, drop"),
         ({"agent": ""}, r"cohort\.c\.agent is '', expected text"),
     ],
 )

@@ -193,7 +193,7 @@ def test_a_real_clone_repeats_its_expert_on_recorded_conversations(
     solve, loaded = load_object("counter_world:solve", counter), load_clone(trained_home, "counter")
     chats: Sequence[Any] = [solve(f"common-5-{number}") for number in range(8)]
     source = write(tmp_path / "a.jsonl", *({"id": number, "messages": chat} for number, chat in enumerate(chats)))
-    predict_file(loaded.policy, list(loaded.policy.knowledge.tools.values()), source, tmp_path / "out.jsonl")
+    predict_file(loaded.policy, loaded.tools, source, tmp_path / "out.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     made = [
         message["tool_calls"][0]["function"] for chat in chats for message in chat if message["role"] == "assistant"

@@ -7,9 +7,8 @@ import pytest
 from imitrace import semconv
 from imitrace.messages import Action, Message, from_openai, to_openai, tool_definition
 from imitrace.testing import capture
-from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.environment import load_object
-from imitrace_trainer.policy import Decision, State
+from imitrace_trainer.policy import Decision, Policy, State
 from imitrace_trainer.rollout import (
     MAX_STEPS,
     Episode,
@@ -32,7 +31,7 @@ def world(counter: Path) -> Any:  # the Counter of counter_world
 
 
 @pytest.fixture(scope="module")
-def policy(trained_home: Path) -> EmbeddedPolicy:
+def policy(trained_home: Path) -> Policy:
     return load_clone(trained_home, "counter").policy
 
 
@@ -71,7 +70,7 @@ def test_the_expert_plays_a_task_to_its_end(world: Any, clerk: Any) -> None:
     assert all(turn.seconds >= 0 and turn.reason == "expert" and turn.confidence is None for turn in episode.turns)
 
 
-def test_the_clone_alone_does_as_the_expert_did(world: Any, policy: EmbeddedPolicy) -> None:
+def test_the_clone_alone_does_as_the_expert_did(world: Any, policy: Policy) -> None:
     episode = play(world, ticket(world, "fraud", "safety"), clone_actor(policy))
     assert names(episode) == ["find_order", "close_ticket"]
     assert (episode.success, episode.cohort, episode.count("clone"), episode.count("expert")) == (True, "safety", 2, 0)
@@ -87,7 +86,7 @@ def test_what_the_environment_calls_unsafe_is_kept_with_whose_act_it_was(world: 
     assert (episode.success, episode.unsafe, episode.unsafe_by) == (False, True, role)
 
 
-def test_harm_is_laid_at_the_door_of_the_one_who_began_it(world: Any, policy: EmbeddedPolicy, clerk: Any) -> None:
+def test_harm_is_laid_at_the_door_of_the_one_who_began_it(world: Any, policy: Policy, clerk: Any) -> None:
     fraud = ticket(world, "fraud", "safety")
     world.reset(fraud.id)
     refund = Stuck(Action("tool_call", "refund_order", {"order_id": world.order}))
@@ -96,7 +95,7 @@ def test_harm_is_laid_at_the_door_of_the_one_who_began_it(world: Any, policy: Em
     assert (episode.unsafe, episode.unsafe_by) == (True, "clone")
 
 
-def test_a_routed_clone_says_what_it_would_do_and_whether_it_may(world: Any, policy: EmbeddedPolicy) -> None:
+def test_a_routed_clone_says_what_it_would_do_and_whether_it_may(world: Any, policy: Policy) -> None:
     messages = [from_openai(message) for message in world.reset(ticket(world, "shipped").id)]
     state = State(messages, [tool_definition(tool) for tool in world.tools], {"cohort": "common"})
     for passed, actor in ((COHORTS, "clone"), ((), "expert")):
@@ -115,14 +114,14 @@ def test_an_expert_that_has_no_action_ends_the_episode(
     assert (episode.count("expert"), episode.success) == (decisions, False)
 
 
-def test_a_clone_that_would_write_ends_its_episode_where_it_plays_alone(counter: Path, policy: EmbeddedPolicy) -> None:
+def test_a_clone_that_would_write_ends_its_episode_where_it_plays_alone(counter: Path, policy: Policy) -> None:
     nothing_offered = load_object("counter_world:NothingOffered", counter)()
     episode = play(nothing_offered, ticket(nothing_offered, "delivered"), clone_actor(policy))
     assert [turn.action for turn in episode.turns] == [None]
     assert (episode.count("clone"), episode.success) == (0, False)
 
 
-def test_where_the_clone_would_write_the_expert_writes(counter: Path, policy: EmbeddedPolicy) -> None:
+def test_where_the_clone_would_write_the_expert_writes(counter: Path, policy: Policy) -> None:
     nothing_offered = load_object("counter_world:NothingOffered", counter)()
     clerk = load_object("counter_world:Clerk", counter)(nothing_offered)
     hybrid = hybrid_actor(RoutedClone(policy, ANY, COHORTS), clerk)
@@ -155,14 +154,14 @@ def test_the_loop_guard_hands_a_repeated_call_to_the_expert(world: Any, clerk: A
     ],
 )
 def test_without_trust_the_expert_does_everything(
-    world: Any, clerk: Any, policy: EmbeddedPolicy, thresholds: Thresholds, passed: tuple[str, ...], reason: str
+    world: Any, clerk: Any, policy: Policy, thresholds: Thresholds, passed: tuple[str, ...], reason: str
 ) -> None:
     episode = play(world, ticket(world, "delivered"), hybrid_actor(RoutedClone(policy, thresholds, passed), clerk))
     assert (episode.count("expert"), episode.count("clone"), episode.success) == (3, 0, True)
     assert all(turn.reason.startswith(reason) for turn in episode.turns)
 
 
-def test_every_decision_is_traced_with_who_acted_and_why(world: Any, clerk: Any, policy: EmbeddedPolicy) -> None:
+def test_every_decision_is_traced_with_who_acted_and_why(world: Any, clerk: Any, policy: Policy) -> None:
     half = Thresholds(0.0, NEVER, ("refund_order",))
     task = ticket(world, "delivered")
     with capture() as seen:
@@ -177,7 +176,7 @@ def test_every_decision_is_traced_with_who_acted_and_why(world: Any, clerk: Any,
     }
 
 
-def test_a_clones_steps_are_traced_with_its_name_and_version(world: Any, policy: EmbeddedPolicy, clerk: Any) -> None:
+def test_a_clones_steps_are_traced_with_its_name_and_version(world: Any, policy: Policy, clerk: Any) -> None:
     hybrid = hybrid_actor(RoutedClone(policy, ANY, COHORTS, ("counter", "3")), clerk)
     with capture() as seen:
         episode = play(world, ticket(world, "delivered"), hybrid)
@@ -217,7 +216,7 @@ def test_an_actor_sees_the_growing_conversation_in_both_forms(world: Any, clerk:
     assert seen[1][1][2]["tool_call_id"] == seen[1][1][1]["tool_calls"][0]["id"] == "call_0"
 
 
-def test_a_second_play_of_a_task_is_the_same(world: Any, policy: EmbeddedPolicy) -> None:
+def test_a_second_play_of_a_task_is_the_same(world: Any, policy: Policy) -> None:
     task = ticket(world, "delivered")
     first, second = (play(world, task, clone_actor(policy)) for _ in range(2))
     assert [turn.action for turn in first.turns] == [turn.action for turn in second.turns]

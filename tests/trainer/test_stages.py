@@ -28,6 +28,7 @@ from imitrace_trainer.stages import (
     replay_cases,
     train_stage,
 )
+from imitrace_trainer.tool_ledger import ToolDecision, record_decision
 
 Fork = Callable[[Path], Path]
 LOOK = Action("tool_call", "look", {"order": 1})
@@ -118,6 +119,21 @@ def test_the_record_names_dataset_configuration_and_fit(trained_home: Path, coun
     assert card.training["config"]["epochs"] == counter_clone.train.epochs
     assert card.training["fit"]["decisions"] == len(demonstrations(dataset.examples("train")))
     assert len(card.training["fit"]["choice_loss"]) == counter_clone.train.epochs
+
+
+def test_what_is_declared_of_tools_bears_on_training_and_on_clones_that_are_there(
+    trained_home: Path, counter_clone: CloneConfig, fork: Fork
+) -> None:
+    home = fork(trained_home)
+    record_decision(home, ToolDecision(kind="risk", tool="close_ticket", risk="irreversible"))
+    record_decision(home, ToolDecision(kind="deprecate", tool="find_order", agent="counter"))
+    there = load_clone(home, "counter")
+    assert there.card.agent == "counter"
+    assert there.thresholds.irreversible_tools == ("close_ticket", "refund_order")
+    (seen,) = (example for example in open_dataset(home, "counter").examples("gate")[:1])
+    assert there.policy.act(State(seen.state, seen.tools)).action.name != "find_order"
+    fresh = train_stage(home, untrained(counter_clone), quiet)
+    assert fresh.thresholds.irreversible_tools == ("close_ticket", "refund_order")
 
 
 def test_progress_reaches_one_in_every_stage(trained_home: Path, counter_clone: CloneConfig, fork: Fork) -> None:
@@ -256,7 +272,7 @@ def test_a_world_that_is_not_there_is_named(
 
 
 def test_a_replayed_trajectory_succeeds_when_every_decision_taken_was_the_experts(trained_home: Path) -> None:
-    loaded = replace(load_clone(trained_home, "counter"), policy=Sure())  # type: ignore[arg-type]  # it decides, too
+    loaded = replace(load_clone(trained_home, "counter"), policy=Sure())
     other = Action("tool_call", "look", {"order": 2})
     examples = [
         example("a1", LOOK),

@@ -15,6 +15,10 @@ MakeTables = Callable[..., Tables]
 STATES = st.lists(st.lists(st.sampled_from("abcdef"), max_size=6), max_size=8)
 
 
+def with_reason(steps: pl.DataFrame, reason: str | None = None) -> pl.LazyFrame:
+    return steps.lazy().with_columns(tool_reason=pl.lit(reason, pl.String))
+
+
 @given(trajectories=st.lists(STATES, max_size=4))
 @settings(max_examples=80, deadline=None)
 def test_additions_name_every_message_of_every_state(trajectories: list[list[list[str]]]) -> None:
@@ -40,7 +44,8 @@ def test_what_is_found_does_not_depend_on_the_portions(
     cut = {"id": "cut", "roles": ["expert"] * 5, "step": {"complete": False, "incomplete_reason": "cut"}}
     tables = make_tables(cut, {"id": "lost", "step": {"state": ["gone"]}}, {"id": "t", "roles": ["expert", "clone"]})
     frames = {table: frame.lazy() for table, frame in tables.items()} | {
-        "messages": tables["messages"].lazy().sort("message_id")
+        "messages": tables["messages"].lazy().sort("message_id"),
+        "steps": with_reason(tables["steps"]),
     }
     monkeypatch.setattr(portions, "ROWS_AT_ONCE", rows)
     found = survey(frames, CohortConfig(name="desk", agent="desk"))
@@ -62,8 +67,17 @@ def test_a_clones_own_action_is_learnt_only_where_a_teacher_confirmed_it(
     of_step = tables["scores"].with_columns(step_index=pl.lit(1, pl.Int64), evaluator=pl.lit(evaluator, pl.String))
     roles = ("expert", "clone")
     cohort = CohortConfig(name="desk", agent="desk", roles=roles, confirmed=Condition.parse("Right >= 1"))
-    marked = mark_steps(tables["steps"].lazy(), cohort, of_step.lazy()).collect()
+    steps = with_reason(tables["steps"])
+    marked = mark_steps(steps, cohort, of_step.lazy()).collect()
     reason = None if trained else "by a clone, not confirmed"
     assert marked.select("loss_mask", "mask_reason").rows() == [(True, None), (trained, reason)]
     never = CohortConfig(name="desk", agent="desk", roles=roles)
-    assert mark_steps(tables["steps"].lazy(), never, of_step.lazy()).collect()["loss_mask"].to_list() == [True, False]
+    assert mark_steps(steps, never, of_step.lazy()).collect()["loss_mask"].to_list() == [True, False]
+
+
+def test_a_call_that_its_tools_of_today_would_not_take_is_context(make_tables: MakeTables) -> None:
+    tables = make_tables({"id": "t"}, {"id": "u", "agent": "other"})
+    steps = with_reason(tables["steps"], "tool 'call' is retired")
+    marked = mark_steps(steps, CohortConfig(name="desk", agent="desk"), tables["scores"].lazy()).collect()
+    assert not marked["loss_mask"].any()
+    assert set(marked["mask_reason"]) == {"tool 'call' is retired", "by agent other"}

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from imitrace.clones import Verdict
-from imitrace.exceptions import CloneError
+from imitrace.exceptions import CloneError, ConfigError
 from imitrace.messages import Message
 from imitrace_trainer.clone_files import CloneCard, read_clone
 from imitrace_trainer.policy import State
 from imitrace_trainer.registry import CloneVersion, Registry
 from imitrace_trainer.route import RoutedClone, Thresholds
+from imitrace_trainer.tool_ledger import FILE as TOOL_LEDGER
+from imitrace_trainer.tool_ledger import ToolRules, read_ledger
 
 _READ_MESSAGES = 1_000
 """How many messages of running conversations are kept as they were read."""
@@ -55,10 +57,16 @@ class OpenClone:
             ood=decision.ood,
         )
 
-    def judged(self, registry: Registry, problem: str | None = None) -> "OpenClone":
-        """Return this clone with what its gate's record says now."""
-        passed, lack = _evidence(registry, self.version, self.card)
-        return replace(self, clone=replace(self.clone, passed=passed), lack=lack, problem=problem)
+    def judged(self, home: Path, problem: str | None = None) -> "OpenClone":
+        """Return this clone with what its gate's record and the tool ledger say now."""
+        passed, lack = _evidence(Registry(home), self.version, self.card)
+        try:
+            rules = read_ledger(home).rules(self.card.agent)
+        except ConfigError as error:
+            rules, passed, lack = ToolRules(), (), str(error)
+        thresholds = Thresholds.from_json(self.card.route).with_irreversible(rules.irreversible)
+        clone = RoutedClone(rules.restrict(self.clone.policy), thresholds, passed)
+        return replace(self, clone=clone, lack=lack, problem=problem)
 
 
 def open_clone(home: Path, reference: str, before: OpenClone | None = None) -> OpenClone:
@@ -74,16 +82,15 @@ def open_clone(home: Path, reference: str, before: OpenClone | None = None) -> O
     Raises:
         CloneError: the reference names no version, or the version can't be read.
     """
-    registry = Registry(home)
-    version = registry.resolve(_marked(reference))
+    version = Registry(home).resolve(_marked(reference))
     if before is not None and before.version == version:
-        return before.judged(registry)
+        return before.judged(home)
     try:
-        return _read(version).judged(registry)
+        return _read(version).judged(home)
     except CloneError as error:
         if before is None or before.version.version > version.version:
             raise
-        return before.judged(registry, f"{version.name} v{version.version} can't be read: {error}")
+        return before.judged(home, f"{version.name} v{version.version} can't be read: {error}")
 
 
 def _read(version: CloneVersion) -> OpenClone:
@@ -97,9 +104,9 @@ def _read(version: CloneVersion) -> OpenClone:
 
 
 def stamp(home: Path, reference: str) -> Hashable:
-    """Return a value that changes when the registry may mean something else by a reference; it reads no weights."""
+    """Return a value that changes when the registry or the tool ledger may say something else; it reads no weights."""
     folder = home / "clones" / re.split("[:@]", reference, maxsplit=1)[0]
-    watched = [folder, folder / "aliases.json", folder / "gates"]
+    watched = [folder, folder / "aliases.json", folder / "gates", home / TOOL_LEDGER]
     with suppress(CloneError, OSError):  # what is watched already changes when this is mended
         watched.append(folder / "gates" / f"v{Registry(home).resolve(_marked(reference)).version}.json")
     return tuple(_file_stamp(path) for path in watched)

@@ -216,7 +216,7 @@ def predict(clone: str, file: Path, out: Path, home: Path | None) -> None:
 
     _one_thread()
     loaded = load_clone(workspace_home(home), clone)
-    done = predict_file(loaded.policy, list(loaded.policy.knowledge.tools.values()), file, out)
+    done = predict_file(loaded.policy, loaded.tools, file, out)
     for problem in done.broken:
         click.echo(f"{file}: {problem}", err=True)
     click.echo(

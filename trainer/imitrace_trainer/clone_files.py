@@ -34,6 +34,8 @@ class CloneCard:
     """The configuration that it was trained with, and what the fit reached."""
     route: dict[str, Any]
     """The thresholds chosen on the calibration tasks."""
+    agent: str | None = None
+    """Whose clone it is; None where the file does not say."""
 
 
 def write_clone(folder: Path, policy: EmbeddedPolicy, card: CloneCard) -> None:
@@ -77,6 +79,7 @@ def read_clone(folder: Path) -> tuple[EmbeddedPolicy, CloneCard]:
         policy.ranker.load_state_dict(_part(tensors, "ranker."))
         policy.reference = tensors["reference"].clone()  # a mapped file's alignment would change the last bits
         policy.calibration = Calibration(**record["calibration"])
+        record.setdefault("agent", None)
         card = CloneCard(**{name: record[name] for name in CloneCard.__dataclass_fields__})
         mismatch = _mismatch(policy, record["family"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:

@@ -28,6 +28,7 @@ _COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "!=": operator.ne,
 }
 OPERATORS: Final = tuple(_COMPARE)
+RETIRED_TOOLS: Final = ("mask", "drop")
 
 _Readers = Mapping[str, Callable[[object, str], Any]]  # each gives its field's type
 
@@ -127,6 +128,8 @@ class CohortConfig:
     """How much more a trajectory of several steps weighs in training than one of a single step."""
     forbidden: str = "refuse"
     """What a step by a forbidden policy does: ``refuse`` the cohort, or ``reject`` its trajectory."""
+    retired_tools: str = "mask"
+    """What becomes of calls of retired tools: they stay as context (``mask``), or their trajectory goes (``drop``)."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """How the tasks are split."""
 
@@ -215,10 +218,13 @@ def _share(value: object, where: str) -> float:
     return float(value)
 
 
-def _split_by(value: object, where: str) -> str:
-    if value not in SPLIT_BY:
-        raise ConfigError(f"{where} is {value!r}, expected one of {', '.join(SPLIT_BY)}")
-    return str(value)
+def _one_of(*allowed: str) -> Callable[[object, str], str]:
+    def read(value: object, where: str) -> str:
+        if value not in allowed:
+            raise ConfigError(f"{where} is {value!r}, expected one of {', '.join(allowed)}")
+        return str(value)
+
+    return read
 
 
 def _split(value: object, where: str) -> SplitConfig:
@@ -294,14 +300,8 @@ def _factor(value: object, where: str) -> float:
     return float(value)
 
 
-def _forbidden(value: object, where: str) -> str:
-    if value not in FORBIDDEN:
-        raise ConfigError(f"{where} is {value!r}, expected one of {', '.join(FORBIDDEN)}")
-    return str(value)
-
-
 _SPLIT_READERS: Final[_Readers] = {
-    "by": _split_by,
+    "by": _one_of(*SPLIT_BY),
     "calibration": _share,
     "gate": _share,
     "seed": _seed,
@@ -321,9 +321,10 @@ _COHORT_READERS: Final[_Readers] = {
     "quarantine": _flag,
     "personal_data": _redactions,
     "licences": _licences,
-    "forbidden": _forbidden,
+    "forbidden": _one_of(*FORBIDDEN),
     "caps": _caps,
     "balance": _text,
     "several_steps": _factor,
+    "retired_tools": _one_of(*RETIRED_TOOLS),
     "split": _split,
 }

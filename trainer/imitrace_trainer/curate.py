@@ -22,6 +22,8 @@ from imitrace_trainer.portions import settled
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.rules import RULES, judge
 from imitrace_trainer.survey import Frames, Survey, mark_steps, survey
+from imitrace_trainer.tool_ledger import ToolRules
+from imitrace_trainer.tool_migration import migrate
 
 _EVALUATOR: Final = ["name", "evaluator", "evaluator_version"]
 _NAMED: Final = 5
@@ -43,7 +45,7 @@ class Curated:
     """By start: ``trajectory_id``, ``task``, and the ``rule`` and ``reason`` that rejected it."""
     steps: pl.LazyFrame
     """Kept, by trajectory: the columns of ``schema.STEPS``, ``task`` (its key), ``tags``, ``outcome``, ``split``,
-    ``loss_mask``, ``mask_reason`` (why it is false), ``weight``."""
+    ``loss_mask``, ``mask_reason`` (why it is false), ``weight``, ``tool_change`` (one of ``CHANGES``)."""
     messages: pl.LazyFrame
     """The messages that kept steps name, by id."""
     tools: pl.LazyFrame
@@ -52,19 +54,26 @@ class Curated:
     """How many trajectories of other agents the source holds."""
     evaluators: list[dict[str, str | None]]
     """Which evaluators gave the scores of the agent's trajectories: ``name``, ``evaluator``, ``evaluator_version``."""
+    ledger: str
+    """The hash of what was decided about the agent's tools."""
 
 
-def curate(frames: Frames, cohort: CohortConfig, progress: Progress = silent) -> Curated:
+def curate(
+    frames: Frames, cohort: CohortConfig, rules: ToolRules | None = None, progress: Progress = silent
+) -> Curated:
     """Keep or reject every trajectory of the cohort's agent, and split the kept ones.
 
     Args:
         frames: the tables of ``schema.TABLES`` by name.
         cohort: what to keep and how to split it.
+        rules: what was decided about the agent's tools; None: nothing.
         progress: is told how far it is.
 
     Raises:
         DatasetError: no trajectory is kept, or too few tasks to split.
     """
+    rules = rules or ToolRules()
+    frames = migrate(frames, rules, cohort.agent)
     frames = {table: settled(frame, _SETTLED[table]) if table in _SETTLED else frame for table, frame in frames.items()}
     found = survey(frames, cohort, progress)
     small = gather(
@@ -90,6 +99,7 @@ def curate(frames: Frames, cohort: CohortConfig, progress: Progress = silent) ->
         rejected=rejected,
         other_agents=sum(agents.values()) - agents[cohort.agent],
         evaluators=small["evaluators"].to_dicts(),
+        ledger=rules.hash,
         steps=kept_steps(frames, cohort, trajectories),
         messages=frames["messages"].join(
             _named(found, trajectories), on="message_id", how="semi", maintain_order="left"
@@ -139,7 +149,7 @@ def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.L
     return (
         mark_steps(frames["steps"], cohort, frames["scores"])
         .join(kept.lazy().select(of_trajectory), on="trajectory_id", how="inner", maintain_order="left")
-        .select(*STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason", "weight")
+        .select(*STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason", "weight", "tool_change")
     )
 
 

@@ -10,18 +10,19 @@ from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.curate import curate, newest_scores
 from imitrace_trainer.curation_page import render
 from imitrace_trainer.datasets import Dataset, write_dataset
-from imitrace_trainer.frames import open_source
+from imitrace_trainer.frames import gather, open_source
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.survey import Frames
+from imitrace_trainer.tool_ledger import ToolRules, read_ledger
 
 
 def curate_stage(home: Path, cohort: CohortConfig, source: str | None = None, progress: Progress = silent) -> Dataset:
     """Make a dataset version from what the source holds; an unchanged cohort gives the version that exists."""
     opened = open_source(source, home)
-    frames = opened.frames()
-    dataset = write_dataset(home, cohort, curate(frames, cohort, progress), opened.describe(), progress)
+    frames, rules = opened.frames(), read_ledger(home).rules(cohort.agent)
+    dataset = write_dataset(home, cohort, curate(frames, cohort, rules, progress), opened.describe(), progress)
     if dataset.created or not page_of(dataset).exists():
-        write_page(dataset, frames, cohort)
+        write_page(dataset, frames, cohort, rules)
     return dataset
 
 
@@ -30,8 +31,14 @@ def page_of(dataset: Dataset) -> Path:
     return dataset.path.with_name(f"{dataset.path.name}.html")
 
 
-def write_page(dataset: Dataset, frames: Frames, cohort: CohortConfig) -> None:
+def write_page(dataset: Dataset, frames: Frames, cohort: CohortConfig, rules: ToolRules) -> None:
     """Write the page of a version.
+
+    Args:
+        dataset: the version.
+        frames: the tables that it was made of, by name.
+        cohort: what was asked for.
+        rules: what was decided about the agent's tools.
 
     Raises:
         DatasetError: it can't be written.
@@ -39,8 +46,10 @@ def write_page(dataset: Dataset, frames: Frames, cohort: CohortConfig) -> None:
     own = frames["trajectories"].filter(pl.col("agent") == cohort.agent).select("trajectory_id")
     offered = frames["steps"].select("trajectory_id", "tools_hash").join(own, on="trajectory_id", how="semi")
     tools = frames["tools"].join(offered.select("tools_hash").unique(), on="tools_hash", how="semi")
+    names = gather({"names": tools.select(pl.col("name").unique())})["names"]["name"]
+    known = {rules.name_now(name) for name in names} - rules.deprecated
     scores = newest_scores(frames["scores"]).join(own, on="trajectory_id", how="semi")
-    text, path = render(dataset, scores, tools), page_of(dataset)
+    text, path = render(dataset, scores, known), page_of(dataset)
     aside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         aside.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
 """Show what a curation kept and why not the rest, as one HTML page that needs nothing else: no script, no network."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from imitrace_trainer.coverage import warnings
 from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.frames import gather
 from imitrace_trainer.rules import RULES
+from imitrace_trainer.tool_migration import CHANGES
 
 _BINS: Final = 20
 _MOST: Final = 12
@@ -35,13 +36,13 @@ code { overflow-wrap: anywhere; }
 """
 
 
-def render(dataset: Dataset, scores: pl.LazyFrame, tools: pl.LazyFrame) -> str:
+def render(dataset: Dataset, scores: pl.LazyFrame, tools: Collection[str]) -> str:
     """Return the page of a dataset version.
 
     Args:
         dataset: just curated.
         scores: ``trajectory_id``, ``name``, ``value`` of whole trajectories, also of rejected ones.
-        tools: ``name`` of every tool that the source offers the agent.
+        tools: the names of all that the source offers the agent, as they are called now.
 
     Raises:
         DatasetError: a file is broken.
@@ -54,7 +55,6 @@ def render(dataset: Dataset, scores: pl.LazyFrame, tools: pl.LazyFrame) -> str:
             "rejected": dataset.frame("rejected"),
             "steps": _steps(dataset.frame("steps")),
             "offered": dataset.frame("tools").select(pl.col("name").unique().sort()),
-            "known": tools.select(pl.col("name").unique().sort()),
             "scores": scores.select("trajectory_id", "name", "value"),
         }
     )
@@ -66,7 +66,8 @@ def render(dataset: Dataset, scores: pl.LazyFrame, tools: pl.LazyFrame) -> str:
         _score_charts(found["scores"], found["trajectories"]),
         _splits(dataset.manifest["splits"]),
         _balance(found["trajectories"]),
-        _coverage(found["steps"], found["offered"], found["known"]),
+        _coverage(found["steps"], found["offered"], tools),
+        _changed(dataset.manifest["tools"]["steps"]),
         _masked(found["steps"]),
         _asked(dataset.manifest),
     ]
@@ -207,10 +208,10 @@ def _rank(entry: tuple[int, str, object]) -> tuple[int, str]:
     return (-entry[0], entry[1])
 
 
-def _coverage(steps: pl.DataFrame, offered: pl.DataFrame, known: pl.DataFrame) -> str:
+def _coverage(steps: pl.DataFrame, offered: pl.DataFrame, known: Collection[str]) -> str:
     calls = steps.filter((pl.col("action_kind") == "tool_call") & pl.col("loss_mask"))
     counted = calls.group_by("action_name", "split").agg(pl.col("count").sum())
-    by_tool: dict[str, dict[str, int]] = {str(name): dict.fromkeys(SPLITS, 0) for name in known["name"]}
+    by_tool: dict[str, dict[str, int]] = {name: dict.fromkeys(SPLITS, 0) for name in sorted(known)}
     for name, split, count in counted.iter_rows():
         by_tool.setdefault(str(name), dict.fromkeys(SPLITS, 0))[split] += count
     most = max((sum(counts.values()) for counts in by_tool.values()), default=1)
@@ -224,6 +225,13 @@ def _coverage(steps: pl.DataFrame, offered: pl.DataFrame, known: pl.DataFrame) -
     return "<h2>Tools</h2><p class=note>Calls to learn from, of every tool that the source knows.</p>" + _table(
         head, rows
     )
+
+
+def _changed(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return ""
+    rows = [[f"name:{change}", f"n:{count:,}", f"note:{CHANGES[change]}"] for change, count in counts.items()]
+    return "<h2>Calls as they are now</h2>" + _table(("what became of a call", "n:steps", ""), rows)
 
 
 def _masked(steps: pl.DataFrame) -> str:

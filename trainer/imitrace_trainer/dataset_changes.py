@@ -81,7 +81,7 @@ def difference(before: Dataset, after: Dataset) -> Difference:
         ]
     ).sort(_SHOWN)
     counts = {what: _counted(rows.filter(pl.col("what") == what)) for what in ("came", "went", "moved")}
-    asked = {side: version.manifest.get("spec", {}) for side, version in (("old", before), ("new", after))}
+    asked = {side: _asked(version.manifest) for side, version in (("old", before), ("new", after))}
     keys = sorted(set(asked["old"]) | set(asked["new"]))
     return Difference(
         before=f"{before.name} v{before.version}",
@@ -133,6 +133,7 @@ def add_rows(home: Path, dataset: Dataset, rows: Sequence[Row], who: str) -> Dat
         tools=joined["tools"].unique(["tools_hash", "position"]).sort("tools_hash", "position"),
         other_agents=dataset.manifest["other_agents"],
         evaluators=dataset.manifest["evaluators"],
+        ledger=dataset.manifest["tools"]["ledger"],
     )
     kept = {key: dataset.manifest[key] for key in ("cohort", "spec")}
     source = f"{len(rows)} rows by {who} to v{dataset.version} of {dataset.manifest['source']}"
@@ -196,6 +197,12 @@ def _contents(dataset: Dataset) -> dict[str, pl.DataFrame]:
             "rejected": dataset.frame("rejected").select("trajectory_id", "rule", "reason"),
         }
     )
+
+
+def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:  # JSON
+    """Return what a version was made by: the cohort's keys, and the hash of what was decided about tools."""
+    ledger = manifest.get("tools", {}).get("ledger")
+    return {**manifest.get("spec", {}), **({"tools": ledger} if ledger else {})}
 
 
 def _only(kept: pl.DataFrame, other: Mapping[str, pl.DataFrame]) -> pl.DataFrame:

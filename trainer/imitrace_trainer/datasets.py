@@ -25,6 +25,7 @@ from imitrace_trainer.frames import gather, read_manifest, scan_tables
 from imitrace_trainer.portions import write_table
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.rules import RULES
+from imitrace_trainer.tool_migration import CHANGES, count_changes
 
 DATASET_TABLES: Final[dict[str, dict[str, str]]] = {
     "trajectories": {**TRAJECTORIES, "task_key": "string", "split": "string", "scores": "string"},
@@ -37,6 +38,7 @@ DATASET_TABLES: Final[dict[str, dict[str, str]]] = {
         "loss_mask": "bool",
         "mask_reason": "string?",
         "weight": "float64",
+        "tool_change": "string?",
     },
     "rejected": {"trajectory_id": "string", "task": "string?", "rule": "string", "reason": "string"},
     "messages": MESSAGES,
@@ -327,16 +329,18 @@ def _write_tables(aside: Path, curated: Curated, progress: Progress) -> dict[str
         "counts": {table: rows for table, (rows, _) in found.items()},
         "content": {table: content for table, (_, content) in found.items()},
         "splits": splits.counts(),
+        "changes": splits.changes(),
     }
 
 
 class _SplitCounts:
-    """Count steps while they are written."""
+    """Count steps, and what became of their calls, while they are written."""
 
     def __init__(self, trajectories: pl.DataFrame, progress: Progress) -> None:
         self._trajectories, self._progress = trajectories, progress
         self._steps: Counter[str] = Counter()
         self._trained: Counter[str] = Counter()
+        self._changes: Counter[str] = Counter()
         self._done, self._total = 0, max(1, int(trajectories["step_count"].sum()))
 
     def watch(self, table: str) -> Callable[[pl.DataFrame], None] | None:
@@ -347,7 +351,12 @@ class _SplitCounts:
         """Return by split how many of what it has."""
         return {split: self._of(split) for split in SPLITS}
 
+    def changes(self) -> dict[str, int]:
+        """Return how many steps each of ``CHANGES`` befell."""
+        return {change: self._changes[change] for change in CHANGES if change in self._changes}
+
     def _add(self, steps: pl.DataFrame) -> None:
+        self._changes.update(count_changes(steps))
         facts = steps.group_by("split").agg(pl.len(), pl.col("loss_mask").sum())
         for split, found, trained in facts.iter_rows():
             self._steps[split] += found
@@ -367,17 +376,18 @@ class _SplitCounts:
 
 def _manifest(curated: Curated, said: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:  # JSON
     by_rule = dict(curated.rejected["rule"].value_counts().iter_rows())
-    named = {"spec": said["spec"], "evaluators": curated.evaluators, "tables": written["content"]}
+    named = {"spec": said["spec"], "evaluators": curated.evaluators, "ledger": curated.ledger}
     return {
-        "hash": content_hash(named),
+        "hash": content_hash({**named, "tables": written["content"]}),
         "schema_version": SCHEMA_VERSION,
         "imitrace_version": importlib.metadata.version("imitrace"),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **said,
         "evaluators": curated.evaluators,
-        **written,
+        **{key: written[key] for key in ("counts", "content", "splits")},
         "rejected": {rule: by_rule[rule] for rule in RULES if rule in by_rule},
         "other_agents": curated.other_agents,
+        "tools": {"ledger": curated.ledger, "steps": written["changes"]},
     }
 
 

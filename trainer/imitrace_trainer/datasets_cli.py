@@ -118,7 +118,9 @@ def describe_dataset(dataset: Any) -> str:  # Dataset, whose module needs polars
     rejected = ", ".join(f"{rule} {count}" for rule, count in manifest["rejected"].items()) or "none"
     page = dataset.path.with_name(f"{dataset.path.name}.html")
     seen = f"\n  {page}" if page.exists() else ""
-    return f"{dataset.name} v{dataset.version}  {splits}\n  rejected: {rejected}\n  {dataset.path}{seen}"
+    changed = ", ".join(f"{change} {count}" for change, count in manifest.get("tools", {}).get("steps", {}).items())
+    calls = f"\n  calls: {changed}" if changed else ""
+    return f"{dataset.name} v{dataset.version}  {splits}\n  rejected: {rejected}{calls}\n  {dataset.path}{seen}"
 
 
 def describe_difference(found: "Difference") -> str:

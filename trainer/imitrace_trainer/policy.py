@@ -1,10 +1,10 @@
 """Say what a policy is: it sees a state and decides."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from imitrace.canonical import canonical_json
+from imitrace.canonical import canonical_json, content_hash
 from imitrace.messages import Action, Message, from_openai, tool_definition
 
 
@@ -41,7 +41,7 @@ class Decision:
     ood: float
     """Distance from the training states in units of the accepted limit: above 1 the state is out of distribution."""
     tools: dict[str, float]
-    """Probability of each tool offered, and of ``message``; they sum to 1."""
+    """Probability of each tool offered, and of ``message``; they sum to 1, less what a retired tool has."""
 
 
 class Policy(Protocol):
@@ -50,6 +50,38 @@ class Policy(Protocol):
     def act(self, state: State) -> Decision:
         """Return the decision for a state."""
         ...
+
+
+@dataclass(frozen=True)
+class LivePolicy:
+    """A policy that never calls what is retired, also where a stale agent offers it still.
+
+    Where the policy would have, its next choice is at most as sure as the retired call was unlikely.
+    """
+
+    policy: Policy
+    retired: Collection[str] = ()
+    """Names of the tools that nobody may call."""
+    superseded: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """By tool: the hashes of the definitions under which nobody may call it."""
+
+    def act(self, state: State) -> Decision:
+        """Return the decision for a state."""
+        decision = self.policy.act(state)
+        stale = {tool["name"] for tool in state.tools if self._stale(tool)}
+        if not stale:
+            return decision
+        shares = {name: share for name, share in decision.tools.items() if name not in stale}
+        if decision.action.name not in stale:
+            return replace(decision, tools=shares)
+        live = [tool for tool in state.tools if tool["name"] not in stale]
+        second = self.policy.act(replace(state, tools=live))
+        doubt = 1 - decision.tools.get(decision.action.name or "", 1.0)
+        return replace(second, confidence=min(second.confidence, doubt), tools=shares)
+
+    def _stale(self, tool: Mapping[str, Any]) -> bool:
+        hashes = self.superseded.get(tool["name"])
+        return tool["name"] in self.retired or bool(hashes and content_hash(dict(tool)) in hashes)
 
 
 def same_action(first: Action, second: Action) -> bool:

@@ -1,7 +1,7 @@
 """Decide who acts: the clone where it is proven and sure, the expert everywhere else. Pure: numbers in, a word out."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from imitrace.exceptions import ConfigError
@@ -65,6 +65,10 @@ class Thresholds:
     def of(self, tool: str | None) -> float:
         """Return the threshold for an action."""
         return self.irreversible if tool in self.irreversible_tools else self.reversible
+
+    def with_irreversible(self, tools: Iterable[str]) -> "Thresholds":
+        """Return these thresholds with more tools that can't be undone."""
+        return replace(self, irreversible_tools=tuple(sorted({*self.irreversible_tools, *tools})))
 
     def to_json(self) -> dict[str, Any]:
         """Return this as JSON values."""

@@ -43,6 +43,12 @@ def has_steps(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
     return trajectories.with_columns(why.alias("steps_rule"))
 
 
+def retired_tools(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
+    """Reject what calls a retired tool, where the cohort drops these."""
+    why = pl.col("retired_tool") if cohort.retired_tools == "drop" else _NEVER
+    return trajectories.with_columns(why.alias("retired_tools_rule"))
+
+
 def roles(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
     """Reject what has no step to train on."""
     why = pl.when(pl.col("steps_trainable") == 0).then(pl.lit(f"no step by {' or '.join(cohort.roles)}"))
@@ -139,6 +145,7 @@ def caps(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
 RULES: Final[Mapping[str, Rule]] = {
     "complete": complete,
     "steps": has_steps,
+    "retired_tools": retired_tools,
     "roles": roles,
     "tags": tags,
     "scores": scores,

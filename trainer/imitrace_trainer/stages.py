@@ -15,7 +15,6 @@ from imitrace_trainer.clone_files import CloneCard, read_clone, write_clone
 from imitrace_trainer.config import CloneConfig, RolloutConfig
 from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
-from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.environment import Environment, Expert, load_object
 from imitrace_trainer.evaluate import EvaluationReport, evaluate
 from imitrace_trainer.fit import FitReport, fit
@@ -27,6 +26,7 @@ from imitrace_trainer.progress import Progress
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
 from imitrace_trainer.rollout import Episode, expert_actor, hybrid_actor, play
 from imitrace_trainer.route import NO_COHORT, RouteConfig, RoutedClone, Thresholds, choose_threshold, cohort_of
+from imitrace_trainer.tool_ledger import ToolRules, read_ledger
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,18 @@ class LoadedClone:
     """A clone ready to act, with what its record says."""
 
     version: CloneVersion
-    policy: EmbeddedPolicy
+    policy: Policy
+    """It calls no tool that is retired."""
     card: CloneCard
+    tools: list[dict[str, Any]]
+    """The newest definition of every tool that was offered in training."""
+    rules: ToolRules
+    """What is decided about its agent's tools."""
 
     @property
     def thresholds(self) -> Thresholds:
         """The confidence from which it may act."""
-        return Thresholds.from_json(self.card.route)
+        return Thresholds.from_json(self.card.route).with_irreversible(self.rules.irreversible)
 
 
 def demonstrations(examples: Sequence[Example]) -> list[Demonstration]:
@@ -85,7 +90,8 @@ def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
     check_licences(dataset, clone.cohort)
     train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
     policy, fitted = fit(train, calibration, clone.train, progress)
-    thresholds = choose_thresholds(policy, calibration, clone.route)
+    rules = read_ledger(home).rules(clone.cohort.agent)
+    thresholds = choose_thresholds(policy, calibration, clone.route).with_irreversible(rules.irreversible)
     evaluation = evaluate(policy, held_out, FrequencyTable(train))
     card = CloneCard(
         name=clone.name,
@@ -96,6 +102,7 @@ def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
         imitrace=installed_version("imitrace"),
         training={"config": asdict(clone.train), "fit": asdict(fitted)},
         route=thresholds.to_json(),
+        agent=clone.cohort.agent,
     )
 
     def write(folder: Path) -> None:
@@ -127,7 +134,10 @@ def choose_thresholds(policy: Policy, calibration: Sequence[Demonstration], conf
 def load_clone(home: Path, reference: str) -> LoadedClone:
     """Return the clone that a reference such as ``airline``, ``airline@champion`` or ``airline:3`` means."""
     version = Registry(home).resolve(reference)
-    return LoadedClone(version, *read_clone(version.path))
+    policy, card = read_clone(version.path)
+    rules = read_ledger(home).rules(card.agent)
+    tools = list(policy.knowledge.tools.values())
+    return LoadedClone(version, rules.restrict(policy), card, tools, rules)
 
 
 def evaluate_stage(home: Path, reference: str) -> EvaluationReport:

@@ -20,7 +20,7 @@ Frames = Mapping[str, pl.LazyFrame]
 
 _NO_TOOLS: Final = content_hash([])
 _SEEN: Final = ("trajectory_id", "step_index", "state", "tools_hash", "complete", "incomplete_reason")
-_MARKS: Final = ("agent", "policy_role", "error_type")
+_MARKS: Final = ("agent", "policy_role", "error_type", "tool_reason")
 _FIRST_GAP: Final = ["gap_step", "gap_why"]
 
 
@@ -40,11 +40,12 @@ class Survey:
 def mark_steps(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame) -> pl.LazyFrame:
     """Add ``loss_mask``, true where a step may be trained on, and ``mask_reason``, why not.
 
-    It may where the cohort's agent acted in one of the cohort's roles and without an error. A clone's own action may
-    only where a person or the expert scored it as the cohort's ``confirmed`` asks: a clone is no teacher of clones.
+    It may where the cohort's agent acted in one of the cohort's roles, without an error, and as its tools of today let
+    it. A clone's own action may only where a person or the expert scored it as the cohort's ``confirmed`` asks: a clone
+    is no teacher of clones.
 
     Args:
-        steps: columns of ``schema.STEPS``; their order is kept.
+        steps: columns of ``schema.STEPS``, and ``tool_reason``; their order is kept.
         cohort: what may be trained on.
         scores: the table.
     """
@@ -60,6 +61,8 @@ def mark_steps(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame) 
         .then(pl.format("by agent {}", "agent"))
         .when(pl.col("error_type").is_not_null())  # an answer that could not be read, say, is no example to follow
         .then(pl.format("error {}", "error_type"))
+        .when(pl.col("tool_reason").is_not_null())
+        .then("tool_reason")
         .when(cloned)
         .then(pl.lit("by a clone, not confirmed"))
         .when(~taught)
@@ -98,7 +101,7 @@ def survey(frames: Frames, cohort: CohortConfig, progress: Progress = silent) ->
     """Look once at all steps of the cohort's agent.
 
     Args:
-        frames: the tables of ``schema.TABLES`` by name, in the collector's order.
+        frames: the tables of ``schema.TABLES`` by name, in the collector's order, as ``migrate`` gives them.
         cohort: whose trajectories, and which steps may be trained on.
         progress: is told how far it is.
     """

@@ -115,13 +115,15 @@ def _changed(older: list[Contract], newest: Contract, rules: ToolRules) -> Itera
 def _renamed(known: list[Contract], rules: ToolRules, current: dict[str, Contract]) -> Iterator[Finding]:
     """Yield what a rename leaves open: the new name's contract may want other arguments."""
     name = known[0].name
-    newest, moves = current.get(rules.name_now(name)), []
+    newest = current.get(rules.name_now(name))
+    if newest is None or newest.name in rules.deprecated:
+        return
+    moves: list[ToolDecision] = []
     while name in rules.renamed:
         moves += [*rules.maps.get(name, ()), rules.renamed[name]]
         name = rules.renamed[name].to or ""
     moves += rules.maps.get(name, ())
-    for contract in known if newest is not None and newest.name not in rules.deprecated else ():
-        assert newest is not None  # noqa: S101 - told above
+    for contract in known:
         found = [change for change in changes(contract.definition or {}, newest.definition or {}) if change.breaking]
         finding = _finding(contract, newest, found, moves)
         if finding.open:

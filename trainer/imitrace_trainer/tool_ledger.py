@@ -152,7 +152,9 @@ class Ledger:
                 renamed.pop(made.tool, None)
                 maps.pop(made.tool, None)
         if agent is None:
-            renamed = _without_circles(renamed)
+            circling = {tool for tool in renamed if tool in _circle(renamed, tool)}
+            deprecated |= circling
+            renamed = {tool: made for tool, made in renamed.items() if tool not in circling}
         return ToolRules(frozenset(deprecated), renamed, maps, risks)
 
     def checked(self, made: ToolDecision) -> "Ledger":
@@ -225,8 +227,3 @@ def _circle(renamed: Mapping[str, ToolDecision], tool: str) -> set[str]:
         tool = renamed[tool].to or ""
         met.add(tool)
     return met
-
-
-def _without_circles(renamed: Mapping[str, ToolDecision]) -> dict[str, ToolDecision]:
-    """Return renames of several agents together without those that lead back to themselves."""
-    return {tool: made for tool, made in renamed.items() if tool not in _circle(renamed, tool)}

@@ -32,6 +32,10 @@ KEYS = {
     "histories": {"bytes_per_step", "growth", "steps", "lengths", "versions"},
     "faults": {"kills", "acknowledged", "lost", "duplicated", "overload_peak_mb", "broken_promises", "skipped"},
     "scores": {"disagreement", "scorers", "recorded", "skipped"},
+    "tool_ledger": {
+        *("decisions", "dead_calls", "dead_calls_before_retraining", "dead_calls_without"),
+        *("rows_with_a_map", "rows_with_a_map_kept", "rows_retired", "rows_masked", "versions"),
+    },
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }
 DESCRIBED = {"date", "machine", "command"}

@@ -178,11 +178,13 @@ def _fates(contracts: Contracts, rules: ToolRules, current: Mapping[str, Contrac
 
 def _changed(frames: Frames, fates: Mapping[tuple[str, str], Fate], agent: str) -> pl.DataFrame:
     """Return the keys of the steps to whose calls something happens, with ``COLUMNS``."""
-    listed = list(fates.values())
     kinds = {"trajectory_id": pl.String, "step_index": pl.Int64, **dict.fromkeys(COLUMNS, pl.String)}
     found = [pl.DataFrame(schema=kinds)]
-    calls = _fated(frames, fates, agent).filter(pl.col("fate").is_not_null()) if fates else pl.LazyFrame()
-    for portion in portions(calls.select(*_KEYS, "fate", "action_arguments"), ["action_arguments"]) if fates else ():
+    if not fates:
+        return found[0]
+    listed = list(fates.values())
+    calls = _fated(frames, fates, agent).filter(pl.col("fate").is_not_null())
+    for portion in portions(calls.select(*_KEYS, "fate", "action_arguments"), ["action_arguments"]):
         each = portion.select("fate", "action_arguments").iter_rows()
         told = [listed[fate].rewrite(arguments)[2:] for fate, arguments in each]
         columns = dict(zip(COLUMNS, zip(*told, strict=True), strict=True))

@@ -3,8 +3,7 @@
 import importlib.metadata
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,7 +24,7 @@ from imitrace_trainer.frames import gather, read_manifest, scan_tables
 from imitrace_trainer.portions import write_table
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.rules import RULES
-from imitrace_trainer.tool_migration import CHANGES, count_changes
+from imitrace_trainer.step_counts import StepCounts
 
 DATASET_TABLES: Final[dict[str, dict[str, str]]] = {
     "trajectories": {**TRAJECTORIES, "task_key": "string", "split": "string", "scores": "string"},
@@ -319,7 +318,7 @@ def _versions(folder: Path) -> list[int]:
 
 def _write_tables(aside: Path, curated: Curated, progress: Progress) -> dict[str, Any]:  # JSON
     """Write the files; return ``counts`` and ``content`` by table, and ``splits``."""
-    splits = _SplitCounts(curated.trajectories, progress)
+    splits = StepCounts(curated.trajectories, progress)
     frames = {table: getattr(curated, table).lazy() for table in DATASET_TABLES}
     found = {
         table: write_table(frame, aside / f"{table}.parquet", _LONG.get(table, ()), splits.watch(table))
@@ -331,47 +330,6 @@ def _write_tables(aside: Path, curated: Curated, progress: Progress) -> dict[str
         "splits": splits.counts(),
         "changes": splits.changes(),
     }
-
-
-class _SplitCounts:
-    """Count steps, and what became of their calls, while they are written."""
-
-    def __init__(self, trajectories: pl.DataFrame, progress: Progress) -> None:
-        self._trajectories, self._progress = trajectories, progress
-        self._steps: Counter[str] = Counter()
-        self._trained: Counter[str] = Counter()
-        self._changes: Counter[str] = Counter()
-        self._done, self._total = 0, max(1, int(trajectories["step_count"].sum()))
-
-    def watch(self, table: str) -> Callable[[pl.DataFrame], None] | None:
-        """Return what is to be shown the portions of a table."""
-        return self._add if table == "steps" else None
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return by split how many of what it has."""
-        return {split: self._of(split) for split in SPLITS}
-
-    def changes(self) -> dict[str, int]:
-        """Return how many steps each of ``CHANGES`` befell."""
-        return {change: self._changes[change] for change in CHANGES if change in self._changes}
-
-    def _add(self, steps: pl.DataFrame) -> None:
-        self._changes.update(count_changes(steps))
-        facts = steps.group_by("split").agg(pl.len(), pl.col("loss_mask").sum())
-        for split, found, trained in facts.iter_rows():
-            self._steps[split] += found
-            self._trained[split] += trained
-        self._done += len(steps)
-        self._progress("write", min(1.0, self._done / self._total))
-
-    def _of(self, split: str) -> dict[str, int]:
-        trajectories = self._trajectories.filter(pl.col("split") == split)
-        return {
-            "tasks": trajectories["task_key"].n_unique(),
-            "trajectories": len(trajectories),
-            "steps": self._steps[split],
-            "trained_steps": self._trained[split],
-        }
 
 
 def _manifest(curated: Curated, said: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:  # JSON

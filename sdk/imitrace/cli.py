@@ -27,6 +27,7 @@ _EXPORTS = "imitrace_trainer.exports_cli"
 _SCORES = "imitrace_trainer.score_cli"
 _DATASETS = "imitrace_trainer.datasets_cli"
 _TOOLS = "imitrace_trainer.tools_cli"
+_SCAN = "imitrace_trainer.scan_cli"
 
 COMMANDS: dict[str, LazyCommand] = {
     "demo": LazyCommand(_TRAINER, "demo", "all", "Run the whole loop on the bundled support desk."),
@@ -48,6 +49,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "sql": LazyCommand(_READS, "sql", "collector", "Ask the store in SQL, read-only."),
     "score": LazyCommand(_SCORES, "score", "trainer", "Score trajectories, or give one a score from outside."),
     "tools": LazyCommand(_TOOLS, "tools", "trainer", "List tool contracts; say what becomes of old tools."),
+    "scan": LazyCommand(_SCAN, "scan", "trainer", "Say before training how much a clone could act on."),
     "curate": LazyCommand(_TRAINER, "curate", "trainer", "Make a dataset version from a cohort."),
     "datasets": LazyCommand(_DATASETS, "datasets", "trainer", "List and compare dataset versions."),
     "export": LazyCommand(_EXPORTS, "export", "trainer", "Write trajectories for other trainers."),

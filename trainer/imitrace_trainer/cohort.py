@@ -120,6 +120,8 @@ class CohortConfig:
     """Redaction rules; a trajectory in which one of them still finds something is rejected."""
     licences: dict[str, str] = field(default_factory=dict)
     """``allowed`` or ``forbidden`` by pattern of a policy's name, such as a model; the first that fits counts."""
+    label_errors: float | None = None
+    """Share of the train split's steps that may be left out as likely mistaken; None: none is looked for."""
     caps: dict[str, int] = field(default_factory=dict)
     """Most trajectories of each value of a tag; which of them is drawn by the split's seed."""
     balance: str | None = None
@@ -322,6 +324,7 @@ _COHORT_READERS: Final[_Readers] = {
     "personal_data": _redactions,
     "licences": _licences,
     "forbidden": _one_of(*FORBIDDEN),
+    "label_errors": _share,
     "caps": _caps,
     "balance": _text,
     "several_steps": _factor,

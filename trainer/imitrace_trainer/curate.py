@@ -17,6 +17,7 @@ from imitrace.schema import STEPS, TRAJECTORIES
 from imitrace_trainer.clues import clues
 from imitrace_trainer.cohort import MOST_WEIGHT, CohortConfig, SplitConfig
 from imitrace_trainer.frames import gather
+from imitrace_trainer.label_errors import label_errors
 from imitrace_trainer.likeness import alike_tasks
 from imitrace_trainer.portions import settled
 from imitrace_trainer.progress import Progress, silent
@@ -146,11 +147,18 @@ def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.L
         "split",
         weights(kept, cohort),
     ]
-    return (
-        mark_steps(frames["steps"], cohort, frames["scores"])
-        .join(kept.lazy().select(of_trajectory), on="trajectory_id", how="inner", maintain_order="left")
-        .select(*STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason", "weight", "tool_change")
-    )
+    marked = mark_steps(frames["steps"], cohort, frames["scores"])
+    if cohort.label_errors is not None:
+        marked = _without_errors(marked, label_errors(frames, cohort, kept))
+    return marked.join(
+        kept.lazy().select(of_trajectory), on="trajectory_id", how="inner", maintain_order="left"
+    ).select(*STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason", "weight", "tool_change")
+
+
+def _without_errors(marked: pl.LazyFrame, doubts: pl.DataFrame) -> pl.LazyFrame:
+    found = marked.join(doubts.lazy(), on=["trajectory_id", "step_index"], how="left", maintain_order="left")
+    why = pl.coalesce("mask_reason", "label_error")
+    return found.with_columns(why.is_null().alias("loss_mask"), why.alias("mask_reason")).drop("label_error")
 
 
 def split_tasks(keys: Collection[str], split: SplitConfig) -> dict[str, str]:

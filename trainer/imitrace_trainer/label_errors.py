@@ -1,0 +1,96 @@
+"""Find steps whose recorded action is likely a mistake: confident learning over out-of-fold guesses.
+
+Source: Northcutt, Jiang, Chuang (2021), Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 70. An
+action's threshold is its mean probability over the steps recorded as it. A step is doubted where another action reaches
+its threshold and the recorded one stays far below its own.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.encoding import MESSAGE, FloatArray, IntArray, state_features, view_state
+from imitrace_trainer.frames import gather
+from imitrace_trainer.out_of_fold import FOLDS, Sketch, fold_of, out_of_fold, sketch
+from imitrace_trainer.portions import portions
+from imitrace_trainer.reading import Reader
+from imitrace_trainer.survey import Frames, mark_steps
+
+_TAIL: Final = 24
+"""Messages of a state that are looked at, the newest: so that time grows with the steps."""
+_FAR: Final = 0.5
+"""Of a class's mean probability, the share below which a recorded action is doubted."""
+_LEAST: Final = 10
+"""Steps of an action below which nothing is said of it."""
+_TASKS: Final = 2 * FOLDS
+"""Tasks below which nothing is said at all."""
+_NONE: Final = {"trajectory_id": pl.String, "step_index": pl.Int64, "label_error": pl.String}
+
+
+def label_errors(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.DataFrame:
+    """Return ``trajectory_id``, ``step_index`` and ``label_error``, why, of steps that likely have the wrong action.
+
+    Only steps of the train split are looked at, by models fitted to that split alone.
+
+    Args:
+        frames: the tables of ``schema.TABLES`` by name.
+        cohort: which steps may be trained on, and what share of them may be called wrong at most.
+        kept: the kept trajectories, with ``task_key`` and ``split``.
+    """
+    train = kept.filter(pl.col("split") == "train").select("trajectory_id", "task_key")
+    found = list(_sketches(frames, cohort, train))
+    if len({task for _, _, task, _, _ in found}) < _TASKS:
+        return pl.DataFrame(schema=_NONE)
+    names = sorted({name for _, _, _, name, _ in found})
+    labels = np.array([names.index(name) for _, _, _, name, _ in found], dtype=np.int64)
+    folds = fold_of([task for _, _, task, _, _ in found], cohort.split.seed)
+    shares = out_of_fold([one for *_, one in found], labels, folds, cohort.split.seed)
+    rows = [
+        (found[row][0], found[row][1], f"label error: {names[likely]} is likelier than {found[row][3]}")
+        for row, likely in doubted(shares, labels, cohort.label_errors or 0)
+    ]
+    return pl.DataFrame(rows, schema=_NONE, orient="row")
+
+
+def doubted(shares: FloatArray, labels: IntArray, most: float) -> list[tuple[int, int]]:
+    """Return the steps whose label is likely wrong with the likelier one, the surest first.
+
+    Args:
+        shares: out-of-fold probabilities, shape (n, actions).
+        labels: of the recorded actions, shape (n,).
+        most: share of all steps that may be returned.
+    """
+    counts = np.bincount(labels, minlength=shares.shape[1])
+    means = np.array([shares[labels == one, one].mean() if counts[one] else 2.0 for one in range(shares.shape[1])])
+    known = counts >= _LEAST
+    own = shares[np.arange(len(labels)), labels]
+    other: FloatArray = np.where((shares >= means) & known, shares, 0)
+    other[np.arange(len(labels)), labels] = 0
+    likely = other.argmax(axis=1)
+    lead = other.max(axis=1) - own
+    wrong = (own < _FAR * means[labels]) & known[labels] & (lead > 0)
+    rows = sorted(np.flatnonzero(wrong).tolist(), key=lambda row: (own[row] / means[labels[row]], row))
+    return [(row, int(likely[row])) for row in rows[: int(most * len(labels))]]
+
+
+def _sketches(frames: Frames, cohort: CohortConfig, train: pl.DataFrame) -> Iterator[tuple[str, int, str, str, Sketch]]:
+    """Yield of each step that may be trained on its trajectory, index, task, action and state, a portion at a time."""
+    marked = mark_steps(frames["steps"], cohort, frames["scores"]).filter("loss_mask")
+    wanted = marked.join(train.lazy(), on="trajectory_id", how="inner", maintain_order="left")
+    columns = ["trajectory_id", "step_index", "task_key", "action_name", pl.col("state").list.tail(_TAIL)]
+    reader = Reader()
+    for portion in portions(wanted.select(columns), ["state"]):
+        messages = _messages(frames, portion)
+        for trajectory, index, task, action, state in portion.iter_rows():
+            view = view_state([messages[name] for name in state], (), reader)
+            yield trajectory, index, task, action or MESSAGE, sketch(state_features(view))
+
+
+def _messages(frames: Frames, portion: pl.DataFrame) -> dict[str, Any]:  # JSON
+    names = portion.select(pl.col("state").explode().alias("message_id")).unique().lazy()
+    found = gather({"messages": frames["messages"].join(names, on="message_id", how="semi")})["messages"]
+    return {name: json.loads(content) for name, content in found.select("message_id", "content").iter_rows()}

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from imitrace.cli import main
 from imitrace.exceptions import DatasetError
-from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.curate import Curated, curate
 from imitrace_trainer.scan import REASONS, Scan, ScanConfig, scan
 
@@ -49,6 +49,7 @@ def test_what_the_request_tells_is_clonable_and_what_it_does_not_is_left_to_the_
     assert plain.coverage.value > 0.95
     assert odd.coverage.value < 0.3
     assert plain.coverage.low <= plain.coverage.value <= plain.coverage.high
+    assert scanned.agreement is not None
     assert scanned.agreement.value > 0.9
     assert set(odd.blocked) <= {"action", "unsure"}
     assert {part.name for part in scanned.actions} == {"refund", "cancel", "whim0", "whim1"}
@@ -77,6 +78,18 @@ def test_only_as_many_decisions_are_looked_at_as_asked_by_whole_tasks(make_table
 def test_a_cohort_too_small_to_scan_is_refused_with_what_is_wanted(make_tables: MakeTables) -> None:
     with pytest.raises(DatasetError, match="5 tasks with 3 kinds of action can't be scanned, wanted at least 10 tasks"):
         scan(curated(make_tables, 5), ScanConfig())
+
+
+def test_a_split_that_leaves_nothing_to_prove_on_is_refused(make_tables: MakeTables) -> None:
+    config = ScanConfig(split=SplitConfig(calibration=0))
+    with pytest.raises(DatasetError, match=r"split\.calibration 0 and split\.gate 0\.2 leave nothing to prove"):
+        scan(curated(make_tables, 20), config)
+
+
+def test_where_nothing_is_proven_there_is_no_agreement_to_tell(make_tables: MakeTables) -> None:
+    found = scan(curated(make_tables, 20), ScanConfig(promise=0.99))
+    assert (found.coverage.value, found.agreement) == (0, None)
+    assert "none to judge" in found.render()
 
 
 def test_the_text_names_the_figures_and_what_blocks(scanned: Scan) -> None:

@@ -28,6 +28,8 @@ _LEAST: Final = 10
 """Steps of an action below which nothing is said of it."""
 _TASKS: Final = 2 * FOLDS
 """Tasks below which nothing is said at all."""
+_READINGS: Final = 2_000
+"""Messages whose reading is kept for the next step: few, for memory."""
 _NONE: Final = {"trajectory_id": pl.String, "step_index": pl.Int64, "label_error": pl.String}
 
 
@@ -82,7 +84,7 @@ def _sketches(frames: Frames, cohort: CohortConfig, train: pl.DataFrame) -> Iter
     marked = mark_steps(frames["steps"], cohort, frames["scores"]).filter("loss_mask")
     wanted = marked.join(train.lazy(), on="trajectory_id", how="inner", maintain_order="left")
     columns = ["trajectory_id", "step_index", "task_key", "action_name", pl.col("state").list.tail(_TAIL)]
-    reader = Reader()
+    reader = Reader(_READINGS)
     for portion in portions(wanted.select(columns), ["state"]):
         messages = _messages(frames, portion)
         for trajectory, index, task, action, state in portion.iter_rows():

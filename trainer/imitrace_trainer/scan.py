@@ -86,8 +86,8 @@ class Scan:
     """Share of the decisions that are tool calls: no clone covers more."""
     coverage: Predicted
     """Share of the decisions that a clone would act on, of a split's held-out tasks."""
-    agreement: Predicted
-    """Share of those that are the expert's."""
+    agreement: Predicted | None
+    """Share of those that are the expert's; None: there are none."""
     decided: float
     """Share of the draws in which a threshold was proven."""
     tasks_needed: int | None
@@ -114,7 +114,7 @@ class Scan:
             [
                 f"{self.decisions} decisions of {self.tasks} tasks, {self.calls:.0%} of them tool calls",
                 f"predicted coverage at {self.promise:.0%} agreement  {self.coverage} of all decisions",
-                f"agreement where a clone would act     {self.agreement}",
+                f"agreement where a clone would act    {self.agreement or 'none to judge'}",
                 f"proven in {self.decided:.0%} of the draws: {self._needed()}",
                 f"\n{'what':<36}{'steps':>7}{'tasks':>7}  coverage, and what blocks most",
                 *map(str, (*(self.kinds if len(self.kinds) > 1 else ()), *self.actions)),
@@ -151,8 +151,13 @@ def scan(curated: Curated, config: ScanConfig, progress: Progress = silent) -> S
     """Predict how much of what a cohort keeps a clone could act on.
 
     Raises:
-        DatasetError: there are too few tasks, or one kind of action only.
+        DatasetError: there are too few tasks, one kind of action only, or no share for calibration or gate.
     """
+    if not (config.split.calibration and config.split.gate):
+        raise DatasetError(
+            f"split.calibration {config.split.calibration:g} and split.gate {config.split.gate:g} leave nothing to "
+            "prove a clone on or to judge it on, set both over 0"
+        )
     seen = _look(curated, config, progress)
     labels = seen.labels
     if len(set(seen.tasks)) < 2 * FOLDS or len(set(labels)) < 2:
@@ -180,7 +185,7 @@ def scan(curated: Curated, config: ScanConfig, progress: Progress = silent) -> S
         decisions=len(labels),
         calls=float(np.mean([label != MESSAGE for label in labels])),
         coverage=draws.coverage(np.ones(len(labels), dtype=np.bool_)),
-        agreement=draws.agreement(judged.right),
+        agreement=draws.agreement(judged.right) if draws.acted.any() else None,
         decided=draws.decided,
         tasks_needed=needed,
         trajectories_needed=None if needed is None else math.ceil(max(0, needed - tasks) * each),

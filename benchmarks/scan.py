@@ -1,0 +1,165 @@
+"""Compare the coverage that `imitrace scan` predicts with what a trained clone reaches on held-out tasks.
+
+python benchmarks/scan.py --data ../shared/data          # a table
+python benchmarks/scan.py --data ../shared/data --json   # the same as JSON
+"""
+
+import argparse
+import gzip
+import json
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.curate import Curated, curate
+from imitrace_trainer.datasets import write_dataset
+from imitrace_trainer.fit import BCConfig, fit
+from imitrace_trainer.frames import gather, open_source
+from imitrace_trainer.policy import same_action
+from imitrace_trainer.route import RouteConfig, cohort_of, route
+from imitrace_trainer.scan import ScanConfig, scan
+from imitrace_trainer.stages import choose_thresholds, demonstrations
+
+Json = dict[str, Any]  # a JSON object
+SETS = {"retail": "tau_retail_oracle.jsonl.gz", "airline": "tau_airline_gpt4o.jsonl.gz"}
+PROMISES = (0.9, 0.95, 0.98)
+PLANTED = 0.02
+CAP = 0.02
+
+
+def imported(name: str, data: Path, folder: Path, lines: int | None) -> dict[str, pl.DataFrame]:
+    """Import a set's trajectories, or its first few, and return their tables."""
+    with gzip.open(data / SETS[name], "rt", encoding="utf-8") as file:
+        chosen = [line for number, line in enumerate(file) if lines is None or number < lines]
+    source = folder / f"{name}.jsonl"
+    source.write_text("".join(chosen), encoding="utf-8")
+    tools = data / f"tau_{name}_tools.json"
+    options = [str(source), "--agent", name, "--tools", str(tools), "--home", str(folder)]
+    subprocess.run([sys.executable, "-m", "imitrace", "import", *options], check=True, stdout=sys.stderr)
+    return gather(open_source(None, folder).frames())
+
+
+def compared(name: str, tables: Mapping[str, pl.DataFrame], folder: Path, epochs: int) -> Json:
+    """Return what is predicted and what is realised for each promise, on the cohort's own split."""
+    cohort = CohortConfig(name=name, agent=name)
+    frames = {table: frame.lazy() for table, frame in tables.items()}
+    curated = curate(frames, cohort)
+    began = time.monotonic()
+    predicted = {promise: scan(curated, ScanConfig(promise=promise, split=cohort.split)) for promise in PROMISES}
+    scanned = (time.monotonic() - began) / len(PROMISES)
+    realised, trained = _realised(cohort, curated, folder, epochs)
+    found = {}
+    for promise, one in predicted.items():
+        told = {"coverage": one.coverage.value, "low": one.coverage.low, "high": one.coverage.high}
+        met = one.coverage.low <= realised[promise]["coverage"] <= one.coverage.high
+        found[str(promise)] = {"predicted": told, "realised": realised[promise], "within": met}
+    facts = {"tasks": one.tasks, "decisions": one.decisions, "blocked": one.blocked}
+    return {**facts, "promises": found, "scan_s": round(scanned, 1), "train_s": round(trained, 1)}
+
+
+def _realised(cohort: CohortConfig, curated: Curated, folder: Path, epochs: int) -> tuple[dict[float, Json], float]:
+    """Train a clone; return by promise the share of the gate's decisions that it acts on, and how many are right."""
+    dataset = write_dataset(folder, cohort, curated, "a benchmark")
+    train, calibration, gate = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
+    began = time.monotonic()
+    policy, _ = fit(train, calibration, BCConfig(epochs=epochs, device="cpu"))
+    decisions = [policy.act(held.state) for held in gate]
+    seconds, found = time.monotonic() - began, {}
+    for promise in PROMISES:
+        thresholds = choose_thresholds(policy, calibration, RouteConfig(error=1 - promise))
+        acted = [
+            same_action(decision.action, held.action)
+            for decision, held in zip(decisions, gate, strict=True)
+            if route(decision, held.state, thresholds, {cohort_of(held.state.tags)}).actor == "clone"
+        ]
+        agreement = round(sum(acted) / len(acted), 4) if acted else None
+        found[promise] = {"coverage": round(len(acted) / len(gate), 4), "agreement": agreement}
+    return found, seconds
+
+
+def planted(name: str, tables: Mapping[str, pl.DataFrame]) -> Json:
+    """Give some training steps another tool, and return how many of them are found, and how many others."""
+    steps, draw = tables["steps"], random.Random(0)
+    cohort = CohortConfig(name=name, agent=name)
+    kept = curate({table: frame.lazy() for table, frame in tables.items()}, cohort).trajectories
+    train = set(kept.filter(pl.col("split") == "train")["trajectory_id"])
+    names = sorted(set(steps["action_name"].drop_nulls()))
+    keys = list(steps.select("trajectory_id", "step_index", "action_name").iter_rows())
+    rows = [row for row, (trajectory, _, action) in enumerate(keys) if trajectory in train and action]
+    wrong = set(draw.sample(rows, round(PLANTED * len(rows))))
+    given = [draw.choice([n for n in names if n != key[2]]) if row in wrong else key[2] for row, key in enumerate(keys)]
+    changed = {**tables, "steps": steps.with_columns(pl.Series("action_name", given))}
+    asked = CohortConfig(name=name, agent=name, label_errors=CAP)
+    curated = curate({table: frame.lazy() for table, frame in changed.items()}, asked)
+    masked = gather({"steps": curated.steps.filter(pl.col("mask_reason").str.starts_with("label error"))})["steps"]
+    found = set(masked.select("trajectory_id", "step_index").iter_rows())
+    hits = len(found & {keys[row][:2] for row in wrong})
+    return {"planted": len(wrong), "found": hits, "others": len(found) - hits, "calls": len(rows), "cap": CAP}
+
+
+def measure(data: Path, quick: bool) -> Json:
+    """Return everything that is measured."""
+    torch.set_num_threads(1)
+    began, sets, errors, skipped = time.monotonic(), {}, {}, {}
+    for name in ("retail",) if quick else SETS:
+        if not (data / SETS[name]).exists():
+            skipped[name] = f"no {SETS[name]} in {data}"
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            tables = imported(name, data, Path(folder), 40 if quick else None)
+            sets[name] = compared(name, tables, Path(folder), 2 if quick else BCConfig().epochs)
+            errors[name] = planted(name, tables)
+    return {
+        "sets": sets,
+        "label_errors": errors,
+        "skipped": skipped,
+        "machine": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": " ".join(["python", "benchmarks/scan.py", *sys.argv[1:]]),
+        "seconds": round(time.monotonic() - began),
+        "quick": quick,
+    }
+
+
+def table(report: Json) -> str:
+    """Return the figures as lines for a terminal."""
+    lines = [f"{'set':<10}{'promise':>8}  predicted coverage      realised  agreement"]
+    for name, found in report["sets"].items():
+        for promise, one in found["promises"].items():
+            told = "{coverage:.3f} [{low:.3f}, {high:.3f}]".format(**one["predicted"])
+            right = one["realised"]["agreement"]
+            said = "-" if right is None else f"{right:.3f}"
+            lines.append(f"{name:<10}{promise:>8}  {told}    {one['realised']['coverage']:.3f}     {said}")
+    lines += [f"{name:<10}planted errors {found}" for name, found in report["label_errors"].items()]
+    lines += [f"{name:<10}{why}" for name, why in report["skipped"].items()]
+    return "\n".join([*lines, f"{report['machine']}, {report['date']}, {report['seconds']} s"])
+
+
+def main() -> None:
+    """Measure as the options say, and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="40 trajectories, 2 epochs: checks that it runs")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
+    options = parser.parse_args()
+    report = measure(options.data, options.quick)
+    text = json.dumps(report, indent=2)
+    if options.output:
+        options.output.write_text(text + "\n", encoding="utf-8")
+    print(text if options.json else table(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -45,11 +45,14 @@ def scan(  # noqa: PLR0913 - a command has the parameters of its options
     from imitrace_trainer.frames import open_source
     from imitrace_trainer.scan import ScanConfig
     from imitrace_trainer.scan import scan as scanned
+    from imitrace_trainer.tool_ledger import read_ledger
 
     if (cohort is None) == (agent is None):
         raise ConfigError("scan needs a cohort or --agent, and not both, for instance 'imitrace scan airline'")
     asked = cohort_from_config(read_config(config), cohort) if cohort else CohortConfig(name="scan", agent=str(agent))
+    folder = workspace_home(home)
     with progress_bar() as progress:
-        curated = curate(open_source(source, workspace_home(home)).frames(), asked, progress)
+        rules = read_ledger(folder).rules(asked.agent)
+        curated = curate(open_source(source, folder).frames(), asked, rules, progress)
         found = scanned(curated, ScanConfig(promise=promise, split=asked.split), progress)
     click.echo(json.dumps(found.to_json(), indent=1) if as_json else found.render())

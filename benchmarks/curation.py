@@ -19,11 +19,11 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from curation_data.traces import write_traces
-from overhead.peer_venvs import VENVS, python_of
-from overhead.timing import machine
+from overhead.peer_venvs import install, python_of
+from overhead.reports import deliver
+from overhead.timing import Json, machine, tell
 
 SIZES = (10_000, 30_000, 100_000)
 QUICK = (200, 600)
@@ -49,8 +49,6 @@ peak = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())
 print(json.dumps({"judged_s": round(judged, 2), "kept": kept, "peak_mb": int(peak[1]) // 1024}))
 """
 
-Json = dict[str, Any]  # a JSON object
-
 
 def measure(quick: bool, rounds: int) -> Json:
     """Return what curating takes by the number of trajectories, and beside it what pandas takes of the smallest."""
@@ -61,10 +59,10 @@ def measure(quick: bool, rounds: int) -> Json:
     peer: list[Json] = []
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
-            _say(f"writing {size} trajectories")
+            tell(f"writing {size} trajectories")
             write_traces(Path(folder) / str(size), size, STEPS)
         for number in range(rounds):
-            _say(f"round {number + 1}")
+            tell(f"round {number + 1}")
             for size in sizes:
                 found[str(size)].append(_curated([sys.executable, "-c", CURATE], Path(folder) / str(size)))
             if python.exists():
@@ -128,16 +126,6 @@ def _ratio(ours: Sequence[Json], peer: Sequence[Json], key: str) -> float | None
     return round(statistics.median(ratios), 2) if ratios else None
 
 
-def install() -> None:
-    """Make pandas an environment of its own, or bring it up to date."""
-    VENVS.mkdir(exist_ok=True)
-    (VENVS / ".gitignore").write_text("*\n", encoding="utf-8")
-    if not python_of("pandas").exists():
-        subprocess.run([sys.executable, "-m", "venv", VENVS / "pandas"], check=True)
-    pip = [str(python_of("pandas")), "-m", "pip", "install", "--quiet", "--upgrade", "--disable-pip-version-check"]
-    subprocess.run([*pip, "pandas", "pyarrow"], check=True, stdout=sys.stderr)
-
-
 def table(report: Json) -> str:
     """Return the figures as lines for a terminal."""
     lines = [f"{'trajectories':>12}{'wall s':>10}{'CPU s':>10}{'peak MB':>10}"]
@@ -145,10 +133,6 @@ def table(report: Json) -> str:
     lines += [f"{name:>12}{run['wall_s']:>10}{run['cpu_s']:>10}{run['peak_mb']:>10}" for name, run in rows]
     lines.append(f"exponent {report['exponent']}, pandas takes {report['vs_pandas']} times as long")
     return "\n".join([*lines, f"{report['machine']}, {report['date']}, {report['seconds']} s"])
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -161,12 +145,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()
     if options.peers:
-        install()
+        install("pandas", ("pandas", "pyarrow"))
     report = measure(options.quick, options.rounds or (1 if options.quick else 3))
-    text = json.dumps(report, indent=2)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
-    print(text if options.json else table(report))
+    deliver(report, options, table)
 
 
 if __name__ == "__main__":

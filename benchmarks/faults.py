@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from fault_trials import clock, disk, hostile, kills, overload, power
 from fault_trials.stored import Outcome
+from overhead.reports import deliver
 from overhead.timing import Json, machine, tell
 
 PACKAGES = ("imitrace", "duckdb", "grpcio", "opentelemetry-sdk", "protobuf", "starlette", "uvicorn")
@@ -111,9 +112,7 @@ def main() -> int:
     options = _options()
     report = measure(QUICK if options.quick else FULL, options.only or (_QUICK if options.quick else ()))
     report["quick"] = options.quick
-    if options.output:
-        options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report, indent=1) if options.json else table(report))
+    deliver(report, options, table)
     return 1 if report["lost"] or report["duplicated"] else 0
 
 

@@ -7,7 +7,6 @@ python benchmarks/histories.py --json     # the same as JSON
 
 import argparse
 import importlib.metadata
-import json
 import sys
 import tempfile
 import time
@@ -29,7 +28,8 @@ from imitrace_collector.derive import derive_all
 from imitrace_collector.ingest import Writer
 from imitrace_collector.store import Store
 from intake.conversations import Desk
-from overhead.timing import machine
+from overhead.reports import deliver
+from overhead.timing import Json, machine
 
 OWN, GENAI = "own", "genai"
 _WIRE = ("sent", "sent_zstd", "raw", "raw_zstd")
@@ -42,7 +42,6 @@ _RECORD, _TALK = 700, 120
 _SECOND = 10**9
 _START = 1_790_000_000 * _SECOND
 
-Json = dict[str, Any]  # a JSON object
 Message = Mapping[str, object]
 Attributes = dict[str, str | int]
 Step = tuple[list[Message], list[Message], Mapping[str, str]]
@@ -196,10 +195,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()
     report = measure(options.quick)
-    text = json.dumps(report, indent=2)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
-    print(text if options.json else table(report))
+    deliver(report, options, table)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import argparse
 import datetime
 import gzip
 import importlib.metadata
-import json
 import random
 import signal
 import statistics
@@ -30,6 +29,7 @@ from intake import payloads, products
 from intake.load import SENDERS
 from intake.products import Imitrace, Product
 from intake.runs import Way, run
+from overhead.reports import deliver
 from overhead.timing import Json, machine, spread, tell
 
 PACKAGES = ("imitrace", "duckdb", "protobuf", "uvicorn", "starlette", "grpcio")
@@ -74,9 +74,7 @@ def main() -> None:
     size = QUICK if options.quick else FULL
     report = measure(size._replace(rounds=options.rounds or size.rounds), skipped)
     report["quick"] = options.quick
-    if options.output:
-        options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report, indent=1) if options.json else table(report))
+    deliver(report, options, table)
 
 
 def measure(size: Size, skipped: dict[str, str]) -> Json:

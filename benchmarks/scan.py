@@ -6,8 +6,6 @@ python benchmarks/scan.py --data ../shared/data --json   # the same as JSON
 
 import argparse
 import gzip
-import json
-import platform
 import random
 import subprocess
 import sys
@@ -16,7 +14,6 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import torch
@@ -30,8 +27,9 @@ from imitrace_trainer.policy import same_action
 from imitrace_trainer.route import RouteConfig, cohort_of, route
 from imitrace_trainer.scan import ScanConfig, scan
 from imitrace_trainer.stages import choose_thresholds, demonstrations
+from overhead.reports import deliver
+from overhead.timing import Json, machine
 
-Json = dict[str, Any]  # a JSON object
 SETS = {"retail": "tau_retail_oracle.jsonl.gz", "airline": "tau_airline_gpt4o.jsonl.gz"}
 PROMISES = (0.9, 0.95, 0.98)
 PLANTED = 0.02
@@ -124,7 +122,7 @@ def measure(data: Path, quick: bool) -> Json:
         "sets": sets,
         "label_errors": errors,
         "skipped": skipped,
-        "machine": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
+        "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/scan.py", *sys.argv[1:]]),
         "seconds": round(time.monotonic() - began),
@@ -155,10 +153,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()
     report = measure(options.data, options.quick)
-    text = json.dumps(report, indent=2)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
-    print(text if options.json else table(report))
+    deliver(report, options, table)
 
 
 if __name__ == "__main__":

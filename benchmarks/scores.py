@@ -8,8 +8,6 @@ python benchmarks/scores.py --data ../shared/data    # with the recorded traject
 import argparse
 import gzip
 import json
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -34,6 +32,8 @@ from imitrace_trainer.evaluators.injection import text_injection
 from imitrace_trainer.evaluators.toxicity import text_toxicity
 from imitrace_trainer.evaluators.wordings import FLAGGED
 from imitrace_trainer.intervals import wilson
+from overhead.reports import deliver
+from overhead.timing import Json, machine
 
 FOLDER = Path(__file__).parent
 SAMPLES = FOLDER / "score_samples"
@@ -45,7 +45,6 @@ PAIRS = {
     "ReasoningQuality": (ReasoningQuality(), futureagi.ReasoningQuality()),
 }
 
-Json = dict[str, Any]  # a JSON object
 FIND: Json = {"name": "find_order", "arguments": {"order_id": "A1"}}
 REFUND: Json = {"name": "refund", "arguments": {"order_id": "A1", "amount": 20}}
 WRONG: Json = {"name": "refund", "arguments": {"order_id": "B7", "amount": 900}}
@@ -149,7 +148,7 @@ def measure(data: Path | None, quick: bool) -> Json:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "command": "python benchmarks/scores.py --json" + (" --quick" if quick else " --data ../shared/data"),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "machine": machine(),
         "quick": quick,
         "disagreement": disagreement(),
         "scorers": {name: found(name, score) for name, score in SCORERS.items()},
@@ -240,8 +239,5 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, help="folder with the recorded trajectories of tau-bench")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--output", type=Path, help="write the JSON there, too")
-    given = parser.parse_args()
-    report = measure(given.data, given.quick)
-    if given.output is not None:
-        given.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write((json.dumps(report, indent=1) if given.json else table(report)) + "\n")
+    options = parser.parse_args()
+    deliver(measure(options.data, options.quick), options, table)

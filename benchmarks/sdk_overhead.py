@@ -23,6 +23,7 @@ from typing import NamedTuple
 from overhead import imports, peer_venvs
 from overhead.collectors import collector, nobody
 from overhead.config import clean_environment
+from overhead.reports import deliver
 from overhead.timing import Json, machine, mean_interval, tell
 
 HERE = Path(__file__).parent
@@ -54,12 +55,10 @@ def main() -> None:
     if options.peers:
         for name in peer_venvs.REQUIREMENTS:
             tell(f"installing {name}")
-            peer_venvs.install(name)
+            peer_venvs.install(name, (*peer_venvs.REQUIREMENTS[name], "opentelemetry-sdk"))
     report = measure(size)
     report["quick"] = options.quick
-    if options.output:
-        options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report, indent=1) if options.json else table(report))
+    deliver(report, options, table)
 
 
 def measure(size: Size) -> Json:

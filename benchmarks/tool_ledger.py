@@ -36,15 +36,14 @@ from imitrace_trainer.stages import demonstrations
 from imitrace_trainer.tool_contracts import find_contracts
 from imitrace_trainer.tool_findings import complete_decision, find_changes
 from imitrace_trainer.tool_ledger import ToolDecision, read_ledger, record_decision
-from overhead.timing import machine
+from overhead.reports import deliver
+from overhead.timing import Json, machine
 
 AGENT = "desk"
 PACKAGES = ("imitrace", "polars", "torch")
 _TYPES = {"string": pl.String, "int64": pl.Int64, "float64": pl.Float64, "bool": pl.Boolean}
 _OLD_SHARE = 0.9
 """Of the recorded tasks: how many were solved before the tools changed."""
-
-Json = dict[str, Any]  # a JSON object
 
 
 def _tool(name: str, description: str, **properties: Any) -> Json:
@@ -292,20 +291,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="60 recorded tasks and 400 decisions")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--output", type=Path, help="write the JSON to this file, too")
-    given = parser.parse_args()
+    options = parser.parse_args()
     report = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "command": " ".join(["python", "benchmarks/tool_ledger.py", *sys.argv[1:]]),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "quick": given.quick,
-        **measure(tasks=60 if given.quick else 400, count=400 if given.quick else 10_000),
+        "quick": options.quick,
+        **measure(tasks=60 if options.quick else 400, count=400 if options.quick else 10_000),
     }
-    text = json.dumps(report, indent=1)
-    if given.output:
-        given.output.write_text(text + "\n", encoding="utf-8")
-    lines = (f"{key:22} {value}" for key, value in report.items())
-    sys.stdout.write((text if given.json else "\n".join(lines)) + "\n")
+    deliver(report, options, table)
+
+
+def table(report: Json) -> str:
+    """Return the report for people."""
+    return "\n".join(f"{key:22} {value}" for key, value in report.items())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import sqlite3
 import subprocess
 import sys
-import venv
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import duckdb
 import pyarrow as pa
 
-from overhead.peer_venvs import VENVS, python_of
+from overhead import peer_venvs
+from overhead.peer_venvs import python_of
 
 COUNT = "SELECT count(*) FROM spans"
 
@@ -155,11 +155,8 @@ _PACKAGES = {"mlflow": "mlflow", "phoenix": "arize-phoenix"}
 
 
 def install(name: str) -> None:
-    """Make a peer's virtual environment and install the newest release; what is there is brought up to date."""
-    if not python_of(name).exists():
-        venv.create(VENVS / name, with_pip=True)
-    pip = [str(python_of(name)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--upgrade", _PACKAGES[name]], check=True, stdout=sys.stderr)
+    """Install a peer's newest release into a virtual environment of its own."""
+    peer_venvs.install(name, (_PACKAGES[name],))
 
 
 def version(name: str) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from overhead.config import clean_environment
@@ -23,14 +24,14 @@ def python_of(name: str) -> Path:
     return VENVS / name / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
-def install(name: str) -> None:
-    """Make the environment and install the newest release; what is there already is brought up to date."""
+def install(name: str, packages: Iterable[str]) -> None:
+    """Make the environment and install the newest releases; what is there already is brought up to date."""
     VENVS.mkdir(exist_ok=True)
     (VENVS / ".gitignore").write_text("*\n", encoding="utf-8")
     if not python_of(name).exists():
         subprocess.run([sys.executable, "-m", "venv", VENVS / name], check=True)
     pip = [str(python_of(name)), "-m", "pip", "install", "--quiet", "--upgrade", "--disable-pip-version-check"]
-    subprocess.run([*pip, *REQUIREMENTS[name], "opentelemetry-sdk"], check=True, stdout=sys.stderr)
+    subprocess.run([*pip, *packages], check=True, stdout=sys.stderr)
 
 
 def measure(name: str, steps: int, rounds: int) -> Json | str:

@@ -31,7 +31,7 @@ class Trace(NamedTuple):
     began: int
     size: int
     keys: Collection[str]
-    """None when it is no agent's, or no longer."""
+    """Empty when it is no agent's, or no longer."""
 
 
 def linked(tables: LinkTables, news: Mapping[str, Trace]) -> list[Link]:

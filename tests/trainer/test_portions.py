@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import polars as pl
@@ -44,6 +45,16 @@ def test_other_rows_have_another_name(
     path = tmp_path_factory.mktemp("t") / "t.parquet"
     names = [write_table(frame_of(rows).lazy(), path)[1] for rows in (one, other)]
     assert (names[0] == names[1]) == frame_of(one).equals(frame_of(other))
+
+
+def test_a_table_keeps_its_name_from_release_to_release(tmp_path: Path) -> None:
+    rows = [
+        ("a", ["x", None, "é"], math.nan, True),
+        (None, None, None, None),
+        ("", [], -0.5, False),
+        ("b", [""], 2, None),
+    ]
+    assert write_table(frame_of(rows).lazy(), tmp_path / "t.parquet") == (4, "712ea20079cdad78ed3d085c8ccf730f")
 
 
 def test_where_a_portion_ends_follows_from_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from imitrace_trainer import portions
 from imitrace_trainer.cohort import CohortConfig, Condition
-from imitrace_trainer.survey import additions, mark_steps, survey
+from imitrace_trainer.survey import Known, additions, mark_steps, survey
 
 Tables = dict[str, pl.DataFrame]
 MakeTables = Callable[..., Tables]
@@ -35,6 +35,16 @@ def test_a_state_that_goes_on_adds_only_what_is_new() -> None:
     frame = pl.DataFrame({"trajectory_id": ["t"] * 5, "step_index": range(5), "state": states})
     new = additions(frame.lazy()).select("step_index", "message_id").collect().rows()
     assert new == [(0, "a"), (1, "b"), (1, "c"), (3, "x"), (3, "c"), (4, "d")]
+
+
+@given(ids=st.sets(st.text(max_size=3), max_size=20), wanted=st.lists(st.text(max_size=3), max_size=20))
+@settings(max_examples=80, deadline=None)
+def test_a_message_is_found_again_by_its_id_and_an_unknown_one_is_not(ids: set[str], wanted: list[str]) -> None:
+    ordered = pl.Series("message_id", sorted(ids), dtype=pl.String).sort()
+    known = Known(pl.DataFrame([ordered, pl.Series("role", ["user"] * len(ids), dtype=pl.Categorical)]))
+    asked = pl.Series([*wanted, *ids], dtype=pl.String)
+    rows = {name: row for row, name in enumerate(ordered)}
+    assert known.places(asked).to_list() == [rows.get(name) for name in asked]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])

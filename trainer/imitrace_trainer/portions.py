@@ -5,12 +5,14 @@ Where a portion ends follows from the rows alone, never from how they came, so t
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 import numpy
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imitrace.canonical import content_hash
@@ -75,34 +77,26 @@ def _weights(batch: pl.DataFrame, long: Sequence[str]) -> Any:  # an array of nu
 class TableWriter:
     """Write portions of a table as one Parquet file, and name what they hold."""
 
-    def __init__(self, path: Path, unrepeated: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, empty: pl.DataFrame, unrepeated: Sequence[str] = ()) -> None:
+        """Open the file for the columns of a frame, of which some repeat little."""
+        short = [name for name in empty.columns if name not in unrepeated]
+        schema = empty.to_arrow(compat_level=pl.CompatLevel.oldest()).schema
         self.rows = 0
-        self._long = set(unrepeated)
-        self._digests: dict[str, _ColumnDigest] = {}
-        self._path = path
-        self._writer: pq.ParquetWriter | None = None
+        self._digests = {n: _ColumnDigest(kind) for n, kind in empty.schema.items() if n not in _NAMED_BY_OTHERS}
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=short, write_statistics=short)
 
     def __enter__(self) -> "TableWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()
 
-    def write(self, portion: pl.DataFrame) -> None:
-        """Append rows; the first portion settles the columns, and may have none."""
-        table = portion.to_arrow(compat_level=pl.CompatLevel.oldest())
-        if self._writer is None:
-            short = [name for name in portion.columns if name not in self._long]  # others repeat little
-            self._writer = pq.ParquetWriter(
-                self._path, table.schema, compression="zstd", use_dictionary=short, write_statistics=short
-            )
-            named = {name: kind for name, kind in portion.schema.items() if name not in _NAMED_BY_OTHERS}
-            self._digests = {name: _ColumnDigest(str(kind)) for name, kind in named.items()}
-        if len(portion):
-            self._writer.write_table(table, row_group_size=len(portion))
+    def write(self, portion: Any) -> None:  # an Arrow table
+        """Append rows."""
+        self._writer.write_table(portion, row_group_size=len(portion))
         for name, digest in self._digests.items():
-            digest.add(portion[name])
+            for chunk in portion.column(name).chunks:
+                digest.add(chunk)
         self.rows += len(portion)
 
     @property
@@ -114,39 +108,50 @@ class TableWriter:
 class _ColumnDigest:
     """Hash a column's values: which are null and how long they are, apart from what they hold."""
 
-    def __init__(self, kind: str) -> None:
-        self._shape = hashlib.sha256(kind.encode())
+    def __init__(self, kind: pl.DataType) -> None:
+        self._shape = hashlib.sha256(str(kind).encode())
         self._values = hashlib.sha256()
-        self._inner: _ColumnDigest | None = None
+        self._inner = _ColumnDigest(kind.inner) if isinstance(kind, pl.List) else None  # type: ignore[arg-type]
 
-    def add(self, values: pl.Series) -> None:
+    def add(self, values: Any) -> None:  # an Arrow array
         """Add values to the end."""
-        if values.dtype == pl.List:
-            lengths = values.list.len().cast(pl.Int64).fill_null(-1)
-            self._inner = self._inner or _ColumnDigest(str(values.dtype.inner))  # type: ignore[attr-defined]  # of List
-            self._shape.update(lengths.to_numpy().tobytes())
-            self._inner.add(values.filter(lengths > 0).explode())
-        elif values.dtype == pl.String:
-            self._shape.update(values.str.len_bytes().cast(pl.Int64).fill_null(-1).to_numpy().tobytes())
-            self._values.update(_text_bytes(values.drop_nulls()))
+        if self._inner is not None:
+            self._shape.update(_lengths(values))
+            self._inner.add(values.flatten())
+        elif pa.types.is_large_string(values.type):
+            self._shape.update(_lengths(values))
+            self._values.update(_text_bytes(values.drop_null() if values.null_count else values))
         else:
-            self._shape.update(values.is_null().to_numpy().tobytes())
-            plain = values.cast(pl.Int8) if values.dtype == pl.Boolean else values
-            plain = plain.fill_nan(float("nan")) if plain.dtype == pl.Float64 else plain  # of all NaNs, one
-            self._values.update(plain.fill_null(0).to_numpy().tobytes())
+            self._shape.update(values.is_null().to_numpy(zero_copy_only=False))
+            plain = values.cast(pa.int8()) if pa.types.is_boolean(values.type) else values
+            numbers = plain.fill_null(0).to_numpy(zero_copy_only=False)
+            if pa.types.is_floating(values.type):  # of all NaNs, one
+                numbers = numpy.where(numpy.isnan(numbers), numpy.nan, numbers)
+            self._values.update(numbers.tobytes())
 
     def hexdigest(self) -> str:
-        """Return the hash so far."""
+        """Return the hash so far, of lists also that of what they hold."""
         inner = self._inner.hexdigest() if self._inner else ""
         return f"{self._shape.hexdigest()}{self._values.hexdigest()}{inner}"
 
 
-def _text_bytes(values: pl.Series) -> Any:  # anything with a buffer
-    array = values.to_arrow(compat_level=pl.CompatLevel.oldest())
-    if not len(array):
-        return b""
-    offsets = numpy.frombuffer(array.buffers()[1], dtype=numpy.int64, count=len(array) + 1, offset=array.offset * 8)
-    data = array.buffers()[2]
+def _lengths(values: Any) -> Any:  # an Arrow array, and one of numbers
+    """Return how many bytes or items each has, -1 where it is null."""
+    lengths = numpy.diff(_offsets(values))
+    if values.null_count:
+        lengths[values.is_null().to_numpy(zero_copy_only=False)] = -1
+    return lengths
+
+
+def _offsets(values: Any) -> Any:  # an Arrow array, and one of numbers
+    buffer = values.buffers()[1]
+    if buffer is None or not len(values):
+        return numpy.zeros(1, dtype=numpy.int64)
+    return numpy.frombuffer(buffer, dtype=numpy.int64, count=len(values) + 1, offset=values.offset * 8)
+
+
+def _text_bytes(values: Any) -> Any:  # an Arrow array without nulls; anything with a buffer
+    data, offsets = values.buffers()[2], _offsets(values)
     return memoryview(data)[int(offsets[0]) : int(offsets[-1])] if data is not None else b""
 
 
@@ -167,10 +172,16 @@ def write_table(
     Raises:
         OSError: the file can't be written.
     """
-    with TableWriter(path, long) as writer:
-        writer.write(gather({"none": frame.head(0)})["none"])
+    empty = gather({"none": frame.head(0)})["none"]
+    with TableWriter(path, empty, long) as writer, ThreadPoolExecutor(1) as beside:
+        packed: Future[None] | None = None
         for portion in portions(frame, long):
-            writer.write(portion)
+            plain = portion.to_arrow(compat_level=pl.CompatLevel.oldest())
+            if packed is not None:
+                packed.result()
+            packed = beside.submit(writer.write, plain)  # while the next one is read
             if watch is not None:
                 watch(portion)
+        if packed is not None:
+            packed.result()
         return writer.rows, writer.content

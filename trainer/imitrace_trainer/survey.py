@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import numpy
 import polars as pl
 
 from imitrace.canonical import content_hash
@@ -119,9 +120,10 @@ def survey(frames: Frames, cohort: CohortConfig, progress: Progress = silent) ->
     steps = frames["steps"].select(*_SEEN, *_MARKS)
     wanted = steps.join(numbers.lazy(), on="trajectory_id", how="inner", maintain_order="left")
     counted, gaps, uses, requests = [], [], [], []
+    known = Known(found["messages"])
     last, done, total = None, 0, max(1, found["steps"].item())
     for portion in portions(wanted, ["state"]):
-        look = _Portion(portion, last, found["messages"], found["tools"]["tools_hash"])
+        look = _Portion(portion, last, known, found["tools"]["tools_hash"])
         counted.append(look.counts(cohort, frames["scores"]))
         gaps.append(look.gaps())
         requests.append(look.requests())
@@ -141,10 +143,8 @@ def survey(frames: Frames, cohort: CohortConfig, progress: Progress = silent) ->
 class _Portion:
     """Some steps, one after the other, and the step before them."""
 
-    def __init__(
-        self, steps: pl.DataFrame, last: pl.DataFrame | None, messages: pl.DataFrame, tools: pl.Series
-    ) -> None:
-        self._steps, self._tools, self._messages = steps, tools, messages
+    def __init__(self, steps: pl.DataFrame, last: pl.DataFrame | None, messages: "Known", tools: pl.Series) -> None:
+        self._steps, self._tools, self._roles = steps, tools, messages.roles
         seen = steps.select("trajectory_id", "step_index", "state")
         new = additions((seen if last is None else pl.concat([last, seen])).lazy())
         if last is not None:  # what the step before added is known
@@ -152,7 +152,7 @@ class _Portion:
             new = new.filter(~known)
         numbers = steps.select("trajectory_id", pl.col("number").alias("trajectory")).unique("trajectory_id")
         found = gather({"new": new.join(numbers.lazy(), on="trajectory_id", how="left", maintain_order="left")})["new"]
-        self._new = found.with_columns(place_of(found["message_id"], messages["message_id"]).alias("message"))
+        self._new = found.with_columns(messages.places(found["message_id"]).alias("message"))
 
     def counts(self, cohort: CohortConfig, scores: pl.LazyFrame) -> pl.DataFrame:
         """Return how many steps each trajectory has, and how many may be trained on."""
@@ -181,7 +181,7 @@ class _Portion:
     def requests(self) -> pl.DataFrame:
         """Return ``number`` and ``request``, the first user message that is new here."""
         known = self._new.drop_nulls("message")
-        asked = known.filter(self._messages["role"].gather(known["message"]) == "user")
+        asked = known.filter(self._roles.gather(known["message"]) == "user")
         first = asked.unique("trajectory", keep="first", maintain_order=True)
         return first.select(pl.col("trajectory").alias("number"), pl.col("message_id").alias("request"))
 
@@ -190,12 +190,35 @@ class _Portion:
         return self._new.drop_nulls("message").select("trajectory", "message")
 
 
-def place_of(wanted: pl.Series, ordered: pl.Series) -> pl.Series:
-    """Return at which row of a column in order each value stands, null where it does not."""
-    if ordered.is_empty():
-        return pl.Series([None] * len(wanted), dtype=pl.UInt32)
-    place = ordered.search_sorted(wanted).clip(0, len(ordered) - 1).cast(pl.UInt32)
-    return place.set(ordered.gather(place) != wanted, None)
+class Known:
+    """The messages of a source, found again by id: a hash is looked up in the hashes' order, then ids are compared."""
+
+    def __init__(self, messages: pl.DataFrame) -> None:
+        """Take ``message_id``, in order, and ``role``."""
+        self.roles = messages["role"]
+        self._ids = messages["message_id"]
+        hashes = self._ids.hash().to_numpy()
+        self._order = numpy.argsort(hashes, kind="stable").astype(numpy.uint32)
+        self._hashes = hashes[self._order]
+
+    def places(self, wanted: pl.Series) -> pl.Series:
+        """Return at which row each id stands, null where it does not."""
+        if self._ids.is_empty() or wanted.is_empty():
+            return pl.Series([None] * len(wanted), dtype=pl.UInt32)
+        hashes = wanted.hash().to_numpy()
+        ascending = numpy.argsort(hashes)  # neighbours are looked up one after the other, which spares the cache
+        found = numpy.empty(len(hashes), dtype=numpy.uint32)
+        found[ascending] = numpy.searchsorted(self._hashes, hashes[ascending])
+        place = pl.Series(self._order[found.clip(max=len(self._order) - 1)])
+        other = self._ids.gather(place) != wanted
+        return self._searched(place, wanted, other) if other.any() else place
+
+    def _searched(self, place: pl.Series, wanted: pl.Series, other: pl.Series) -> pl.Series:
+        """Look for the ids themselves where a hash led to another: they are absent, or two have one hash."""
+        rows = other.arg_true()
+        ids = wanted.gather(rows)
+        exact = self._ids.search_sorted(ids).clip(0, len(self._ids) - 1).cast(pl.UInt32)
+        return place.scatter(rows, exact.set(self._ids.gather(exact) != ids, None))
 
 
 def _together(counted: pl.DataFrame, gaps: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:

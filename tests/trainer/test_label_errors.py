@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from imitrace_trainer import label_errors
 from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.curate import Curated, curate
 from imitrace_trainer.label_errors import doubted
@@ -43,6 +44,16 @@ def test_planted_mistakes_of_the_train_split_are_masked_and_nothing_else(make_ta
     assert set(masked["split"]) == {"train"}
     assert not masked["loss_mask"].any()
     assert masked["mask_reason"].str.contains(r"^label error: \w+ is likelier than \w+$").all()
+
+
+def test_models_are_fitted_to_some_tasks_and_find_the_mistakes_of_all(
+    make_tables: MakeTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = set(doubts(curated(make_tables, 0.1))["trajectory_id"])
+    monkeypatch.setattr(label_errors, "STEPS_FITTED", 45)  # of 72 in the train split, one a task
+    found = doubts(curated(make_tables, 0.1))
+    assert set(found["trajectory_id"]) == everything
+    assert set(found["split"]) == {"train"}
 
 
 def test_nothing_is_masked_unless_asked_for_or_where_nothing_is_wrong(make_tables: MakeTables) -> None:

@@ -7,15 +7,17 @@ its threshold and the recorded one stays far below its own.
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
+from imitrace.canonical import text_hash
 from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.encoding import MESSAGE, FloatArray, IntArray, state_features, view_state
 from imitrace_trainer.frames import gather
-from imitrace_trainer.out_of_fold import FOLDS, Sketch, fold_of, out_of_fold, sketch
+from imitrace_trainer.out_of_fold import FOLDS, Sketch, fit_folds, fold_of, guesses, sketch
 from imitrace_trainer.portions import portions
 from imitrace_trainer.reading import Reader
 from imitrace_trainer.survey import Frames, mark_steps
@@ -28,9 +30,16 @@ _LEAST: Final = 10
 """Steps of an action below which nothing is said of it."""
 _TASKS: Final = 2 * FOLDS
 """Tasks below which nothing is said at all."""
+STEPS_FITTED: Final = 50_000
+"""Steps that models are fitted to at most, those of tasks drawn by the seed: for memory, some 3 kB each, and time."""
+_AT_ONCE: Final = 1_000
+"""Further steps that are sketched and guessed at once."""
 _READINGS: Final = 2_000
 """Messages whose reading is kept for the next step: few, for memory."""
 _NONE: Final = {"trajectory_id": pl.String, "step_index": pl.Int64, "label_error": pl.String}
+
+_Step = tuple[str, int, str, str, Sketch]
+"""Trajectory, index, task, action and state."""
 
 
 def label_errors(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.DataFrame:
@@ -43,17 +52,26 @@ def label_errors(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl
         cohort: which steps may be trained on, and what share of them may be called wrong at most.
         kept: the kept trajectories, with ``task_key`` and ``split``.
     """
-    train = kept.filter(pl.col("split") == "train").select("trajectory_id", "task_key")
-    found = list(_sketches(frames, cohort, train))
+    train = kept.filter(pl.col("split") == "train").select("trajectory_id", "task_key", "step_count")
+    fitted, rest = _drawn(train, cohort.split.seed)
+    found = list(_sketches(frames, cohort, fitted))
     if len({task for _, _, task, _, _ in found}) < _TASKS:
         return pl.DataFrame(schema=_NONE)
     names = sorted({name for _, _, _, name, _ in found})
     labels = np.array([names.index(name) for _, _, _, name, _ in found], dtype=np.int64)
     folds = fold_of([task for _, _, task, _, _ in found], cohort.split.seed)
-    shares = out_of_fold([one for *_, one in found], labels, folds, cohort.split.seed)
+    sketches = [one for *_, one in found]
+    models = fit_folds(sketches, labels, folds, cohort.split.seed)
+    steps, shares = [(*step[:2], step[3]) for step in found], [guesses(models, sketches, folds)]
+    del found, sketches  # most of the memory
+    for some in _by_number(_sketches(frames, cohort, rest)):
+        known = [step for step in some if step[3] in names]
+        steps += [(*step[:2], step[3]) for step in known]
+        shares.append(models[0].probabilities([one for *_, one in known]))  # no model saw their tasks: any will do
+    labels = np.array([names.index(name) for *_, name in steps], dtype=np.int64)
     rows = [
-        (found[row][0], found[row][1], f"label error: {names[likely]} is likelier than {found[row][3]}")
-        for row, likely in doubted(shares, labels, cohort.label_errors or 0)
+        (*steps[row][:2], f"label error: {names[likely]} is likelier than {steps[row][2]}")
+        for row, likely in doubted(np.concatenate(shares), labels, cohort.label_errors or 0)
     ]
     return pl.DataFrame(rows, schema=_NONE, orient="row")
 
@@ -79,8 +97,8 @@ def doubted(shares: FloatArray, labels: IntArray, most: float) -> list[tuple[int
     return [(row, int(likely[row])) for row in rows[: int(most * len(labels))]]
 
 
-def _sketches(frames: Frames, cohort: CohortConfig, train: pl.DataFrame) -> Iterator[tuple[str, int, str, str, Sketch]]:
-    """Yield of each step that may be trained on its trajectory, index, task, action and state, a portion at a time."""
+def _sketches(frames: Frames, cohort: CohortConfig, train: pl.DataFrame) -> Iterator[_Step]:
+    """Yield each step that may be trained on, a portion at a time."""
     marked = mark_steps(frames["steps"], cohort, frames["scores"]).filter("loss_mask")
     wanted = marked.join(train.lazy(), on="trajectory_id", how="inner", maintain_order="left")
     columns = ["trajectory_id", "step_index", "task_key", "action_name", pl.col("state").list.tail(_TAIL)]
@@ -90,6 +108,21 @@ def _sketches(frames: Frames, cohort: CohortConfig, train: pl.DataFrame) -> Iter
         for trajectory, index, task, action, state in portion.iter_rows():
             view = view_state([messages[name] for name in state], (), reader)
             yield trajectory, index, task, action or MESSAGE, sketch(state_features(view))
+
+
+def _drawn(train: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the trajectories of as many tasks as models are fitted to, and the others."""
+    sizes = train.group_by("task_key").agg(pl.col("step_count").sum())
+    shuffled = sorted(sizes.iter_rows(), key=lambda task: (text_hash(f"look {seed}:{task[0]}"), task[0]))
+    ends = np.cumsum([size for _, size in shuffled])
+    count = max(_TASKS, int((ends <= STEPS_FITTED).sum()))
+    drawn = pl.col("task_key").is_in([task for task, _ in shuffled[:count]])
+    return train.filter(drawn).drop("step_count"), train.filter(~drawn).drop("step_count")
+
+
+def _by_number(steps: Iterator[_Step]) -> Iterator[list[_Step]]:
+    while some := list(islice(steps, _AT_ONCE)):
+        yield some
 
 
 def _messages(frames: Frames, portion: pl.DataFrame) -> dict[str, Any]:  # JSON

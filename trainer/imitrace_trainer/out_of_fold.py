@@ -62,27 +62,44 @@ def out_of_fold(sketches: Sequence[Sketch], labels: IntArray, folds: IntArray, s
     Returns:
         Shape (n, actions); rows sum to 1. An action that only one fold has gets next to nothing there.
     """
+    return guesses(fit_folds(sketches, labels, folds, seed), sketches, folds)
+
+
+def fit_folds(sketches: Sequence[Sketch], labels: IntArray, folds: IntArray, seed: int = 0) -> dict[int, "Linear"]:
+    """Return for each fold a model of the others' decisions; the arguments are those of ``out_of_fold``."""
     actions = int(labels.max()) + 1 if len(labels) else 0
-    found = np.zeros((len(labels), actions), dtype=np.float32)
-    for fold in np.unique(folds):
-        train, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        model = _fit([sketches[row] for row in train.tolist()], labels[train], actions, seed)
-        for part in np.array_split(held_out, max(1, len(held_out) // 1_000)):
+    models = {}
+    for fold in np.unique(folds).tolist():
+        train = np.flatnonzero(folds != fold)
+        models[fold] = _fit([sketches[row] for row in train.tolist()], labels[train], actions, seed)
+    return models
+
+
+def guesses(models: Mapping[int, "Linear"], sketches: Sequence[Sketch], folds: IntArray) -> FloatArray:
+    """Return the probability of each action for each decision by its own fold's model, shape (n, actions)."""
+    actions = max((model.weights.shape[1] for model in models.values()), default=0)
+    found = np.zeros((len(sketches), actions), dtype=np.float32)
+    for fold, model in models.items():
+        own = np.flatnonzero(folds == fold)
+        for part in np.array_split(own, max(1, len(own) // 1_000)):
             found[part] = model.probabilities([sketches[row] for row in part.tolist()])
     return found
 
 
 @dataclass(frozen=True)
-class _Linear:
+class Linear:
+    """A fitted model."""
+
     idf: FloatArray
     weights: FloatArray
     """Shape (WIDTH + 1, actions); the last row is the bias."""
 
     def probabilities(self, sketches: Sequence[Sketch]) -> FloatArray:
+        """Return the probability of each action for each decision, shape (n, actions)."""
         return _softmax(_dense(sketches, self.idf) @ self.weights)
 
 
-def _fit(sketches: Sequence[Sketch], labels: IntArray, actions: int, seed: int) -> _Linear:
+def _fit(sketches: Sequence[Sketch], labels: IntArray, actions: int, seed: int) -> Linear:
     """Fit by Adam with decoupled decay (Loshchilov & Hutter 2019), the rate falling along a cosine."""
     idf = _idf(sketches)
     weights = np.zeros((WIDTH + 1, actions), dtype=np.float32)
@@ -99,7 +116,7 @@ def _fit(sketches: Sequence[Sketch], labels: IntArray, actions: int, seed: int) 
         rate = _RATE * (0.55 + 0.45 * np.cos(np.pi * step / len(batches)))
         weights *= 1 - rate * _DECAY
         weights -= rate / (1 - 0.9**step) * mean / (np.sqrt(square / (1 - 0.99**step)) + 1e-6)
-    return _Linear(idf, weights)
+    return Linear(idf, weights)
 
 
 def _batches(rows: int, draw: np.random.Generator) -> Iterator[IntArray]:

@@ -83,11 +83,14 @@ def first_alike(marks: Any, least: float) -> list[int | None]:  # an array of nu
     """
     alike: list[int | None] = [None] * len(marks)
     for start in range(0, HASHES, BAND):
-        seen: dict[bytes, list[int]] = {}
-        for row, key in enumerate(marks[:, start : start + BAND]):
-            if alike[row] is not None or not key.any():
+        band = marks[:, start : start + BAND]
+        _, keys, counts = numpy.unique(band, axis=0, return_inverse=True, return_counts=True)
+        shared = numpy.flatnonzero((counts[keys.reshape(-1)] > 1) & band.any(axis=1))  # the others meet nobody
+        seen: dict[int, list[int]] = {}
+        for row, key in zip(shared.tolist(), keys.reshape(-1)[shared].tolist(), strict=True):
+            if alike[row] is not None:
                 continue
-            others = seen.setdefault(key.tobytes(), [])
+            others = seen.setdefault(key, [])
             shares = (marks[others] == marks[row]).mean(axis=1) if others else ()
             close = numpy.flatnonzero(numpy.asarray(shares) >= least)
             if len(close):

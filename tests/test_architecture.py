@@ -37,8 +37,9 @@ imitrace_collector: memory pace config tls tokens rates logs compression budget 
                     imports/mlflow imports/minari imports/formats importer rendering sql_rendering step_lines
                     http_protocol http_server http_exports freshness app grpc_server server __init__ cli reads_cli
                     maintenance_cli
-imitrace_trainer:   progress intervals drafts cohort frames portions survey argument_fit tool_changes argument_maps
-                    policy tool_contracts tool_ledger tool_findings tool_migration repetition likeness quarantine
+imitrace_trainer:   progress intervals drafts conditions cohort frames portions survey argument_fit tool_changes
+                    argument_maps policy tool_contracts tool_ledger tool_findings tool_migration repetition likeness
+                    quarantine
                     personal clues rules reading encoding out_of_fold label_errors curate step_counts datasets
                     dataset_changes coverage curation_page curation episodes chat_exports exports schemas
                     evaluators/result evaluators/trajectories evaluators/calls evaluators/completion

@@ -53,11 +53,16 @@ def _steps(case: Mapping[str, Any], user: str) -> list[dict[str, Any]]:
 
 
 def _trajectory(case: Mapping[str, Any]) -> dict[str, Any]:
-    described = {"id", "roles", "scores", "says", "step", "tags"}
+    described = {"id", "roles", "scores", "step_scores", "says", "step", "tags"}
     count = len(case.get("roles", ["expert", "expert"]))
     row = {"agent": "desk", "source": "test", "step_count": count, "started_at": 1, "ended_at": 2, "complete": True}
     row |= {"trajectory_id": case["id"], "tags": json.dumps(case.get("tags", {}))}
     return row | {key: value for key, value in case.items() if key not in described}
+
+
+def _score(trajectory: str, name: str, value: float | str | None) -> dict[str, Any]:
+    said = {"label": value} if isinstance(value, str) else {"value": value}
+    return {"trajectory_id": trajectory, "name": name, "scored_at": 1} | said
 
 
 def _table(columns: Mapping[str, str], rows: list[dict[str, Any]]) -> pl.DataFrame:
@@ -70,8 +75,9 @@ def _table(columns: Mapping[str, str], rows: list[dict[str, Any]]) -> pl.DataFra
 def make_tables() -> Callable[..., Tables]:
     """Return a function from cases to tables.
 
-    A case has an ``id`` and maybe ``roles`` (one per step), ``scores``, ``says`` (the user's message), ``tags``,
-    ``step`` (columns of its steps), and any column of a trajectory.
+    A case has an ``id`` and maybe ``roles`` (one per step), ``scores`` (by name; of a text, the label), ``step_scores``
+    (likewise, for each step one or None), ``says`` (the user's message), ``tags``, ``step`` (columns of its steps), and
+    any column of a trajectory.
     """
 
     def make(*cases: Mapping[str, Any]) -> Tables:
@@ -83,8 +89,12 @@ def make_tables() -> Callable[..., Tables]:
             rows["trajectories"][case["id"]] = _trajectory(case)
             rows["steps"] |= {(case["id"], step["step_index"]): step for step in _steps(case, user)}
             for name, value in case.get("scores", {}).items():
-                score = {"trajectory_id": case["id"], "name": name, "value": value, "scored_at": 1}
-                rows["scores"][case["id"], name] = score
+                rows["scores"][case["id"], name] = _score(case["id"], name, value)
+            for name, values in case.get("step_scores", {}).items():
+                for index, value in enumerate(values):
+                    if value is not None:
+                        found = _score(case["id"], name, value) | {"step_index": index}
+                        rows["scores"][case["id"], name, index] = found
         tool = {"tools_hash": content_hash([TOOL]), "position": 0, "name": "lookup", "schema_hash": content_hash(TOOL)}
         rows["tools"][0] = tool | {"definition": canonical_json(TOOL)}
         return {table: _table(columns, list(rows[table].values())) for table, columns in TABLES.items()}

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from imitrace.exceptions import DatasetError
-from imitrace_trainer.cohort import CohortConfig, Condition, SplitConfig
+from imitrace_trainer.cohort import CohortConfig, SplitConfig
+from imitrace_trainer.conditions import Condition
 from imitrace_trainer.coverage import CoverageConfig, coverage, tasks_needed, warnings
 from imitrace_trainer.curate import curate
 from imitrace_trainer.datasets import Dataset, write_dataset

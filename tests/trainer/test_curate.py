@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imitrace.exceptions import DatasetError
-from imitrace_trainer.cohort import CohortConfig, Condition, SplitConfig
+from imitrace_trainer.cohort import CohortConfig, SplitConfig
+from imitrace_trainer.conditions import Condition
 from imitrace_trainer.curate import Curated, curate, split_tasks
 
 Tables = dict[str, pl.DataFrame]
@@ -95,6 +96,26 @@ def test_a_value_on_the_boundary_is_kept_where_the_operator_says_so(
     )
     cohort = CohortConfig(name="desk", agent="desk", split=WHOLE, where=(Condition.parse(condition),))
     assert curate(lazy(tables), cohort).trajectories["trajectory_id"].to_list() == kept
+
+
+@pytest.mark.parametrize(
+    ("condition", "kept", "reasons"),
+    [
+        ('s == "ok"', ["a"], ["s 'bad', wanted == \"ok\"", "s has no label, only value 1.0", "s has no label"]),
+        ('s != "bad"', ["a"], ["s 'bad', wanted != \"bad\"", "s has no label, only value 1.0", "s has no label"]),
+        ('s in ["ok", "bad"]', ["a", "b"], ["s has no label, only value 1.0", "s has no label"]),
+        ("s >= 1", ["c"], ["s has no value, only label 'ok'", "s has no value, only label 'bad'", "s has no value"]),
+    ],
+)
+def test_a_condition_asks_for_the_label_or_the_value_and_says_where_there_is_only_the_other(
+    make_tables: MakeTables, condition: str, kept: list[str], reasons: list[str]
+) -> None:
+    said = {"a": "ok", "b": "bad", "c": 1.0, "d": None}
+    tables = make_tables(*({"id": name, "scores": {"s": score}} for name, score in said.items()))
+    cohort = CohortConfig(name="desk", agent="desk", split=WHOLE, where=(Condition.parse(condition),))
+    curated = curate(lazy(tables), cohort)
+    assert curated.trajectories["trajectory_id"].to_list() == kept
+    assert curated.rejected["reason"].to_list() == reasons
 
 
 def test_the_newest_score_of_a_trajectory_wins_and_scores_of_steps_are_not_asked(make_tables: MakeTables) -> None:

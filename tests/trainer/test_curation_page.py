@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from imitrace_trainer.cohort import CohortConfig, Condition, SplitConfig
+from imitrace_trainer.cohort import CohortConfig, SplitConfig
+from imitrace_trainer.conditions import Condition
 from imitrace_trainer.curation import curate_stage, page_of
 
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -61,6 +62,14 @@ def test_a_page_stands_beside_the_version_and_shows_what_was_kept(
     for shown in ("What the rules left", "refund", "lookup", "by a clone, not confirmed", "11 trajectories, mean"):
         assert shown in text
     assert "script" not in found.names
+
+
+def test_a_page_counts_the_labels_of_scores(tmp_path: Path, make_snapshot: Callable[..., Path]) -> None:
+    labelled = [case | {"scores": {"Review": "fair" if n < 6 else HOSTILE}} for n, case in enumerate(CASES)]
+    cohort = CohortConfig(name="desk", agent="desk", where=(Condition.parse('Review == "fair"'),))
+    texts = page(tmp_path, make_snapshot(*labelled), cohort).texts
+    rows = [texts[place + 1 : place + 4] for place, text in enumerate(texts) if text == "Review"]
+    assert rows == [[HOSTILE, "0", "4"], ["fair", "6", "0"]]
 
 
 @pytest.mark.parametrize("place", ["tags", "task", "step", "scores", "says", "incomplete_reason"])

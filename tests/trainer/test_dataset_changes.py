@@ -8,7 +8,8 @@ import pytest
 
 from imitrace.exceptions import DatasetError
 from imitrace.messages import Action
-from imitrace_trainer.cohort import CohortConfig, Condition
+from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.conditions import Condition
 from imitrace_trainer.curate import curate
 from imitrace_trainer.dataset_changes import Row, add_evaluation, add_row, add_rows, difference, evaluations
 from imitrace_trainer.datasets import Dataset, open_dataset, write_dataset

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from imitrace.exceptions import DatasetError
 from imitrace.messages import Action
-from imitrace_trainer.cohort import CohortConfig, Condition, SplitConfig
+from imitrace_trainer.cohort import CohortConfig, SplitConfig
+from imitrace_trainer.conditions import Condition
 from imitrace_trainer.curate import curate
 from imitrace_trainer.datasets import Dataset, check_licences, list_datasets, open_dataset, write_dataset
 from imitrace_trainer.frames import open_source

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from imitrace.exceptions import DatasetError
-from imitrace_trainer.cohort import CohortConfig, Condition, SplitConfig
+from imitrace_trainer.cohort import CohortConfig, SplitConfig
+from imitrace_trainer.conditions import Condition
 from imitrace_trainer.curate import Curated, curate
 from imitrace_trainer.rules import RULES
 

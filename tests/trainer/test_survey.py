@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imitrace_trainer import portions
-from imitrace_trainer.cohort import CohortConfig, Condition
+from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.conditions import Condition
 from imitrace_trainer.survey import Known, additions, mark_steps, survey
 
 Tables = dict[str, pl.DataFrame]

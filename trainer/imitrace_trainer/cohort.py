@@ -1,7 +1,5 @@
 """Read a cohort: which agent's trajectories, how good they must be, and how they are split."""
 
-import math
-import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +9,7 @@ from typing import Any, Final
 from imitrace.exceptions import ConfigError
 from imitrace.redaction.rules import RULES as REDACTIONS
 from imitrace.semconv import POLICY_ROLES
+from imitrace_trainer.conditions import Condition
 
 SPLITS: Final = ("train", "calibration", "gate")
 SPLIT_BY: Final = ("task", "trajectory")
@@ -19,57 +18,11 @@ TEACHERS: Final = ("expert", "human")
 MOST_WEIGHT: Final = 5.0
 """By how much a rare cohort, or a longer trajectory, may weigh more; each factor for itself."""
 FORBIDDEN: Final = ("refuse", "reject")
-_COMPARE: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
-    ">=": operator.ge,
-    ">": operator.gt,
-    "<=": operator.le,
-    "<": operator.lt,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-OPERATORS: Final = tuple(_COMPARE)
 RETIRED_TOOLS: Final = ("mask", "drop")
 
 _Readers = Mapping[str, Callable[[object, str], Any]]  # each gives its field's type
 
-_CONDITION = re.compile(r"\s*([^<>=!]+?)\s*(>=|<=|==|!=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a trajectory's score must be, for instance ``TaskCompletion >= 0.8``."""
-
-    score: str
-    operator: str
-    value: float
-
-    @classmethod
-    def parse(cls, text: str) -> "Condition":
-        """Read ``SCORE OPERATOR NUMBER``.
-
-        Raises:
-            ConfigError: the text is not of this form.
-        """
-        match = _CONDITION.fullmatch(text)
-        if match is None or not math.isfinite(float(match[3])):
-            raise ConfigError(
-                f"condition {text!r} can't be read, expected SCORE OPERATOR NUMBER such as 'TaskCompletion >= 0.8', "
-                f"with one of {' '.join(OPERATORS)}"
-            )
-        return cls(match[1], match[2], float(match[3]))
-
-    def holds(self, value: Any) -> Any:  # a number gives a bool, a column's expression another
-        """Return whether a value, or each of a column, is as wanted."""
-        return _COMPARE[self.operator](value, self.value)
-
-    @property
-    def wanted(self) -> str:
-        """Say what is wanted without the score's name: ``>= 0.8``."""
-        return f"{self.operator} {self.value!r}"
-
-    def __str__(self) -> str:
-        return f"{self.score} {self.wanted}"
 
 
 @dataclass(frozen=True, kw_only=True)

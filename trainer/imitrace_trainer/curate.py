@@ -118,9 +118,13 @@ def evidence(frames: Frames, cohort: CohortConfig, found: Survey) -> pl.LazyFram
         trajectories = trajectories.join(table.lazy(), on=table.columns[0], how="left")
     scores = newest_scores(frames["scores"])
     for name in sorted({condition.score for condition in cohort.where}):
-        named = scores.filter(pl.col("name") == name)
-        value = named.select("trajectory_id", pl.col("value").alias(f"score {name}"), pl.lit(True).alias(f"has {name}"))
-        trajectories = trajectories.join(value, on="trajectory_id", how="left")
+        named = scores.filter(pl.col("name") == name).select(
+            "trajectory_id",
+            pl.col("value").alias(f"score {name}"),
+            pl.col("label").alias(f"label {name}"),
+            pl.lit(value=True).alias(f"has {name}"),
+        )
+        trajectories = trajectories.join(named, on="trajectory_id", how="left")
     return trajectories
 
 
@@ -130,11 +134,11 @@ def of_agent(frame: pl.LazyFrame, found: Survey) -> pl.LazyFrame:
 
 
 def newest_scores(scores: pl.LazyFrame) -> pl.LazyFrame:
-    """Return ``trajectory_id``, ``name``, ``value`` of whole trajectories' scores: the newest of each name."""
+    """Return ``trajectory_id``, ``name``, ``value``, ``label`` of whole trajectories' scores: the newest of a name."""
     order = ["scored_at", "evaluator", "evaluator_version", "value", "label", "explanation"]
     keys = ["trajectory_id", "name"]
     whole = scores.filter(pl.col("step_index").is_null()).sort(order)
-    return whole.unique(keys, keep="last", maintain_order=True).select(*keys, "value")
+    return whole.unique(keys, keep="last", maintain_order=True).select(*keys, "value", "label")
 
 
 def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.LazyFrame:

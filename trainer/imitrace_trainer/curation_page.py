@@ -41,7 +41,7 @@ def render(dataset: Dataset, scores: pl.LazyFrame, tools: Collection[str]) -> st
 
     Args:
         dataset: just curated.
-        scores: ``trajectory_id``, ``name``, ``value`` of whole trajectories, also of rejected ones.
+        scores: ``trajectory_id``, ``name``, ``value``, ``label`` of whole trajectories, also of rejected ones.
         tools: the names of all that the source offers the agent, as they are called now.
 
     Raises:
@@ -55,7 +55,7 @@ def render(dataset: Dataset, scores: pl.LazyFrame, tools: Collection[str]) -> st
             "rejected": dataset.frame("rejected"),
             "steps": _steps(dataset.frame("steps")),
             "offered": dataset.frame("tools").select(pl.col("name").unique().sort()),
-            "scores": scores.select("trajectory_id", "name", "value"),
+            "scores": scores.select("trajectory_id", "name", "value", "label"),
         }
     )
     sections = [
@@ -135,7 +135,23 @@ def _score_charts(scores: pl.DataFrame, kept: pl.DataFrame) -> str:
     names = finite.group_by("name").len().sort("len", "name", descending=[True, False])["name"].head(_MOST)
     figures = [_histogram(str(name), finite.filter(pl.col("name") == name), kept) for name in sorted(names)]
     note = "<p class=note>Blue: kept. Red: rejected. Each bar is a twentieth of the range.</p>"
-    return "<h2>Scores</h2>" + (note + "".join(figures) if figures else "<p class=note>No scores.</p>")
+    charts = note + "".join(figures) if figures else ""
+    return "<h2>Scores</h2>" + (charts + _labels(scores, kept) or "<p class=note>No scores.</p>")
+
+
+def _labels(scores: pl.DataFrame, kept: pl.DataFrame) -> str:
+    mine = pl.col("trajectory_id").is_in(kept["trajectory_id"].implode())
+    counted = scores.drop_nulls("label").group_by("name", "label").agg(mine.sum().alias("kept"), pl.len())
+    if counted.is_empty():
+        return ""
+    rows = [
+        [f"name:{_short(name)}", f"name:{_short(label)}", f"n:{inside:,}", f"n:{found - inside:,}"]
+        for name, label, inside, found in counted.sort("len", "name", "label", descending=[True, False, False])
+        .head(_MOST)
+        .sort("name", "label")
+        .iter_rows()
+    ]
+    return _table(("score", "label", "n:kept", "n:rejected"), rows)
 
 
 def _histogram(name: str, scores: pl.DataFrame, kept: pl.DataFrame) -> str:

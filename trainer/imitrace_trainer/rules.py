@@ -14,7 +14,8 @@ import polars as pl
 
 from imitrace.canonical import text_hash
 from imitrace.schema import TRAJECTORIES
-from imitrace_trainer.cohort import CohortConfig, Condition
+from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.conditions import Condition
 from imitrace_trainer.likeness import first_alike, unpacked
 
 Rule = Callable[[pl.LazyFrame, CohortConfig], pl.LazyFrame]
@@ -187,16 +188,25 @@ def _tag_reason(key: str, wanted: str, text: str) -> str | None:
 
 
 def _score_reason(condition: Condition) -> pl.Expr:
-    name, value = condition.score, pl.col(f"score {condition.score}")
-    missed = pl.concat_str(pl.lit(f"{name} "), value.cast(pl.String), pl.lit(f", wanted {condition.wanted}"))
+    """Return why each misses a condition, by the columns that ``evidence`` adds of its score."""
+    name = condition.score
+    value, label = pl.col(f"score {name}"), pl.col(f"label {name}")
+    asked, other = (label, value) if condition.of_label else (value, label)
+    said = pl.format("{}", value) if condition.of_label else pl.format("'{}'", label)
+    kinds = ("label", "value") if condition.of_label else ("value", "label")
+    absent = pl.format(f"{{}} has no {kinds[0]}, only {kinds[1]} {{}}", pl.lit(name), said)
+    told = pl.format("'{}'", label) if condition.of_label else value.cast(pl.String)
+    missed = pl.concat_str(pl.lit(f"{name} "), told, pl.lit(f", wanted {condition.wanted}"))
     return (
         pl.when(pl.col(f"has {name}").is_null())
         .then(pl.lit(f"{name} missing"))
-        .when(value.is_null())
-        .then(pl.lit(f"{name} has no value"))
-        .when(value.is_nan())
+        .when(asked.is_null() & other.is_not_null())
+        .then(absent)
+        .when(asked.is_null())
+        .then(pl.lit(f"{name} has no {kinds[0]}"))
+        .when(pl.lit(value=not condition.of_label) & value.is_nan())
         .then(pl.lit(f"{name} is NaN"))
-        .when(~condition.holds(value))
+        .when(~condition.holds(asked))
         .then(missed)
     )
 

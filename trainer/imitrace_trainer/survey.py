@@ -12,7 +12,8 @@ import numpy
 import polars as pl
 
 from imitrace.canonical import content_hash
-from imitrace_trainer.cohort import TEACHERS, CohortConfig, Condition
+from imitrace_trainer.cohort import TEACHERS, CohortConfig
+from imitrace_trainer.conditions import Condition
 from imitrace_trainer.frames import gather
 from imitrace_trainer.portions import portions
 from imitrace_trainer.progress import Progress, silent
@@ -77,7 +78,7 @@ def _confirmed(scores: pl.LazyFrame, condition: Condition) -> pl.LazyFrame:
     keys = ["trajectory_id", "step_index"]
     by_teacher = pl.col("evaluator").is_in(list(TEACHERS)) & (pl.col("name") == condition.score)
     newest = scores.filter(pl.col("step_index").is_not_null() & by_teacher).sort(order)
-    return newest.unique(keys, keep="last", maintain_order=True).filter(condition.holds(pl.col("value"))).select(keys)
+    return newest.unique(keys, keep="last", maintain_order=True).filter(condition.met()).select(keys)
 
 
 def additions(steps: pl.LazyFrame) -> pl.LazyFrame:

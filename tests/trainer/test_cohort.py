@@ -65,6 +65,8 @@ def test_every_key_of_a_cohort_can_be_set() -> None:
         ({"until": 3}, r"until is 3, expected a time"),
         ({"confirmed": "x"}, r"cohort\.c\.confirmed: condition 'x' can't be read"),
         ({"confirmed": 1}, r"cohort\.c\.confirmed is \[1\], expected a list of texts"),
+        ({"mask_where": ["x"]}, r"cohort\.c\.mask_where: condition 'x' can't be read"),
+        ({"mask_cap": 1.5}, r"mask_cap is 1\.5, expected a share of 0 to 1"),
         ({"max_repeats": 0}, r"max_repeats is 0, expected a whole number of at least 1"),
         ({"duplicates": 0.2}, r"duplicates is 0\.2, expected a share of 0\.5 to 1"),
         ({"quarantine": 1}, r"quarantine is 1, expected true or false"),

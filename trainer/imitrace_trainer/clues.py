@@ -12,6 +12,7 @@ from imitrace_trainer.likeness import packed, signatures, words_done, words_said
 from imitrace_trainer.personal import personal_data
 from imitrace_trainer.quarantine import orders, triggers
 from imitrace_trainer.repetition import repetitions
+from imitrace_trainer.step_masks import count_wrong
 from imitrace_trainer.survey import Frames, Survey, mark_steps
 
 _NUMBER: Final = "number"
@@ -33,6 +34,8 @@ def clues(frames: Frames, cohort: CohortConfig, found: Survey, tasks: pl.Series)
                 "forbidden"
             ]
         )
+    if cohort.mask_where:
+        tables.append(gather({"wrong": count_wrong(frames["steps"], cohort, frames["scores"])})["wrong"])
     if cohort.personal_data:
         tables.append(personal_data(frames, found, cohort.personal_data))
     if cohort.max_repeats is not None:

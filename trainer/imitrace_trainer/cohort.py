@@ -61,6 +61,10 @@ class CohortConfig:
     """When it must have started at the earliest, in nanoseconds since 1970 UTC."""
     until: int | None = None
     """Before when it must have started, likewise."""
+    mask_where: tuple[Condition, ...] = ()
+    """Which of its steps' scores leave a step of the train split as context only; one of them suffices."""
+    mask_cap: float = 0.5
+    """Share of a trajectory's steps to learn from beyond which its wrong steps keep out the whole of it."""
     confirmed: Condition | None = None
     """What a step's score by a person or the expert must be for a clone's own action to be learnt from; None: never."""
     max_repeats: int | None = None
@@ -173,6 +177,12 @@ def _share(value: object, where: str) -> float:
     return float(value)
 
 
+def _part(value: object, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ConfigError(f"{where} is {value!r}, expected a share of 0 to 1")
+    return float(value)
+
+
 def _one_of(*allowed: str) -> Callable[[object, str], str]:
     def read(value: object, where: str) -> str:
         if value not in allowed:
@@ -271,6 +281,8 @@ _COHORT_READERS: Final[_Readers] = {
     "since": _time,
     "until": _time,
     "confirmed": _condition,
+    "mask_where": _conditions,
+    "mask_cap": _part,
     "max_repeats": _count,
     "duplicates": _likeness,
     "quarantine": _flag,

@@ -22,6 +22,7 @@ from imitrace_trainer.likeness import alike_tasks
 from imitrace_trainer.portions import settled
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.rules import RULES, judge
+from imitrace_trainer.step_masks import mask_wrong
 from imitrace_trainer.survey import Frames, Survey, mark_steps, survey
 from imitrace_trainer.tool_ledger import ToolRules
 from imitrace_trainer.tool_migration import migrate
@@ -154,9 +155,10 @@ def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.L
     marked = mark_steps(frames["steps"], cohort, frames["scores"])
     if cohort.label_errors is not None:
         marked = _without_errors(marked, label_errors(frames, cohort, kept))
-    return marked.join(
-        kept.lazy().select(of_trajectory), on="trajectory_id", how="inner", maintain_order="left"
-    ).select(*STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason", "weight", "tool_change")
+    own = marked.join(kept.lazy().select(of_trajectory), on="trajectory_id", how="inner", maintain_order="left")
+    return mask_wrong(own, cohort, frames["scores"]).select(
+        *STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason", "weight", "tool_change"
+    )
 
 
 def _without_errors(marked: pl.LazyFrame, doubts: pl.DataFrame) -> pl.LazyFrame:

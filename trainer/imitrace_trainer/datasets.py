@@ -356,6 +356,11 @@ def _spec(cohort: CohortConfig) -> dict[str, Any]:  # JSON
 
 
 def _asked(cohort: CohortConfig) -> dict[str, Any]:  # JSON
-    asked = {**asdict(cohort), "where": [*map(str, cohort.where)], "roles": [*cohort.roles]}
+    asked = {
+        **asdict(cohort),
+        "where": [*map(str, cohort.where)],
+        "mask_where": [*map(str, cohort.mask_where)],
+        "roles": [*cohort.roles],
+    }
     confirmed = None if cohort.confirmed is None else str(cohort.confirmed)
     return asked | {"confirmed": confirmed, "personal_data": [*cohort.personal_data]}

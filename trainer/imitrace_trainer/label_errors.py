@@ -20,7 +20,8 @@ from imitrace_trainer.frames import gather
 from imitrace_trainer.out_of_fold import FOLDS, Sketch, fit_folds, fold_of, guesses, sketch
 from imitrace_trainer.portions import portions
 from imitrace_trainer.reading import Reader
-from imitrace_trainer.survey import Frames, mark_steps
+from imitrace_trainer.step_masks import right_steps
+from imitrace_trainer.survey import Frames
 
 _TAIL: Final = 24
 """Messages of a state that are looked at, the newest: so that time grows with the steps."""
@@ -99,8 +100,8 @@ def doubted(shares: FloatArray, labels: IntArray, most: float) -> list[tuple[int
 
 def _sketches(frames: Frames, cohort: CohortConfig, train: pl.DataFrame) -> Iterator[_Step]:
     """Yield each step that may be trained on, a portion at a time."""
-    marked = mark_steps(frames["steps"], cohort, frames["scores"]).filter("loss_mask")
-    wanted = marked.join(train.lazy(), on="trajectory_id", how="inner", maintain_order="left")
+    right = right_steps(frames["steps"], cohort, frames["scores"])
+    wanted = right.join(train.lazy(), on="trajectory_id", how="inner", maintain_order="left")
     columns = ["trajectory_id", "step_index", "task_key", "action_name", pl.col("state").list.tail(_TAIL)]
     reader = Reader(_READINGS)
     for portion in portions(wanted.select(columns), ["state"]):

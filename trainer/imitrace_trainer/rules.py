@@ -70,6 +70,20 @@ def scores(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
     return trajectories.with_columns(pl.coalesce(*map(_score_reason, cohort.where), _NEVER).alias("scores_rule"))
 
 
+def step_scores(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
+    """Reject what has too many steps that scores call wrong to learn from the rest."""
+    if not cohort.mask_where:
+        return trajectories.with_columns(_NEVER.alias("step_scores_rule"))
+    wrong, trainable = pl.col("steps_wrong"), pl.col("steps_trainable")
+    told = pl.format(
+        f"{{}} of {{}} steps are called wrong by their scores, allowed is a share of {cohort.mask_cap:g}",
+        wrong,
+        trainable,
+    )
+    why = pl.when(wrong > cohort.mask_cap * trainable).then(told)
+    return trajectories.with_columns(why.alias("step_scores_rule"))
+
+
 def min_steps(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
     """Reject what is too short."""
     why = pl.format(f"{{}} steps, wanted at least {cohort.min_steps}", "steps_found")
@@ -150,6 +164,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "roles": roles,
     "tags": tags,
     "scores": scores,
+    "step_scores": step_scores,
     "min_steps": min_steps,
     "window": window,
     "licence": licence,

@@ -67,6 +67,8 @@ def test_every_key_of_a_cohort_can_be_set() -> None:
         ({"confirmed": 1}, r"cohort\.c\.confirmed is \[1\], expected a list of texts"),
         ({"mask_where": ["x"]}, r"cohort\.c\.mask_where: condition 'x' can't be read"),
         ({"mask_cap": 1.5}, r"mask_cap is 1\.5, expected a share of 0 to 1"),
+        ({"hindsight": 1.0}, r"hindsight is 1\.0, expected a share of at least 0 and below 1"),
+        ({"hindsight": 0.1}, r"hindsight is 0\.1, which needs cohort\.c\.where to say what failed"),
         ({"max_repeats": 0}, r"max_repeats is 0, expected a whole number of at least 1"),
         ({"duplicates": 0.2}, r"duplicates is 0\.2, expected a share of 0\.5 to 1"),
         ({"quarantine": 1}, r"quarantine is 1, expected true or false"),

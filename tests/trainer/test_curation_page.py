@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,15 @@ def test_a_page_counts_the_labels_of_scores(tmp_path: Path, make_snapshot: Calla
     texts = page(tmp_path, make_snapshot(*labelled), cohort).texts
     rows = [texts[place + 1 : place + 4] for place, text in enumerate(texts) if text == "Review"]
     assert rows == [[HOSTILE, "0", "4"], ["fair", "6", "0"]]
+
+
+def test_a_page_says_what_is_learnt_from_failures(tmp_path: Path, make_snapshot: Callable[..., Path]) -> None:
+    failure = {"id": "late", "task": "task 9", "scores": {"s": 0.0}, "outcome": "failure"}
+    cohort = replace(COHORT, hindsight=0.5, split=SplitConfig(calibration=0, gate=0))
+    source = make_snapshot(*(case | {"step": {"observation": "ok"}} for case in [*CASES, failure]))
+    text = " ".join(page(tmp_path, source, cohort).texts)
+    assert "2 steps of 1 failures, 16.7% of the train split's to learn from." in text
+    assert "ended in failure" not in text
 
 
 @pytest.mark.parametrize("place", ["tags", "task", "step", "scores", "says", "incomplete_reason"])

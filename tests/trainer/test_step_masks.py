@@ -13,7 +13,7 @@ from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.conditions import Condition
 from imitrace_trainer.curate import Curated, curate
 from imitrace_trainer.frames import empty
-from imitrace_trainer.step_masks import called_wrong, mask_wrong
+from imitrace_trainer.step_masks import mask_wrong, satisfied
 
 MakeTables = Callable[..., dict[str, pl.DataFrame]]
 
@@ -40,7 +40,7 @@ def masked(found: Curated) -> list[tuple[str, int, str]]:
     return found.steps.filter(~pl.col("loss_mask")).select(keys).collect().rows()
 
 
-def test_a_step_called_wrong_stays_as_context_with_the_condition_as_its_reason(make_tables: MakeTables) -> None:
+def test_a_step_satisfied_stays_as_context_with_the_condition_as_its_reason(make_tables: MakeTables) -> None:
     case = {
         "id": "t",
         "roles": ["expert"] * 6,
@@ -97,7 +97,7 @@ def test_calibration_and_gate_are_never_masked(make_tables: MakeTables) -> None:
 
 
 @given(st.lists(SCORED, max_size=12, unique_by=lambda row: row[:3] + row[5:]))
-def test_what_is_called_wrong_is_what_going_through_the_scores_one_by_one_finds(rows: list[tuple[Any, ...]]) -> None:
+def test_what_is_satisfied_is_what_going_through_the_scores_one_by_one_finds(rows: list[tuple[Any, ...]]) -> None:
     names = ["trajectory_id", "step_index", "name", "value", "label", "scored_at"]
     blank = empty(SCORES)
     said = pl.DataFrame(rows, schema={name: blank.schema[name] for name in names}, orient="row")
@@ -112,7 +112,7 @@ def test_what_is_called_wrong_is_what_going_through_the_scores_one_by_one_finds(
             expected[trajectory, step] = "Right < 0.5"
         elif name == "Review" and label == "bad":
             expected.setdefault((trajectory, step), 'Review == "bad"')
-    found = {row[:2]: row[2] for row in called_wrong(scores.lazy(), WRONG).collect().iter_rows()}
+    found = {row[:2]: row[2] for row in satisfied(scores.lazy(), WRONG).collect().iter_rows()}
     assert {key: found.get(key) for key in expected} == expected
     assert found.keys() == expected.keys()
 

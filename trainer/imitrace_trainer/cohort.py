@@ -65,6 +65,10 @@ class CohortConfig:
     """Which of its steps' scores leave a step of the train split as context only; one of them suffices."""
     mask_cap: float = 0.5
     """Share of a trajectory's steps to learn from beyond which its wrong steps keep out the whole of it."""
+    hindsight: float = 0.0
+    """Share of the train split's steps to learn from that may come of failures, where a success proves them right."""
+    hindsight_where: tuple[Condition, ...] = ()
+    """Which of its steps' scores prove a failure's step right as well; one of them suffices."""
     confirmed: Condition | None = None
     """What a step's score by a person or the expert must be for a clone's own action to be learnt from; None: never."""
     max_repeats: int | None = None
@@ -115,6 +119,8 @@ def cohort_from_config(config: Mapping[str, Any], name: str) -> CohortConfig:
     values = _known(cohorts[name], where, _COHORT_READERS)
     if "agent" not in values:
         raise ConfigError(f'{where}.agent is missing, name the agent, for instance agent = "{name}"')
+    if values.get("hindsight") and not values.get("where"):
+        raise ConfigError(f"{where}.hindsight is {values['hindsight']:g}, which needs {where}.where to say what failed")
     return CohortConfig(name=name, **values)
 
 
@@ -283,6 +289,8 @@ _COHORT_READERS: Final[_Readers] = {
     "confirmed": _condition,
     "mask_where": _conditions,
     "mask_cap": _part,
+    "hindsight": _share,
+    "hindsight_where": _conditions,
     "max_repeats": _count,
     "duplicates": _likeness,
     "quarantine": _flag,

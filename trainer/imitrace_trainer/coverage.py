@@ -117,13 +117,14 @@ def warnings(dataset: Dataset) -> list[str]:
         DatasetError: a file is broken.
     """
     cohort, name = dataset.manifest["cohort"], dataset.name
-    kept = gather({"kept": dataset.frame("trajectories").select("outcome", "tags", "scores")})["kept"]
+    kept = gather({"kept": dataset.frame("trajectories").select("outcome", "relabelled_by")})["kept"]
     told = []
     if not cohort["where"]:
         told.append(f"no score is asked for, so good and bad are learnt alike: set cohort.{name}.where")
     elif not dataset.manifest["rejected"].get("scores"):
         told.append(f"cohort.{name}.where ({', '.join(cohort['where'])}) rejects nothing: is it too loose?")
-    failed = len(kept.filter(pl.col("outcome").is_in(["failure", "abandoned"])))
+    whole = pl.col("relabelled_by").is_null()  # of the others only what a success proves right is learnt
+    failed = len(kept.filter(pl.col("outcome").is_in(["failure", "abandoned"]) & whole))
     if failed:
         told.append(f"{failed} of {len(kept)} kept trajectories ended in failure or were abandoned")
     if "synthetic" in cohort["roles"]:

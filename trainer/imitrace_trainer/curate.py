@@ -17,6 +17,8 @@ from imitrace.schema import STEPS, TRAJECTORIES
 from imitrace_trainer.clues import clues
 from imitrace_trainer.cohort import MOST_WEIGHT, CohortConfig, SplitConfig
 from imitrace_trainer.frames import gather
+from imitrace_trainer.hindsight import COLUMNS as RELABELLED
+from imitrace_trainer.hindsight import NOTHING, Relabelled, mask_unproven, relabelled
 from imitrace_trainer.label_errors import label_errors
 from imitrace_trainer.likeness import alike_tasks
 from imitrace_trainer.portions import settled
@@ -42,7 +44,8 @@ class Curated:
     """A cohort's kept and rejected trajectories, and what the kept ones consist of; rows in a settled order."""
 
     trajectories: pl.DataFrame
-    """Kept, by start: the columns of ``schema.TRAJECTORIES``, ``task_key``, ``split`` and ``scores`` (JSON by name)."""
+    """Kept, by start: the columns of ``schema.TRAJECTORIES``, ``task_key``, ``split``, ``scores`` (JSON by name), and
+    ``relabelled_from`` and ``relabelled_by`` of failures that are learnt from in part."""
     rejected: pl.DataFrame
     """By start: ``trajectory_id``, ``task``, and the ``rule`` and ``reason`` that rejected it."""
     steps: pl.LazyFrame
@@ -95,14 +98,20 @@ def curate(
     if kept.is_empty():
         raise DatasetError(_nothing_kept(cohort, agents, rejected))
     together = None if cohort.split.near is None else alike_tasks(frames, found, kept, cohort.split.near)
-    trajectories = _with_scores(_with_split(kept, cohort, together), small["scores"])
+    kept = _with_split(kept, cohort, together)
+    if cohort.hindsight:
+        again = relabelled(frames, cohort, judged.filter("only_scores"), kept)
+        rejected = rejected.join(again.trajectories, on="trajectory_id", how="anti", maintain_order="left")
+    else:
+        again = NOTHING
+    trajectories = _with_scores(_with_relabelled(kept, again), small["scores"])
     return Curated(
         trajectories=trajectories,
         rejected=rejected,
         other_agents=sum(agents.values()) - agents[cohort.agent],
         evaluators=small["evaluators"].to_dicts(),
         ledger=rules.hash,
-        steps=kept_steps(frames, cohort, trajectories),
+        steps=kept_steps(frames, cohort, trajectories, again),
         messages=frames["messages"].join(
             _named(found, trajectories), on="message_id", how="semi", maintain_order="left"
         ),
@@ -142,7 +151,7 @@ def newest_scores(scores: pl.LazyFrame) -> pl.LazyFrame:
     return whole.unique(keys, keep="last", maintain_order=True).select(*keys, "value", "label")
 
 
-def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.LazyFrame:
+def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame, again: Relabelled = NOTHING) -> pl.LazyFrame:
     """Return the steps of kept trajectories as a dataset has them."""
     of_trajectory = [
         "trajectory_id",
@@ -154,9 +163,9 @@ def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.L
     ]
     marked = mark_steps(frames["steps"], cohort, frames["scores"])
     if cohort.label_errors is not None:
-        marked = _without_errors(marked, label_errors(frames, cohort, kept))
+        marked = _without_errors(marked, label_errors(frames, cohort, kept.filter(pl.col("relabelled_by").is_null())))
     own = marked.join(kept.lazy().select(of_trajectory), on="trajectory_id", how="inner", maintain_order="left")
-    return mask_wrong(own, cohort, frames["scores"]).select(
+    return mask_unproven(mask_wrong(own, cohort, frames["scores"]), again).select(
         *STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason", "weight", "tool_change"
     )
 
@@ -216,6 +225,12 @@ def _with_split(kept: pl.DataFrame, cohort: CohortConfig, together: Mapping[str,
     except DatasetError as error:
         raise DatasetError(f"cohort {cohort.name!r}: {len(kept)} trajectories kept, but {error}") from error
     return kept.select(*TRAJECTORIES, "task_key", units.replace_strict(splits).alias("split"))
+
+
+def _with_relabelled(kept: pl.DataFrame, again: Relabelled) -> pl.DataFrame:
+    plain = kept.with_columns(pl.lit(None, pl.String).alias(name) for name in RELABELLED)
+    both = pl.concat([plain, again.trajectories]) if len(again.trajectories) else plain
+    return both.sort("started_at", "trajectory_id")
 
 
 def _with_scores(kept: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:

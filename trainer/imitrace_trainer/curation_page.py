@@ -50,8 +50,9 @@ def render(dataset: Dataset, scores: pl.LazyFrame, tools: Collection[str]) -> st
     found = gather(
         {
             "trajectories": dataset.frame("trajectories").select(
-                "trajectory_id", "tags", "split", "step_count", "task_key"
+                "trajectory_id", "tags", "split", "step_count", "task_key", "relabelled_by"
             ),
+            "proven": _proven(dataset),
             "rejected": dataset.frame("rejected"),
             "steps": _steps(dataset.frame("steps")),
             "offered": dataset.frame("tools").select(pl.col("name").unique().sort()),
@@ -69,6 +70,7 @@ def render(dataset: Dataset, scores: pl.LazyFrame, tools: Collection[str]) -> st
         _coverage(found["steps"], found["offered"], tools),
         _changed(dataset.manifest["tools"]["steps"]),
         _masked(found["steps"]),
+        _hindsight(found["trajectories"], found["proven"], dataset.manifest["splits"]["train"]["trained_steps"]),
         _asked(dataset.manifest),
     ]
     title = escape(f"{dataset.name} v{dataset.version}")
@@ -257,6 +259,28 @@ def _masked(steps: pl.DataFrame) -> str:
         for why, count in reasons.sort("count", descending=True).iter_rows()
     ]
     return "<h2>Context only</h2>" + (_table(("why a step is not learnt from", "n:steps"), rows) if rows else _NOTHING)
+
+
+def _proven(dataset: Dataset) -> pl.LazyFrame:
+    again = dataset.frame("trajectories").filter(pl.col("relabelled_by").is_not_null()).select("trajectory_id")
+    steps = dataset.frame("steps").join(again, on="trajectory_id", how="semi").filter("loss_mask")
+    return steps.group_by("action_kind", "action_name").agg(pl.len().alias("count"))
+
+
+def _hindsight(kept: pl.DataFrame, proven: pl.DataFrame, trained: int) -> str:
+    failures = kept["relabelled_by"].count()
+    if not failures:
+        return ""
+    steps = int(proven["count"].sum())
+    rows = [
+        [f"name:{_short(name or kind)}", f"n:{count:,}"]
+        for kind, name, count in proven.sort("count", "action_name", descending=[True, False]).head(_MOST).iter_rows()
+    ]
+    note = (
+        f"{steps:,} steps of {failures:,} failures, {steps / max(1, trained):.1%} of the train split's to learn from."
+    )
+    table = _table(("learnt from failures, as proven right", "n:steps"), rows)
+    return f"<h2>In hindsight</h2><p class=note>{note}</p>{table}"
 
 
 _NOTHING: Final = "<p class=note>Nothing.</p>"

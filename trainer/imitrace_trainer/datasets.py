@@ -27,7 +27,14 @@ from imitrace_trainer.rules import RULES
 from imitrace_trainer.step_counts import StepCounts
 
 DATASET_TABLES: Final[dict[str, dict[str, str]]] = {
-    "trajectories": {**TRAJECTORIES, "task_key": "string", "split": "string", "scores": "string"},
+    "trajectories": {
+        **TRAJECTORIES,
+        "task_key": "string",
+        "split": "string",
+        "scores": "string",
+        "relabelled_from": "string?",
+        "relabelled_by": "string?",
+    },
     "steps": {
         **STEPS,
         "task": "string",
@@ -356,11 +363,7 @@ def _spec(cohort: CohortConfig) -> dict[str, Any]:  # JSON
 
 
 def _asked(cohort: CohortConfig) -> dict[str, Any]:  # JSON
-    asked = {
-        **asdict(cohort),
-        "where": [*map(str, cohort.where)],
-        "mask_where": [*map(str, cohort.mask_where)],
-        "roles": [*cohort.roles],
-    }
+    asked = {**asdict(cohort), "roles": [*cohort.roles]}
+    asked |= {key: [*map(str, getattr(cohort, key))] for key in ("where", "mask_where", "hindsight_where")}
     confirmed = None if cohort.confirmed is None else str(cohort.confirmed)
     return asked | {"confirmed": confirmed, "personal_data": [*cohort.personal_data]}

@@ -178,13 +178,21 @@ RULES: Final[Mapping[str, Rule]] = {
 
 
 def judge(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
-    """Ask every rule; add ``rule`` and ``reason``, null where the trajectory is kept."""
+    """Ask every rule; add ``rule`` and ``reason``, null where the trajectory is kept, and ``only_scores``.
+
+    The last says whether no rule but ``scores`` rejects it.
+    """
     for ask in RULES.values():
         trajectories = ask(trajectories, cohort)
     columns = {rule: pl.col(f"{rule}_rule") for rule in RULES}
     rules = [pl.when(column.is_not_null()).then(pl.lit(rule)) for rule, column in columns.items()]
+    others = [column.is_null() for rule, column in columns.items() if rule != "scores"]
     return trajectories.select(
-        *TRAJECTORIES, "task_key", pl.coalesce(rules).alias("rule"), pl.coalesce(*columns.values()).alias("reason")
+        *TRAJECTORIES,
+        "task_key",
+        pl.coalesce(rules).alias("rule"),
+        pl.coalesce(*columns.values()).alias("reason"),
+        (columns["scores"].is_not_null() & pl.all_horizontal(others)).alias("only_scores"),
     )
 
 

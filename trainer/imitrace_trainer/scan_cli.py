@@ -1,6 +1,7 @@
 """Offer the command that says before any training how much looks clonable."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -53,6 +54,7 @@ def scan(  # noqa: PLR0913 - a command has the parameters of its options
     folder = workspace_home(home)
     with progress_bar() as progress:
         rules = read_ledger(folder).rules(asked.agent)
-        curated = curate(open_source(source, folder).frames(), asked, rules, progress)
+        judged = replace(asked, hindsight=0.0)  # a scan plays every task as one to judge on, and failures are none
+        curated = curate(open_source(source, folder).frames(), judged, rules, progress)
         found = scanned(curated, ScanConfig(promise=promise, split=asked.split), progress)
     click.echo(json.dumps(found.to_json(), indent=1) if as_json else found.render())

@@ -16,8 +16,8 @@ _STEP: Final = ["trajectory_id", "step_index"]
 _ORDER: Final = ["scored_at", "evaluator", "evaluator_version", "value", "label", "explanation"]
 
 
-def called_wrong(scores: pl.LazyFrame, conditions: Sequence[Condition]) -> pl.LazyFrame:
-    """Return ``trajectory_id``, ``step_index`` and ``wrong``, the first condition that a step's scores satisfy.
+def satisfied(scores: pl.LazyFrame, conditions: Sequence[Condition]) -> pl.LazyFrame:
+    """Return ``trajectory_id``, ``step_index`` and ``condition``, the first that a step's scores satisfy.
 
     Of a name the newest score of that very step counts; an absent score and NaN satisfy nothing.
 
@@ -30,7 +30,7 @@ def called_wrong(scores: pl.LazyFrame, conditions: Sequence[Condition]) -> pl.La
     newest = of_steps.unique([*_STEP, "name"], keep="last", maintain_order=True)
     found = [
         newest.filter((pl.col("name") == condition.score) & condition.met()).select(
-            *_STEP, pl.lit(str(condition)).alias("wrong")
+            *_STEP, pl.lit(str(condition)).alias("condition")
         )
         for condition in conditions
     ]
@@ -47,10 +47,11 @@ def mask_wrong(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame) 
     """
     if not cohort.mask_where:
         return steps
-    found = steps.join(called_wrong(scores, cohort.mask_where), on=_STEP, how="left", maintain_order="left")
-    wrong = pl.col("loss_mask") & (pl.col("split") == "train") & pl.col("wrong").is_not_null()
-    why = pl.when(wrong).then(pl.format("masked by {}", "wrong")).otherwise("mask_reason")
-    return found.with_columns((pl.col("loss_mask") & ~wrong).alias("loss_mask"), why.alias("mask_reason")).drop("wrong")
+    found = steps.join(satisfied(scores, cohort.mask_where), on=_STEP, how="left", maintain_order="left")
+    wrong = pl.col("loss_mask") & (pl.col("split") == "train") & pl.col("condition").is_not_null()
+    why = pl.when(wrong).then(pl.format("masked by {}", "condition")).otherwise("mask_reason")
+    marked = found.with_columns((pl.col("loss_mask") & ~wrong).alias("loss_mask"), why.alias("mask_reason"))
+    return marked.drop("condition")
 
 
 def right_steps(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame) -> pl.LazyFrame:
@@ -64,7 +65,7 @@ def right_steps(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame)
     marked = mark_steps(steps, cohort, scores).filter("loss_mask")
     if not cohort.mask_where:
         return marked
-    return marked.join(called_wrong(scores, cohort.mask_where), on=_STEP, how="anti", maintain_order="left")
+    return marked.join(satisfied(scores, cohort.mask_where), on=_STEP, how="anti", maintain_order="left")
 
 
 def count_wrong(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame) -> pl.LazyFrame:
@@ -76,5 +77,5 @@ def count_wrong(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame)
         scores: the table.
     """
     marked = mark_steps(steps, cohort, scores).filter("loss_mask").select(_STEP)
-    wrong = marked.join(called_wrong(scores, cohort.mask_where), on=_STEP, how="inner")
+    wrong = marked.join(satisfied(scores, cohort.mask_where), on=_STEP, how="inner")
     return wrong.group_by("trajectory_id").agg(pl.len().cast(pl.Int64).alias("steps_wrong"))

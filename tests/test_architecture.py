@@ -39,9 +39,9 @@ imitrace_collector: memory pace config tls tokens rates logs compression budget 
                     maintenance_cli
 imitrace_trainer:   progress intervals drafts conditions cohort frames portions survey argument_fit tool_changes
                     argument_maps policy tool_contracts tool_ledger tool_findings tool_migration repetition likeness
-                    quarantine personal step_masks clues rules reading encoding out_of_fold label_errors hindsight
-                    curate step_counts datasets dataset_changes coverage curation_page curation episodes chat_exports
-                    exports schemas
+                    quarantine personal step_masks clues rules reading encoding out_of_fold sketched_steps label_errors
+                    hindsight curate step_counts datasets dataset_changes effect coverage curation_page curation
+                    episodes chat_exports exports schemas
                     evaluators/result evaluators/trajectories evaluators/calls evaluators/completion
                     evaluators/selection evaluators/aggregate evaluators/reasoning evaluators/wordings
                     evaluators/toxicity evaluators/injection evaluators/futureagi evaluators/agreement

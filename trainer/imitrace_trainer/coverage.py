@@ -126,7 +126,10 @@ def warnings(dataset: Dataset) -> list[str]:
     whole = pl.col("relabelled_by").is_null()  # of the others only what a success proves right is learnt
     failed = len(kept.filter(pl.col("outcome").is_in(["failure", "abandoned"]) & whole))
     if failed:
-        told.append(f"{failed} of {len(kept)} kept trajectories ended in failure or were abandoned")
+        told.append(
+            f"{failed} of {len(kept)} kept trajectories ended in failure or were abandoned: "
+            f"`imitrace datasets harm {name}` measures what they do"
+        )
     if "synthetic" in cohort["roles"]:
         told.append("synthetic steps are learnt from; nobody decided like this")
     for split in ("calibration", "gate"):

@@ -94,6 +94,27 @@ def coverage(group_home: Path | None, /, dataset: str, home: Path | None, as_jso
     click.echo(json.dumps([vars(each) for each in found], indent=1) if as_json else "\n".join(map(str, found)))
 
 
+@datasets.command()
+@click.argument("dataset")
+@_HOME
+@_JSON
+@click.pass_obj
+def harm(group_home: Path | None, dataset: str, home: Path | None, as_json: bool) -> None:
+    """Measure what the failures that a version learns from do to guesses of what is done elsewhere.
+
+    \b
+    Examples:
+      imitrace datasets harm airline
+      imitrace datasets harm airline@2 --json
+    """
+    from imitrace_trainer.datasets import open_dataset
+    from imitrace_trainer.effect import effect_of_failures
+
+    found = effect_of_failures(open_dataset(workspace_home(home or group_home), *named_version(dataset)))
+    told = f"{found.further} steps of failures, beside {found.steps} of {found.tasks} tasks\n{found}"
+    click.echo(json.dumps(vars(found), indent=1) if as_json else told)
+
+
 def named_version(text: str) -> tuple[str, int | None]:
     """Read NAME or NAME@VERSION.
 

@@ -88,11 +88,11 @@ def mask_unproven(steps: pl.LazyFrame, found: Relabelled) -> pl.LazyFrame:
 def _proven(frames: Frames, cohort: CohortConfig, tried: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     """Return the steps of failures that a success, or a score, proves right, and which."""
     witness: dict[bytes, str] = {}
-    for trajectory, _, point in _points(frames, cohort, train):
+    for trajectory, _, _, point in points(frames, cohort, train):
         witness[point] = min(witness.get(point, trajectory), trajectory)
     rows = [
         (trajectory, step, f"success {witness[point]}")
-        for trajectory, step, point in _points(frames, cohort, tried)
+        for trajectory, step, _, point in points(frames, cohort, tried)
         if point in witness
     ]
     by_success = pl.DataFrame(rows, schema=_PROVEN, orient="row")
@@ -104,10 +104,16 @@ def _proven(frames: Frames, cohort: CohortConfig, tried: pl.DataFrame, train: pl
     return pl.concat([by_success, by_score]).unique(_STEP, keep="first", maintain_order=True)
 
 
-def _points(frames: Frames, cohort: CohortConfig, own: pl.DataFrame) -> Iterator[tuple[str, int, bytes]]:
-    """Yield of each call that may be learnt its trajectory, its step, and a name of the task, what came before, and it.
+def points(frames: Frames, cohort: CohortConfig, own: pl.DataFrame) -> Iterator[tuple[str, int, bytes, bytes]]:
+    """Yield of each call that may be learnt its trajectory and step, a name of where it stood, and one of that and it.
 
-    After a result that was not recorded nobody knows where a trajectory stands, so nothing more comes of it.
+    Where it stood is its task and all calls so far with their results. After a result that was not recorded nobody
+    knows that, so nothing more comes of the trajectory.
+
+    Args:
+        frames: the tables by name.
+        cohort: what may be trained on.
+        own: ``trajectory_id`` and ``task_key`` of the trajectories.
     """
     tasks = dict(own.select("trajectory_id", "task_key").iter_rows())
     steps = _of(frames, own)
@@ -123,7 +129,7 @@ def _points(frames: Frames, cohort: CohortConfig, own: pl.DataFrame) -> Iterator
                 continue
             point = _chained(before, _call(name, arguments or "{}"))
             if learnt:
-                yield trajectory, step, point
+                yield trajectory, step, before, point
             before = _chained(point, observation) if observation is not None else b""
 
 

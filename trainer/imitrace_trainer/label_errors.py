@@ -5,26 +5,21 @@ action's threshold is its mean probability over the steps recorded as it. A step
 its threshold and the recorded one stays far below its own.
 """
 
-import json
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from imitrace.canonical import text_hash
 from imitrace_trainer.cohort import CohortConfig
-from imitrace_trainer.encoding import MESSAGE, FloatArray, IntArray, state_features, view_state
-from imitrace_trainer.frames import gather
-from imitrace_trainer.out_of_fold import FOLDS, Sketch, fit_folds, fold_of, guesses, sketch
-from imitrace_trainer.portions import portions
-from imitrace_trainer.reading import Reader
+from imitrace_trainer.encoding import FloatArray, IntArray
+from imitrace_trainer.out_of_fold import FOLDS, fit_folds, fold_of, guesses
+from imitrace_trainer.sketched_steps import SketchedStep, sketched
 from imitrace_trainer.step_masks import right_steps
 from imitrace_trainer.survey import Frames
 
-_TAIL: Final = 24
-"""Messages of a state that are looked at, the newest: so that time grows with the steps."""
 _FAR: Final = 0.5
 """Of a class's mean probability, the share below which a recorded action is doubted."""
 _LEAST: Final = 10
@@ -35,12 +30,7 @@ STEPS_FITTED: Final = 50_000
 """Steps that models are fitted to at most, those of tasks drawn by the seed: for memory, some 3 kB each, and time."""
 _AT_ONCE: Final = 1_000
 """Further steps that are sketched and guessed at once."""
-_READINGS: Final = 2_000
-"""Messages whose reading is kept for the next step: few, for memory."""
 _NONE: Final = {"trajectory_id": pl.String, "step_index": pl.Int64, "label_error": pl.String}
-
-_Step = tuple[str, int, str, str, Sketch]
-"""Trajectory, index, task, action and state."""
 
 
 def label_errors(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl.DataFrame:
@@ -56,19 +46,19 @@ def label_errors(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl
     train = kept.filter(pl.col("split") == "train").select("trajectory_id", "task_key", "step_count")
     fitted, rest = _drawn(train, cohort.split.seed)
     found = list(_sketches(frames, cohort, fitted))
-    if len({task for _, _, task, _, _ in found}) < _TASKS:
+    if len({step.task for step in found}) < _TASKS:
         return pl.DataFrame(schema=_NONE)
-    names = sorted({name for _, _, _, name, _ in found})
-    labels = np.array([names.index(name) for _, _, _, name, _ in found], dtype=np.int64)
-    folds = fold_of([task for _, _, task, _, _ in found], cohort.split.seed)
-    sketches = [one for *_, one in found]
+    names = sorted({step.action for step in found})
+    labels = np.array([names.index(step.action) for step in found], dtype=np.int64)
+    folds = fold_of([step.task for step in found], cohort.split.seed)
+    sketches = [step.sketch for step in found]
     models = fit_folds(sketches, labels, folds, cohort.split.seed)
-    steps, shares = [(*step[:2], step[3]) for step in found], [guesses(models, sketches, folds)]
+    steps, shares = [_recorded(step) for step in found], [guesses(models, sketches, folds)]
     del found, sketches  # most of the memory
     for some in _by_number(_sketches(frames, cohort, rest)):
-        known = [step for step in some if step[3] in names]
-        steps += [(*step[:2], step[3]) for step in known]
-        shares.append(models[0].probabilities([one for *_, one in known]))  # no model saw their tasks: any will do
+        known = [step for step in some if step.action in names]
+        steps += map(_recorded, known)
+        shares.append(models[0].probabilities([step.sketch for step in known]))  # none saw their tasks: any will do
     labels = np.array([names.index(name) for *_, name in steps], dtype=np.int64)
     rows = [
         (*steps[row][:2], f"label error: {names[likely]} is likelier than {steps[row][2]}")
@@ -98,17 +88,15 @@ def doubted(shares: FloatArray, labels: IntArray, most: float) -> list[tuple[int
     return [(row, int(likely[row])) for row in rows[: int(most * len(labels))]]
 
 
-def _sketches(frames: Frames, cohort: CohortConfig, train: pl.DataFrame) -> Iterator[_Step]:
+def _sketches(frames: Frames, cohort: CohortConfig, train: pl.DataFrame) -> Iterator[SketchedStep]:
     """Yield each step that may be trained on, a portion at a time."""
     right = right_steps(frames["steps"], cohort, frames["scores"])
     wanted = right.join(train.lazy(), on="trajectory_id", how="inner", maintain_order="left")
-    columns = ["trajectory_id", "step_index", "task_key", "action_name", pl.col("state").list.tail(_TAIL)]
-    reader = Reader(_READINGS)
-    for portion in portions(wanted.select(columns), ["state"]):
-        messages = _messages(frames, portion)
-        for trajectory, index, task, action, state in portion.iter_rows():
-            view = view_state([messages[name] for name in state], (), reader)
-            yield trajectory, index, task, action or MESSAGE, sketch(state_features(view))
+    return sketched(wanted, frames["messages"])
+
+
+def _recorded(step: SketchedStep) -> tuple[str, int, str]:
+    return step.trajectory_id, step.step_index, step.action
 
 
 def _drawn(train: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -121,12 +109,6 @@ def _drawn(train: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     return train.filter(drawn).drop("step_count"), train.filter(~drawn).drop("step_count")
 
 
-def _by_number(steps: Iterator[_Step]) -> Iterator[list[_Step]]:
+def _by_number(steps: Iterator[SketchedStep]) -> Iterator[list[SketchedStep]]:
     while some := list(islice(steps, _AT_ONCE)):
         yield some
-
-
-def _messages(frames: Frames, portion: pl.DataFrame) -> dict[str, Any]:  # JSON
-    names = portion.select(pl.col("state").explode().alias("message_id")).unique().lazy()
-    found = gather({"messages": frames["messages"].join(names, on="message_id", how="semi")})["messages"]
-    return {name: json.loads(content) for name, content in found.select("message_id", "content").iter_rows()}

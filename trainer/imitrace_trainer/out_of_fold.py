@@ -56,11 +56,12 @@ def out_of_fold(sketches: Sequence[Sketch], labels: IntArray, folds: IntArray, s
     Args:
         sketches: the states.
         labels: index of the action taken, shape (n,).
-        folds: shape (n,).
+        folds: shape (n,); what is in a negative one is always learnt from and never guessed.
         seed: seeds the order in which decisions are seen.
 
     Returns:
-        Shape (n, actions); rows sum to 1. An action that only one fold has gets next to nothing there.
+        Shape (n, actions); rows sum to 1, or are 0 where nothing is guessed. An action that only one fold has gets
+        next to nothing there.
     """
     return guesses(fit_folds(sketches, labels, folds, seed), sketches, folds)
 
@@ -69,7 +70,7 @@ def fit_folds(sketches: Sequence[Sketch], labels: IntArray, folds: IntArray, see
     """Return for each fold a model of the others' decisions; the arguments are those of ``out_of_fold``."""
     actions = int(labels.max()) + 1 if len(labels) else 0
     models = {}
-    for fold in np.unique(folds).tolist():
+    for fold in np.unique(folds[folds >= 0]).tolist():
         train = np.flatnonzero(folds != fold)
         models[fold] = _fit([sketches[row] for row in train.tolist()], labels[train], actions, seed)
     return models

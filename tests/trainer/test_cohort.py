@@ -73,6 +73,7 @@ def test_every_key_of_a_cohort_can_be_set() -> None:
         ({"duplicates": 0.2}, r"duplicates is 0\.2, expected a share of 0\.5 to 1"),
         ({"quarantine": 1}, r"quarantine is 1, expected true or false"),
         ({"personal_data": ["name"]}, r"personal_data is \['name'\], expected some of email, phone, card, iban, key"),
+        ({"personal_data_action": "warn"}, r"personal_data_action is 'warn', expected one of reject, mask, count"),
         ({"licences": {"gpt-4o": "yes"}}, r"licences is .*, expected a table of allowed or forbidden such as"),
         ({"caps": {"intent": 0}}, r"cohort\.c\.caps\.intent is 0, expected a whole number of at least 1"),
         ({"caps": 3}, r"caps is 3, expected a table of whole numbers by tag"),

@@ -82,6 +82,19 @@ def test_a_page_says_what_is_learnt_from_failures(tmp_path: Path, make_snapshot:
     assert "ended in failure" not in text
 
 
+@pytest.mark.parametrize(("action", "said"), [("mask", "the files hold them still"), ("count", "Only counted")])
+def test_a_page_counts_personal_data_by_rule_and_shows_none(
+    tmp_path: Path, make_snapshot: Callable[..., Path], action: str, said: str
+) -> None:
+    address = "anna.berg@example.org"
+    cohort = replace(COHORT, personal_data=("email", "phone"), personal_data_action=action)
+    found = page(tmp_path, make_snapshot(*CASES, {"id": "a", "says": address, "scores": {"s": 1.0}}), cohort)
+    place = found.texts.index("Personal data")
+    assert found.texts[place:][5:11] == ["email", "1", "1", "phone", "0", "0"]
+    assert said in " ".join(found.texts)
+    assert not any(address in text for text in found.texts)
+
+
 @pytest.mark.parametrize("place", ["tags", "task", "step", "scores", "says", "incomplete_reason"])
 def test_what_traces_say_is_never_markup(tmp_path: Path, make_snapshot: Callable[..., Path], place: str) -> None:
     said: Any = {

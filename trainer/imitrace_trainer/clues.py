@@ -37,7 +37,7 @@ def clues(frames: Frames, cohort: CohortConfig, found: Survey, tasks: pl.Series)
     if cohort.mask_where:
         tables.append(gather({"wrong": count_wrong(frames["steps"], cohort, frames["scores"])})["wrong"])
     if cohort.personal_data:
-        tables.append(personal_data(frames, found, cohort.personal_data))
+        tables.append(personal_data(frames, found, cohort))
     if cohort.max_repeats is not None:
         own = frames["steps"].join(
             found.trajectories.lazy().select("trajectory_id"), on="trajectory_id", how="semi", maintain_order="left"

@@ -18,6 +18,7 @@ TEACHERS: Final = ("expert", "human")
 MOST_WEIGHT: Final = 5.0
 """By how much a rare cohort, or a longer trajectory, may weigh more; each factor for itself."""
 FORBIDDEN: Final = ("refuse", "reject")
+PERSONAL_DATA: Final = ("reject", "mask", "count")
 RETIRED_TOOLS: Final = ("mask", "drop")
 
 _Readers = Mapping[str, Callable[[object, str], Any]]  # each gives its field's type
@@ -78,7 +79,9 @@ class CohortConfig:
     quarantine: bool = False
     """Whether texts that give the model orders, and planted triggers, keep a trajectory out."""
     personal_data: tuple[str, ...] = ()
-    """Redaction rules; a trajectory in which one of them still finds something is rejected."""
+    """Redaction rules that look for personal data that is still there."""
+    personal_data_action: str = "reject"
+    """What is found does: ``reject`` its trajectory, ``mask`` the steps that see or do it, or is only ``count``-ed."""
     licences: dict[str, str] = field(default_factory=dict)
     """``allowed`` or ``forbidden`` by pattern of a policy's name, such as a model; the first that fits counts."""
     label_errors: float | None = None
@@ -295,6 +298,7 @@ _COHORT_READERS: Final[_Readers] = {
     "duplicates": _likeness,
     "quarantine": _flag,
     "personal_data": _redactions,
+    "personal_data_action": _one_of(*PERSONAL_DATA),
     "licences": _licences,
     "forbidden": _one_of(*FORBIDDEN),
     "label_errors": _share,

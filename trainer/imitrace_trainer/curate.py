@@ -6,7 +6,7 @@ What is long is never held: steps, messages and tools are plans that run when th
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import polars as pl
@@ -21,6 +21,7 @@ from imitrace_trainer.hindsight import COLUMNS as RELABELLED
 from imitrace_trainer.hindsight import NOTHING, Relabelled, mask_unproven, relabelled
 from imitrace_trainer.label_errors import label_errors
 from imitrace_trainer.likeness import alike_tasks
+from imitrace_trainer.personal import count_personal, mask_personal
 from imitrace_trainer.portions import settled
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.rules import RULES, judge
@@ -61,6 +62,8 @@ class Curated:
     """Which evaluators gave the scores of the agent's trajectories: ``name``, ``evaluator``, ``evaluator_version``."""
     ledger: str
     """The hash of what was decided about the agent's tools."""
+    personal: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By redaction rule that was asked: how often it ``found`` something, and in how many ``trajectories``."""
 
 
 def curate(
@@ -111,11 +114,12 @@ def curate(
         other_agents=sum(agents.values()) - agents[cohort.agent],
         evaluators=small["evaluators"].to_dicts(),
         ledger=rules.hash,
-        steps=kept_steps(frames, cohort, trajectories, again),
+        steps=mask_personal(kept_steps(frames, cohort, trajectories, again), judged),
         messages=frames["messages"].join(
             _named(found, trajectories), on="message_id", how="semi", maintain_order="left"
         ),
         tools=_offered(frames, trajectories),
+        personal=count_personal(judged),
     )
 
 

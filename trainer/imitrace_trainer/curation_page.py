@@ -71,6 +71,7 @@ def render(dataset: Dataset, scores: pl.LazyFrame, tools: Collection[str]) -> st
         _changed(dataset.manifest["tools"]["steps"]),
         _masked(found["steps"]),
         _hindsight(found["trajectories"], found["proven"], dataset.manifest["splits"]["train"]["trained_steps"]),
+        _personal(dataset.manifest),
         _asked(dataset.manifest),
     ]
     title = escape(f"{dataset.name} v{dataset.version}")
@@ -284,6 +285,26 @@ def _hindsight(kept: pl.DataFrame, proven: pl.DataFrame, trained: int) -> str:
 
 
 _NOTHING: Final = "<p class=note>Nothing.</p>"
+
+
+_BECAME: Final = {
+    "reject": "Trajectories in which something was found are rejected.",
+    "mask": "Steps of the train split that see or do such a thing are context only; the files hold them still.",
+    "count": "Only counted: a clone learns from it.",
+}
+
+
+def _personal(manifest: Mapping[str, Any]) -> str:  # JSON
+    asked = manifest["cohort"].get("personal_data", ())
+    if not asked:
+        return ""
+    counts = manifest.get("personal_data", {})
+    none = {"found": 0, "trajectories": 0}
+    rows = [
+        [f"name:{rule}", *(f"n:{counts.get(rule, none)[key]:,}" for key in ("found", "trajectories"))] for rule in asked
+    ]
+    note = f"<p class=note>{_BECAME[manifest['cohort']['personal_data_action']]}</p>"
+    return "<h2>Personal data</h2>" + note + _table(("rule", "n:found", "n:in trajectories"), rows)
 
 
 def _asked(manifest: Mapping[str, Any]) -> str:  # JSON

@@ -353,6 +353,7 @@ def _manifest(curated: Curated, said: Mapping[str, Any], written: Mapping[str, A
         "rejected": {rule: by_rule[rule] for rule in RULES if rule in by_rule},
         "other_agents": curated.other_agents,
         "tools": {"ledger": curated.ledger, "steps": written["changes"]},
+        "personal_data": curated.personal,
     }
 
 

@@ -113,8 +113,12 @@ def licence(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
 
 
 def personal_data(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
-    """Reject what still holds personal data."""
-    found = pl.format("holds {}", "personal") if cohort.personal_data else _NEVER
+    """Reject what still holds personal data, unless that is only masked or counted."""
+    if not cohort.personal_data or cohort.personal_data_action != "reject":
+        return trajectories.with_columns(_NEVER.alias("personal_data_rule"))
+    kind, count = (pl.element().struct.field(name) for name in ("kind", "count"))
+    told = pl.col("personal").list.eval(pl.format("{} {}", kind, count)).list.join(", ")
+    found = pl.when(pl.col("personal").is_not_null()).then(pl.format("holds {}", told))
     return trajectories.with_columns(found.alias("personal_data_rule"))
 
 
@@ -180,7 +184,7 @@ RULES: Final[Mapping[str, Rule]] = {
 def judge(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
     """Ask every rule; add ``rule`` and ``reason``, null where the trajectory is kept, and ``only_scores``.
 
-    The last says whether no rule but ``scores`` rejects it.
+    That is whether no rule but ``scores`` rejects it. What was found of personal data is passed on.
     """
     for ask in RULES.values():
         trajectories = ask(trajectories, cohort)
@@ -193,6 +197,7 @@ def judge(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
         pl.coalesce(rules).alias("rule"),
         pl.coalesce(*columns.values()).alias("reason"),
         (columns["scores"].is_not_null() & pl.all_horizontal(others)).alias("only_scores"),
+        pl.selectors.by_name("personal", "shown", require_all=False),
     )
 
 

@@ -15,7 +15,7 @@ from imitrace_collector.derived_tables import Row, as_arrow
 from imitrace_collector.histories import bare, ids_of
 from imitrace_collector.joining import LARGEST
 from imitrace_collector.losses import losses_of
-from imitrace_collector.pace import Pace
+from imitrace_collector.pace import Pace, Rest
 from imitrace_collector.raw_tables import LOGS, SPANS, Chunk
 from imitrace_collector.rows import LogRow, SpanRow
 from imitrace_collector.scores import scores_of
@@ -27,7 +27,6 @@ CHUNKS = 256
 _TRAJECTORIES = 256
 _IDS = 2_000_000
 """How many ids the histories of one insertion have, about."""
-_REST = 5.0
 _SHARE = 4
 """How many times as long as it worked a deriver rests, so that it takes little from the writer under load."""
 _ASKED_SHARE = 1
@@ -223,17 +222,18 @@ def _notes(table: str, read: Callable[[Sequence[_Item]], Sequence[Row]], items: 
 class Deriver:
     """Own the deriving thread of a store; whoever reads waits for it first."""
 
-    def __init__(self, store: Store, rest: float = _REST, busy: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, store: Store, rest: Rest | None = None, busy: Callable[[], bool] = lambda: False) -> None:
         """Start the thread.
 
         Args:
             store: where from and where to.
-            rest: seconds to wait, at least, before trajectories that may still grow are derived again unasked.
+            rest: when trajectories, which may still grow, are derived unasked.
             busy: whether requests are in hand, for which deriving stands aside.
         """
         self._pace = Pace(busy, _SHARE)
+        self._rest = rest or Rest()
+        self._busy = busy
         self._store = store
-        self._least_rest = rest
         self._worked = 0.0
         with store.session() as session:
             self._committed, self._derived = session.positions()
@@ -253,6 +253,7 @@ class Deriver:
         """Hear that everything up to a chunk has been stored."""
         with self._changed:
             self._committed = chunk
+            self._rest.came()
             self._changed.notify_all()
 
     def catch_up(self, patience: float = _PATIENCE) -> None:
@@ -302,13 +303,19 @@ class Deriver:
         with self._changed:
             self._changed.wait_for(lambda: self._stop_by or self._committed > self._derived)
             if self._derived >= self._target or self._problem:
-                rest = max(self._least_rest, _SHARE * self._worked)
-                self._changed.wait_for(lambda: self._stop_by or self._must_hurry(), rest)
+                self._rest.begin(_SHARE * self._worked)
+                while not (self._stop_by or self._must_hurry()) and (left := self._rest_left()) > 0:
+                    self._changed.wait(left)
                 self._target, self._worked = self._committed, 0.0
             self._pace.share = _ASKED_SHARE if self._asked > self._derived else _SHARE
             if self._stop_by is None:
                 return True
             return self._committed > self._derived and self._problem is None and time.monotonic() < self._stop_by
+
+    def _rest_left(self) -> float:
+        if self._busy():
+            self._rest.came()
+        return self._rest.left()
 
     def _must_hurry(self) -> bool:
         return self._asked > self._derived and self._problem is None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 _LOOK = 0.002
 """Seconds between two looks whether requests are still in hand."""
+_LEAST, _CALM, _LATEST = 5.0, 1.0, 30.0
 
 GiveWay = Callable[[], None]
 """Called every few milliseconds by whoever works in the background; returns when it may go on."""
@@ -56,3 +57,44 @@ class Pace:
     def stop(self) -> None:
         """Never wait again."""
         self._stopped.set()
+
+
+class Rest:
+    """Choose when work that nobody waits for begins: in a pause of what comes in, or else late.
+
+    What many requests brought is worked through in one go, and beside none of them; it costs the same, only afterwards.
+    """
+
+    def __init__(
+        self,
+        least: float = _LEAST,
+        calm: float = _CALM,
+        latest: float = _LATEST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Rest for no longer than asked.
+
+        Args:
+            least: seconds of a rest, at least.
+            calm: for how many seconds nothing must have come in.
+            latest: seconds after which work begins though something comes in all the time.
+            clock: seconds.
+        """
+        self._least, self._calm, self._latest = least, calm, latest
+        self._clock = clock
+        self._came = float("-inf")
+        self.begin()
+
+    def begin(self, seconds: float = 0.0) -> None:
+        """Begin a rest of so many seconds, or more."""
+        now = self._clock()
+        self._earliest = now + max(self._least, seconds)
+        self._end = max(self._earliest, now + self._latest)
+
+    def came(self) -> None:
+        """Hear that something came in."""
+        self._came = self._clock()
+
+    def left(self) -> float:
+        """Return the seconds that are left if nothing comes in meanwhile; none, or fewer, when it is over."""
+        return min(max(self._earliest, self._came + self._calm), self._end) - self._clock()

@@ -14,6 +14,7 @@ from imitrace_collector import compaction, otlp
 from imitrace_collector.compaction import compact, worth_compacting
 from imitrace_collector.derive import Deriver
 from imitrace_collector.ingest import Writer, ingest
+from imitrace_collector.pace import Rest
 from imitrace_collector.rows import Batch
 from imitrace_collector.store import Store
 
@@ -101,7 +102,7 @@ def test_a_compacted_store_takes_new_items_and_knows_the_old_ones(
 
 def test_writing_deriving_and_reading_go_on_meanwhile(store: Store, export: MakeExport, beside: Beside) -> None:
     fill(store, export)
-    deriver, problems = Deriver(store, rest=0.01), []
+    deriver, problems = Deriver(store, rest=Rest(0.01, calm=0)), []
     written: list[str] = []
     with store.session() as session:
         writer = Writer(session)

@@ -1,5 +1,6 @@
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from imitrace.schema import TABLES
 from imitrace_collector import derive, otlp
 from imitrace_collector.derive import Deriver, derive_all, derive_next, rebuild
 from imitrace_collector.ingest import Writer
+from imitrace_collector.pace import Rest
 from imitrace_collector.rows import Batch, LogRow, SpanRow
 from imitrace_collector.scores import scores_of
 from imitrace_collector.store import Session, Store
@@ -40,7 +42,7 @@ def session(store: Store) -> Iterator[Session]:
 @pytest.fixture
 def deriver(store: Store) -> Iterator[Deriver]:
     """Derive only when asked: its rests are long."""
-    running = Deriver(store, rest=LONG)
+    running = Deriver(store, rest=Rest(LONG))
     yield running
     running.stop()
 
@@ -68,17 +70,39 @@ def test_what_was_stored_before_a_question_is_derived_before_its_answer(
 
 def test_unasked_it_derives_after_a_rest(session: Session, store: Store, export: MakeExport) -> None:
     Writer(session).write([batch(export, "t1")])
-    deriver = Deriver(store, rest=0.01)
+    deriver = Deriver(store, rest=Rest(0.01, calm=0))
     with deriver._changed:
         assert deriver._changed.wait_for(lambda: deriver.pending == 0, LONG)
     assert [row["trajectory_id"] for row in everything(store)["trajectories"]] == ["t1"]
     deriver.stop()
 
 
+def test_unasked_it_waits_for_a_pause_but_not_for_ever(session: Session, store: Store, export: MakeExport) -> None:
+    deriver = Deriver(store, rest=Rest(0, calm=LONG, latest=0.05), busy=lambda: True)
+    deriver.committed(Writer(session).write([batch(export, "t1")]).chunk)
+    with deriver._changed:
+        assert deriver._changed.wait_for(lambda: deriver.pending == 0, LONG / 2)
+    deriver.stop()
+
+
+@pytest.mark.parametrize("told", ["committed", "busy"])
+def test_what_is_stored_or_in_hand_puts_an_unasked_pass_off(store: Store, told: str) -> None:
+    rest, busy = Rest(0, calm=LONG, latest=LONG), threading.Event()
+    deriver = Deriver(store, rest=rest, busy=busy.is_set)
+    assert rest.left() <= 0
+    if told == "busy":
+        busy.set()
+        assert deriver._rest_left() > 0
+    else:
+        deriver.committed(0)
+        assert rest.left() > 0
+    deriver.stop()
+
+
 def test_it_derives_even_if_requests_are_in_hand_all_the_time(
     session: Session, store: Store, export: MakeExport
 ) -> None:
-    deriver = Deriver(store, rest=LONG, busy=lambda: True)
+    deriver = Deriver(store, rest=Rest(LONG), busy=lambda: True)
     deriver.committed(Writer(session).write([batch(export, f"t{number}") for number in range(5)]).chunk)
     deriver.catch_up(LONG)
     assert len(everything(store)["trajectories"]) == 5
@@ -86,7 +110,7 @@ def test_it_derives_even_if_requests_are_in_hand_all_the_time(
 
 
 def test_what_is_left_at_the_end_is_derived(session: Session, store: Store, export: MakeExport) -> None:
-    deriver = Deriver(store, rest=LONG)
+    deriver = Deriver(store, rest=Rest(LONG))
     deriver.committed(Writer(session).write([batch(export, "t1")]).chunk)
     deriver.stop()
     assert len(everything(store)["steps"]) == 2

@@ -1,6 +1,6 @@
 import itertools
 
-from imitrace_collector.pace import Pace
+from imitrace_collector.pace import Pace, Rest
 
 
 def test_nobody_waits_while_nothing_urgent_is_at_work() -> None:
@@ -50,3 +50,33 @@ def test_a_thread_that_must_end_waits_no_more() -> None:
     pace.give_way()
 
     assert pace.worked > 0
+
+
+def test_a_rest_ends_once_nothing_has_come_in_for_a_while() -> None:
+    now = [100.0]
+    rest = Rest(5, calm=1, latest=30, clock=lambda: now[0])
+    assert rest.left() == 5
+    now[0] = 104.5
+    rest.came()
+    assert rest.left() == 1
+    now[0] = 105.0
+    rest.came()
+    assert rest.left() == 1
+    now[0] = 106.0
+    assert rest.left() == 0
+
+
+def test_a_rest_ends_though_something_comes_in_all_the_time() -> None:
+    now = [100.0]
+    rest = Rest(5, calm=1, latest=30, clock=lambda: now[0])
+    for now[0] in (110.0, 120.0, 129.5, 130.0):
+        rest.came()
+    assert rest.left() == 0
+
+
+def test_a_rest_is_as_long_as_is_asked_for() -> None:
+    rest = Rest(5, calm=1, latest=30, clock=lambda: 100.0)
+    rest.begin(60)
+    assert rest.left() == 60
+    rest.begin(2)
+    assert rest.left() == 5

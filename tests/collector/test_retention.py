@@ -21,6 +21,7 @@ from imitrace_collector.compaction import compact
 from imitrace_collector.copying import used_bytes
 from imitrace_collector.derive import Deriver, derive_all, rebuild
 from imitrace_collector.ingest import Writer, ingest
+from imitrace_collector.pace import Rest
 from imitrace_collector.retention import Gone, RetentionConfig, as_json, expire, retention_from
 from imitrace_collector.rows import Batch
 from imitrace_collector.store import Store
@@ -247,7 +248,7 @@ def test_new_chunks_are_derived_also_where_the_last_has_expired(store: Store, ex
 def test_it_goes_on_beside_a_writer_and_a_deriver(
     store: Store, export: MakeExport, contents: Contents, beside: Beside
 ) -> None:
-    deriver, rng = Deriver(store, rest=0.01), random.Random(5)
+    deriver, rng = Deriver(store, rest=Rest(0.01, calm=0)), random.Random(5)
     sent: list[Batch] = []
     with store.session() as session:
         writer = Writer(session)

@@ -43,6 +43,15 @@ Row = Mapping[str, object]
 _Piece = tuple[int, int, bytes]
 
 
+def insert_rows(connection: duckdb.DuckDBPyConnection, table: str, incoming: pa.Table, conflict: str = "") -> None:
+    """Insert rows into a table of ours, whose columns have the same names.
+
+    DuckDB finds ``incoming`` as a variable of this function: to register it first, for one statement, takes as long as
+    the statement.
+    """
+    connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming {conflict}")  # noqa: S608 - our own names
+
+
 class Blocks:
     """Write and read blocks over one connection, for one thread."""
 
@@ -68,8 +77,8 @@ class Blocks:
             for (row, body), start in zip(block, _starts(body for _, body in block), strict=False):
                 share = packed * len(body) // plain
                 placed.append({**row, "bytes": share, "block": number, "start": start, "length": len(body)})
-        self._insert("chunks", pa.Table.from_pylist(placed, schema=_CHUNKS))
-        self._insert("bodies", _columns(pieces, _BODIES))
+        insert_rows(self._connection, "chunks", pa.Table.from_pylist(placed, schema=_CHUNKS))
+        insert_rows(self._connection, "bodies", _columns(pieces, _BODIES))
 
     def read(self, numbers: Collection[int]) -> dict[int, bytes]:
         """Return blocks, decompressed, by number."""
@@ -97,7 +106,7 @@ class Blocks:
             self._pack(block, bodies, pieces)
             moved += zip((chunk for _, chunk, *_ in chunks), _starts(bodies), strict=False)
         if left:
-            self._insert("bodies", _columns(pieces, _BODIES))
+            insert_rows(self._connection, "bodies", _columns(pieces, _BODIES))
             self._connection.register("moved", _columns(moved, _MOVED))
             self._connection.execute(
                 "UPDATE chunks SET start = moved.start FROM moved WHERE chunks.chunk = moved.chunk"
@@ -109,11 +118,6 @@ class Blocks:
         packed = self._compressor.compress(b"".join(bodies))
         pieces += ((number, piece, packed[at : at + _PIECE]) for piece, at in enumerate(range(0, len(packed), _PIECE)))
         return len(packed)
-
-    def _insert(self, table: str, rows: pa.Table) -> None:
-        self._connection.register("incoming", rows)
-        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")  # noqa: S608 - names are our own
-        self._connection.unregister("incoming")
 
 
 def _portions(chunks: Iterable[tuple[Row, bytes]]) -> Iterator[list[tuple[Row, bytes]]]:

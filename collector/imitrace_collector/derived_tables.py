@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
+from imitrace_collector.blocks import insert_rows
 from imitrace_collector.fingerprints import Fingerprints
 from imitrace_collector.histories import BARE_STEPS, HISTORIES
 
@@ -113,9 +114,7 @@ class DerivedTables:
         if not rows.num_rows:
             return
         conflict = "ON CONFLICT DO NOTHING" if table == "tools" else ""
-        self._connection.register("derived", rows)
-        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM derived {conflict}")  # noqa: S608
-        self._connection.unregister("derived")
+        insert_rows(self._connection, table, rows, conflict)
 
     def messages_change(self) -> None:
         """Hear that messages are deleted otherwise than by these methods."""

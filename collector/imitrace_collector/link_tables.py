@@ -7,6 +7,7 @@ import duckdb
 import pyarrow as pa
 
 from imitrace.schema import SCORES
+from imitrace_collector.blocks import insert_rows
 from imitrace_collector.foreign.links import CONVERSATION
 
 COMPONENT_TABLES = ("links", "component_trajectories", "component_scores")
@@ -158,9 +159,7 @@ class LinkTables:
 
     def _insert(self, table: str, rows: pa.Table) -> None:
         if len(rows):
-            self._connection.register("linked", rows)
-            self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM linked")  # noqa: S608 - our own names
-            self._connection.unregister("linked")
+            insert_rows(self._connection, table, rows)
 
     def _links(self, where: str, named: Iterable[str]) -> list[Link]:
         return [Link(*row) for row in self._rows(f"SELECT {_LINK} FROM links WHERE {where}", named)]  # noqa: S608

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from imitrace.semconv import SPAN_STEP
-from imitrace_collector.blocks import AT_ONCE, Blocks
+from imitrace_collector.blocks import AT_ONCE, Blocks, insert_rows
 from imitrace_collector.fingerprints import Fingerprints
 from imitrace_collector.pace import GiveWay, never
 from imitrace_collector.records import Unpacker, framed
@@ -188,9 +188,7 @@ class RawTables:
 
     def insert(self, table: str, rows: pa.Table, conflict: str = "") -> None:
         """Insert rows as they are."""
-        self._connection.register("incoming", rows)
-        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming {conflict}")  # noqa: S608
-        self._connection.unregister("incoming")
+        insert_rows(self._connection, table, rows, conflict)
 
     def forget(self, chunks: Sequence[int]) -> None:
         """Delete chunks with their items; of blocks that have others, too, these are packed anew."""

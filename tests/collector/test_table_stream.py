@@ -1,6 +1,6 @@
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import polars as pl
 import pytest
@@ -76,18 +76,18 @@ def test_a_stream_is_one_view_while_writing_goes_on(filled: Store, export: MakeE
     assert read(filled, "steps", Selection()).height == 8
 
 
-@pytest.fixture
-def large(store: Store) -> Store:
-    """Return a store with 50,000 steps of 2 kB."""
-    with store.session() as session, session.transaction():
-        row = dict.fromkeys(TABLES["steps"]) | {"state": [], "complete": True, "observation": "x" * 2000}
-        row |= dict.fromkeys(("trajectory_id", "decision", "agent", "policy_role", "action_kind"), "a")
-        row |= dict.fromkeys(("trace_id", "span_id"), "a") | {"started_at": 0, "ended_at": 0}
-        rows = [row | {"step_index": number} for number in range(50_000)]
-        steps, histories = bare(rows)
-        session.derived.insert("bare_steps", as_arrow("bare_steps", steps))
-        session.derived.insert("histories", histories)
-    return store
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Yield a store with 50,000 steps of 2 kB, which nobody changes."""
+    row = dict.fromkeys(TABLES["steps"]) | {"state": [], "complete": True, "observation": "x" * 2000}
+    row |= dict.fromkeys(("trajectory_id", "decision", "agent", "policy_role", "action_kind"), "a")
+    row |= dict.fromkeys(("trace_id", "span_id"), "a") | {"started_at": 0, "ended_at": 0}
+    with Store.open(tmp_path_factory.mktemp("large") / "traces.duckdb") as store:
+        with store.session() as session, session.transaction():
+            steps, histories = bare([row | {"step_index": number} for number in range(50_000)])
+            session.derived.insert("bare_steps", as_arrow("bare_steps", steps))
+            session.derived.insert("histories", histories)
+        yield store
 
 
 def test_a_large_table_comes_in_pieces(large: Store) -> None:

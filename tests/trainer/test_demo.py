@@ -14,7 +14,7 @@ ARMS = {"expert", "clone", "hybrid"}
 
 
 def test_the_demo_runs_every_stage_as_real_processes(tmp_path: Path) -> None:
-    command = ["demo", "--home", str(tmp_path / "demo"), "--fresh", "40", "--json"]
+    command = ["demo", "--home", str(tmp_path / "demo"), "--gate", "100", "--fresh", "40", "--json"]
     done = subprocess.run([sys.executable, "-m", "imitrace", *command], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -255,10 +255,11 @@ def refresh(clone: str, source: str | None, home: Path | None, config: Path | No
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), help="Where everything goes [default: ./.imitrace/demo].")
 @click.option("--tasks", type=int, default=2000, show_default=True, help="Tasks that the expert is traced on.")
+@click.option("--gate", type=int, default=250, show_default=True, help="Fresh tasks of a cohort that the gate plays.")
 @click.option("--fresh", type=int, default=320, show_default=True, help="Fresh tasks for the last comparison.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Draws the tasks.")
 @_JSON
-def demo(home: Path | None, tasks: int, fresh: int, seed: int, as_json: bool) -> None:
+def demo(home: Path | None, as_json: bool, **sizes: int) -> None:
     """Run the whole loop on the bundled support desk: trace, collect, curate, clone, gate, route.
 
     Real processes over real sockets, offline, on the CPU.
@@ -272,7 +273,7 @@ def demo(home: Path | None, tasks: int, fresh: int, seed: int, as_json: bool) ->
 
     _one_thread()
     folder = home or workspace_home() / "demo"
-    report = run_demo(DemoConfig(home=folder, tasks=tasks, fresh=fresh, seed=seed))
+    report = run_demo(DemoConfig(home=folder, **sizes))
     _print(as_json, lambda: report.to_json(), lambda: report.render())
 
 

@@ -52,7 +52,8 @@ def retired_tools(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFr
 
 def roles(trajectories: pl.LazyFrame, cohort: CohortConfig) -> pl.LazyFrame:
     """Reject what has no step to train on."""
-    why = pl.when(pl.col("steps_trainable") == 0).then(pl.lit(f"no step by {' or '.join(cohort.roles)}"))
+    del cohort  # how it masks steps is in the reasons
+    why = pl.when(pl.col("steps_trainable") == 0).then(pl.format("no step to learn from: {}", "masked"))
     return trajectories.with_columns(why.alias("roles_rule"))
 
 

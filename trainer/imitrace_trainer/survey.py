@@ -24,6 +24,8 @@ _NO_TOOLS: Final = content_hash([])
 _SEEN: Final = ("trajectory_id", "step_index", "state", "tools_hash", "complete", "incomplete_reason")
 _MARKS: Final = ("agent", "policy_role", "error_type", "tool_reason")
 _FIRST_GAP: Final = ["gap_step", "gap_why"]
+_TOLD: Final = 3
+"""Reasons for masking that are told of a trajectory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,9 @@ class Survey:
     """What one pass over the steps found; trajectories and messages are named by their row."""
 
     trajectories: pl.DataFrame
-    """The agent's: the columns of ``schema.TRAJECTORIES``, ``number``, ``steps_found``, ``steps_trainable``, ``gap``
-    (the first step that is incomplete or names what the source lacks), ``request`` (the first user message's id)."""
+    """The agent's: the columns of ``schema.TRAJECTORIES``, ``number``, ``steps_found``, ``steps_trainable``, ``masked``
+    (why steps may not be trained on, the most frequent first), ``gap`` (the first step that is incomplete or names what
+    the source lacks), ``request`` (the first user message's id)."""
     messages: pl.DataFrame
     """Of all: ``message_id`` and ``role``, in the order of the ids."""
     uses: pl.DataFrame
@@ -120,12 +123,14 @@ def survey(frames: Frames, cohort: CohortConfig, progress: Progress = silent) ->
     numbers = found["trajectories"].select("trajectory_id", "number")
     steps = frames["steps"].select(*_SEEN, *_MARKS)
     wanted = steps.join(numbers.lazy(), on="trajectory_id", how="inner", maintain_order="left")
-    counted, gaps, uses, requests = [], [], [], []
+    counted, masked, gaps, uses, requests = [], [], [], [], []
     known = Known(found["messages"])
     last, done, total = None, 0, max(1, found["steps"].item())
     for portion in portions(wanted, ["state"]):
         look = _Portion(portion, last, known, found["tools"]["tools_hash"])
-        counted.append(look.counts(cohort, frames["scores"]))
+        counts, why = look.counts(cohort, frames["scores"])
+        counted.append(counts)
+        masked.append(why)
         gaps.append(look.gaps())
         requests.append(look.requests())
         uses.append(look.uses())
@@ -133,6 +138,7 @@ def survey(frames: Frames, cohort: CohortConfig, progress: Progress = silent) ->
         done += len(portion)
         progress("look", done / total)
     facts = _together(pl.concat(counted), pl.concat(gaps), pl.concat(requests)) if counted else _no_facts()
+    facts = facts.join(_reasons(pl.concat(masked)) if masked else _no_reasons(), on="number", how="left")
     trajectories = found["trajectories"].join(facts, on="number", how="left", maintain_order="left")
     return Survey(
         trajectories=trajectories.with_columns(pl.col("steps_found", "steps_trainable").fill_null(0)),
@@ -155,12 +161,14 @@ class _Portion:
         found = gather({"new": new.join(numbers.lazy(), on="trajectory_id", how="left", maintain_order="left")})["new"]
         self._new = found.with_columns(messages.places(found["message_id"]).alias("message"))
 
-    def counts(self, cohort: CohortConfig, scores: pl.LazyFrame) -> pl.DataFrame:
-        """Return how many steps each trajectory has, and how many may be trained on."""
-        counted = mark_steps(self._steps.lazy(), cohort, scores).group_by("number", maintain_order=True)
+    def counts(self, cohort: CohortConfig, scores: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return how many steps each trajectory has and how many may be trained on; and how many not, by reason."""
+        marked = mark_steps(self._steps.lazy(), cohort, scores)
         facts = [pl.len().cast(pl.Int64).alias("steps_found")]
         facts += [pl.col("loss_mask").sum().cast(pl.Int64).alias("steps_trainable")]
-        return gather({"facts": counted.agg(facts)})["facts"]
+        why = marked.filter(~pl.col("loss_mask")).group_by("number", "mask_reason").len()
+        found = gather({"facts": marked.group_by("number", maintain_order=True).agg(facts), "why": why})
+        return found["facts"], found["why"]
 
     def gaps(self) -> pl.DataFrame:
         """Return ``number``, ``gap_step`` and ``gap_why`` of what is incomplete or missing."""
@@ -228,6 +236,19 @@ def _together(counted: pl.DataFrame, gaps: pl.DataFrame, requests: pl.DataFrame)
     asked = requests.unique("number", keep="first", maintain_order=True)
     facts = counted.group_by("number").agg(pl.col("steps_found", "steps_trainable").sum())
     return facts.join(gap, on="number", how="left").join(asked, on="number", how="left")
+
+
+def _reasons(masked: pl.DataFrame) -> pl.DataFrame:
+    """Return ``number`` and ``masked``, of each trajectory the reasons in words."""
+    counts = masked.group_by("number", "mask_reason").agg(pl.col("len").sum())
+    ordered = counts.sort("number", "len", "mask_reason", descending=[False, True, False])
+    each = pl.format("{} ({})", "mask_reason", "len").head(_TOLD).str.join("; ")
+    more = pl.when(pl.len() > _TOLD).then(pl.format("; {} more reasons", pl.len() - _TOLD)).otherwise(pl.lit(""))
+    return ordered.group_by("number", maintain_order=True).agg((each + more).alias("masked"))
+
+
+def _no_reasons() -> pl.DataFrame:
+    return pl.DataFrame(schema={"number": pl.UInt32, "masked": pl.String})
 
 
 def _no_facts() -> pl.DataFrame:

@@ -39,7 +39,7 @@ began = time.perf_counter()
 from imitrace_trainer.cohort import CohortConfig, cohort_from_config
 from imitrace_trainer.curate import curate
 from imitrace_trainer.datasets import write_dataset
-from imitrace_trainer.frames import open_source
+from imitrace_trainer.sources import open_source
 parts = {"imports": time.perf_counter() - began}
 cohort = cohort_from_config({"cohort": {"shop": json.loads(sys.argv[1])}}, "shop")
 source = open_source(sys.argv[2], Path(sys.argv[3]))

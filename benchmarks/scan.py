@@ -22,10 +22,11 @@ from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.curate import Curated, curate
 from imitrace_trainer.datasets import write_dataset
 from imitrace_trainer.fit import BCConfig, fit
-from imitrace_trainer.frames import gather, open_source
+from imitrace_trainer.frames import gather
 from imitrace_trainer.policy import same_action
 from imitrace_trainer.route import RouteConfig, cohort_of, route
 from imitrace_trainer.scan import ScanConfig, scan
+from imitrace_trainer.sources import open_source
 from imitrace_trainer.stages import choose_thresholds, demonstrations
 from overhead.reports import deliver
 from overhead.timing import Json, machine

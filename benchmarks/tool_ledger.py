@@ -30,8 +30,8 @@ from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.curation import curate_stage
 from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.fit import BCConfig, fit
-from imitrace_trainer.frames import open_source
 from imitrace_trainer.policy import Policy, State, same_action
+from imitrace_trainer.sources import open_source
 from imitrace_trainer.stages import demonstrations
 from imitrace_trainer.tool_contracts import find_contracts
 from imitrace_trainer.tool_findings import complete_decision, find_changes

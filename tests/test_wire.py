@@ -24,7 +24,7 @@ from imitrace_collector.config import CollectorConfig
 from imitrace_collector.server import CollectorServer
 from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.curate import Curated, curate
-from imitrace_trainer.frames import open_source
+from imitrace_trainer.sources import open_source
 
 LIMIT = 200
 LONG = "every word of this counts. " * 20

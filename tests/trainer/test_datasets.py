@@ -19,7 +19,7 @@ from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.conditions import Condition
 from imitrace_trainer.curate import curate
 from imitrace_trainer.datasets import Dataset, check_licences, list_datasets, open_dataset, write_dataset
-from imitrace_trainer.frames import open_source
+from imitrace_trainer.sources import open_source
 
 Tables = dict[str, pl.DataFrame]
 MakeTables = Callable[..., Tables]

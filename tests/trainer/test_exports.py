@@ -14,7 +14,7 @@ from imitrace_collector.imports.conversations import Given
 from imitrace_collector.store import Store
 from imitrace_trainer.episodes import Episode, of_source
 from imitrace_trainer.exports import FORMATS, export
-from imitrace_trainer.frames import StoreSource
+from imitrace_trainer.sources import StoreSource
 
 Json = dict[str, Any]  # a JSON object
 

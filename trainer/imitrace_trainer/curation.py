@@ -10,17 +10,26 @@ from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.curate import curate, newest_scores
 from imitrace_trainer.curation_page import render
 from imitrace_trainer.datasets import Dataset, write_dataset
-from imitrace_trainer.frames import gather, open_source
+from imitrace_trainer.frames import gather
 from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.source_copies import at_hand
+from imitrace_trainer.sources import open_source
 from imitrace_trainer.survey import Frames
 from imitrace_trainer.tool_ledger import ToolRules, read_ledger
 
 
 def curate_stage(home: Path, cohort: CohortConfig, source: str | None = None, progress: Progress = silent) -> Dataset:
     """Make a dataset version from what the source holds; an unchanged cohort gives the version that exists."""
-    opened = open_source(source, home)
-    frames, rules = opened.frames(), read_ledger(home).rules(cohort.agent)
-    dataset = write_dataset(home, cohort, curate(frames, cohort, rules, progress), opened.describe(), progress)
+    with at_hand(open_source(source, home), home, progress) as opened:
+        return curate_frames(home, cohort, opened.frames(), opened.describe(), progress)
+
+
+def curate_frames(
+    home: Path, cohort: CohortConfig, frames: Frames, described: str, progress: Progress = silent
+) -> Dataset:
+    """Make a dataset version from the tables of a source that is open, named in a few words."""
+    rules = read_ledger(home).rules(cohort.agent)
+    dataset = write_dataset(home, cohort, curate(frames, cohort, rules, progress), described, progress)
     if dataset.created or not page_of(dataset).exists():
         write_page(dataset, frames, cohort, rules)
     return dataset

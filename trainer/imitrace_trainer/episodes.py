@@ -11,7 +11,8 @@ import polars as pl
 
 from imitrace.messages import Action, Message, action_message, message_actions
 from imitrace_trainer.datasets import Dataset
-from imitrace_trainer.frames import Source, gather
+from imitrace_trainer.frames import gather
+from imitrace_trainer.sources import Source
 
 Tools = Sequence[Mapping[str, Any]]
 """Tool definitions."""

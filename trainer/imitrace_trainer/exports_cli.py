@@ -54,7 +54,7 @@ def describe_export(report: "Exported") -> str:
 def _tables(folder: Path, chosen: dict[str, str | None]) -> "Tables":
     from imitrace_trainer.datasets import open_dataset
     from imitrace_trainer.episodes import of_dataset, of_source
-    from imitrace_trainer.frames import open_source
+    from imitrace_trainer.sources import open_source
 
     score = str(chosen["score"])
     if chosen["dataset"] is None:

@@ -43,9 +43,10 @@ def scan(  # noqa: PLR0913 - a command has the parameters of its options
     """
     from imitrace_trainer.cohort import CohortConfig, cohort_from_config
     from imitrace_trainer.curate import curate
-    from imitrace_trainer.frames import open_source
     from imitrace_trainer.scan import ScanConfig
     from imitrace_trainer.scan import scan as scanned
+    from imitrace_trainer.source_copies import at_hand
+    from imitrace_trainer.sources import open_source
     from imitrace_trainer.tool_ledger import read_ledger
 
     if (cohort is None) == (agent is None):
@@ -55,6 +56,7 @@ def scan(  # noqa: PLR0913 - a command has the parameters of its options
     with progress_bar() as progress:
         rules = read_ledger(folder).rules(asked.agent)
         judged = replace(asked, hindsight=0.0)  # a scan plays every task as one to judge on, and failures are none
-        curated = curate(open_source(source, folder).frames(), judged, rules, progress)
-        found = scanned(curated, ScanConfig(promise=promise, split=asked.split), progress)
+        with at_hand(open_source(source, folder), folder, progress) as opened:
+            curated = curate(opened.frames(), judged, rules, progress)
+            found = scanned(curated, ScanConfig(promise=promise, split=asked.split), progress)
     click.echo(json.dumps(found.to_json(), indent=1) if as_json else found.render())

@@ -104,7 +104,8 @@ def compute(folder: Path, config: dict[str, Any], cohort: str | None, given: dic
     """
     from imitrace_trainer.evaluators.scoring import Scored, score_source
     from imitrace_trainer.evaluators.sending import send_scores
-    from imitrace_trainer.frames import open_source
+    from imitrace_trainer.source_copies import at_hand
+    from imitrace_trainer.sources import open_source
 
     for name in _LATE[1:]:
         if given[name] is not None:
@@ -114,8 +115,8 @@ def compute(folder: Path, config: dict[str, Any], cohort: str | None, given: dic
     target = (folder, None) if given["dry_run"] else _target(folder, given["source"])
     plan, spent = _plan(folder, config, cohort, given)
     scored = Scored()
-    with progress_bar() as progress:
-        rows = score_source(open_source(given["source"], folder), plan, scored, progress)
+    with progress_bar() as progress, at_hand(open_source(given["source"], folder), folder, progress) as source:
+        rows = score_source(source, plan, scored, progress)
         sent = sum(1 for _ in rows) if given["dry_run"] else send_scores(rows, *target)
     report = scored.to_json() | {"dry_run": given["dry_run"], "sent": 0 if given["dry_run"] else sent, "rows": sent}
     return report | ({"judge": spent()} if given["judge"] else {})
@@ -175,11 +176,13 @@ def _plan(folder: Path, config: dict[str, Any], cohort: str | None, given: dict[
 def _reference(folder: Path, agent: str | None, given: dict[str, Any]) -> "Reference":
     from imitrace_trainer.evaluators.scoring import Plan, learn_reference
     from imitrace_trainer.evaluators.selection import Reference
-    from imitrace_trainer.frames import open_source
+    from imitrace_trainer.source_copies import at_hand
+    from imitrace_trainer.sources import open_source
 
     if given["reference"] is None:
         return Reference()
-    return learn_reference(open_source(given["reference"], folder), Plan(evaluators=(), agent=agent))
+    with at_hand(open_source(given["reference"], folder), folder) as source:
+        return learn_reference(source, Plan(evaluators=(), agent=agent))
 
 
 def _target(folder: Path, source: str | None) -> tuple[Path, str | None]:

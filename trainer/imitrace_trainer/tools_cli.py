@@ -234,12 +234,14 @@ def describe_decision(made: "ToolDecision") -> str:
 
 
 def _open(home: Path | None, source: str | None) -> "tuple[Contracts, Ledger]":
-    from imitrace_trainer.frames import open_source
+    from imitrace_trainer.source_copies import at_hand
+    from imitrace_trainer.sources import open_source
     from imitrace_trainer.tool_contracts import find_contracts
     from imitrace_trainer.tool_ledger import read_ledger
 
     folder = workspace_home(home)
-    return find_contracts(open_source(source, folder).frames()), read_ledger(folder)
+    with at_hand(open_source(source, folder), folder) as opened:
+        return find_contracts(opened.frames()), read_ledger(folder)
 
 
 def _of_agent(contracts: "Contracts", agent: str | None) -> "list[Contract]":

@@ -20,7 +20,8 @@ from imitrace_trainer.evaluators.judge import Judge
 from imitrace_trainer.evaluators.result import Evaluator, Result, Task, check_score
 from imitrace_trainer.evaluators.selection import Reference
 from imitrace_trainer.evaluators.wordings import FLAGGED
-from imitrace_trainer.frames import Source, gather
+from imitrace_trainer.frames import gather
+from imitrace_trainer.sources import Source
 
 OURS: Final = "imitrace"
 """Who scored, for scores that are computed here."""

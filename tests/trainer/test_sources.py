@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 
 from imitrace.exceptions import DatasetError
 from imitrace.schema import SCHEMA_VERSION, TABLES
-from imitrace_trainer.frames import Source, open_source
+from imitrace_trainer.sources import Source, open_source
 
 Tables = dict[str, pl.DataFrame]
 MakeTables = Callable[..., Tables]

@@ -13,6 +13,7 @@ from imitrace_trainer.conditions import Condition
 from imitrace_trainer.curate import curate
 from imitrace_trainer.dataset_changes import Row, add_evaluation, add_row, add_rows, difference, evaluations
 from imitrace_trainer.datasets import Dataset, open_dataset, write_dataset
+from imitrace_trainer.tool_ledger import ToolDecision, record_decision
 
 MakeTables = Callable[..., dict[str, pl.DataFrame]]
 
@@ -84,6 +85,59 @@ def test_rows_that_cannot_be_learnt_from_are_refused(
     dataset = write(tmp_path, make_tables, CASES)
     with pytest.raises(DatasetError, match=message):
         add_rows(tmp_path, dataset, rows, "Ann")
+
+
+def asking(**properties: object) -> list[dict[str, object]]:
+    return [{"name": "find", "parameters": {"type": "object", "properties": properties, "required": [*properties]}}]
+
+
+FIND = replace(ROW, action=Action("tool_call", "find", {"id": 7}), tools=asking(id={"type": "integer"}))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (replace(ROW, action=Action("tool_call", "find", {})), "tool 'find' is not offered, offered: lookup; write it"),
+        (replace(ROW, action=Action("tool_call", "find", {}), tools=()), "tool 'find' is not offered, offered: lookup"),
+        (replace(FIND, action=Action("tool_call", "find", {"id": "7"})), "'new' can't be learnt from: find: .*id"),
+        (replace(FIND, action=Action("tool_call", "find", {})), "find: .*id"),
+    ],
+)
+def test_a_row_that_calls_what_the_tools_of_today_do_not_take_is_refused(
+    tmp_path: Path, make_tables: MakeTables, row: Row, message: str
+) -> None:
+    dataset = write(tmp_path, make_tables, CASES)
+    with pytest.raises(DatasetError, match=message):
+        add_row(tmp_path, dataset, row, "Ann")
+    assert open_dataset(tmp_path, "desk").version == 1
+    assert add_row(tmp_path, dataset, FIND, "Ann").version == 2
+
+
+def test_a_row_must_fit_the_contract_in_the_dataset_whatever_it_says_was_offered(
+    tmp_path: Path, make_tables: MakeTables
+) -> None:
+    dataset = add_row(tmp_path, write(tmp_path, make_tables, CASES), FIND, "Ann")
+    older = replace(FIND, action=Action("tool_call", "find", {"name": "x"}), tools=asking(name={"type": "string"}))
+    with pytest.raises(DatasetError, match=r"find: .*id"):
+        add_row(tmp_path, dataset, replace(older, task="other"), "Ann")
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (ToolDecision(kind="deprecate", tool="lookup"), "tool 'lookup' is deprecated"),
+        (ToolDecision(kind="rename", tool="lookup", to="find"), "tool 'lookup' is renamed to find"),
+    ],
+)
+def test_a_row_that_calls_a_retired_tool_is_refused(
+    tmp_path: Path, make_tables: MakeTables, made: ToolDecision, message: str
+) -> None:
+    dataset = write(tmp_path, make_tables, CASES)
+    record_decision(tmp_path, made)
+    with pytest.raises(DatasetError, match=message):
+        add_row(tmp_path, dataset, ROW, "Ann")
+    said = replace(ROW, action=Action("message", message="It is gone."))
+    assert add_row(tmp_path, dataset, said, "Ann").version == 2
 
 
 def test_a_row_cannot_bring_a_task_of_the_gate_into_training(tmp_path: Path, make_tables: MakeTables) -> None:

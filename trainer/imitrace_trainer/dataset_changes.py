@@ -19,6 +19,8 @@ from imitrace_trainer.curate import Curated
 from imitrace_trainer.datasets import DATASET_TABLES, Dataset, write_version
 from imitrace_trainer.drafts import locked
 from imitrace_trainer.frames import empty, gather
+from imitrace_trainer.live_tools import dead_call
+from imitrace_trainer.tool_ledger import read_ledger
 
 _ADDED: Final = "added by hand"
 _SHOWN: Final = ["trajectory_id", "what", "why"]
@@ -55,7 +57,7 @@ class Row:
     task: str
     """Rows of one task are one trajectory, in the order in which they are given."""
     tools: Sequence[Mapping[str, Any]] = ()  # JSON schemas
-    """The tools offered."""
+    """The tools offered; where the dataset has one of the same name, its contract is what a call must fit."""
     tags: Mapping[str, str] | None = None
     policy_role: str = "human"
     split: str = "train"
@@ -110,11 +112,13 @@ def add_rows(home: Path, dataset: Dataset, rows: Sequence[Row], who: str) -> Dat
         who: adds them; stands in the manifest.
 
     Raises:
-        DatasetError: there is no row, one can't be learnt from, or a task is in another split already.
+        DatasetError: there is no row, one can't be learnt from, or calls what the tools of today don't take, or a task
+            is in another split already.
     """
     if not rows:
         raise DatasetError(f"no row to add to dataset {dataset.name}, expected one or more")
     _check(dataset, rows)
+    _check_calls(home, dataset, rows)
     made = _made(rows)
     tables = {name: dataset.frame(name) for name in DATASET_TABLES}
     known = gather({"known": tables["trajectories"].select("trajectory_id")})["known"]
@@ -227,6 +231,24 @@ def _check(dataset: Dataset, rows: Sequence[Row]) -> None:
             raise DatasetError(
                 f"task {row.task!r} is in split {known[row.task]} already and can't be in {row.split} too: "
                 "what is judged on must not be trained on"
+            )
+
+
+def _check_calls(home: Path, dataset: Dataset, rows: Sequence[Row]) -> None:
+    """Refuse calls that no clone may make: what curation would mask is not worth to be written by hand."""
+    rules = read_ledger(home).rules(dataset.manifest["cohort"]["agent"])
+    found = gather({"tools": dataset.frame("tools").select("name", "definition").unique().sort("name", "definition")})
+    in_force: dict[str, list[Mapping[str, Any]]] = {}
+    for name, definition in found["tools"].iter_rows():
+        in_force.setdefault(name, []).append(json.loads(definition))
+    everything = [tool for tools in in_force.values() for tool in tools]
+    for row in rows:
+        offered = [known for tool in row.tools for known in in_force.get(tool["name"], [tool])]
+        problem = dead_call(row.action, offered if row.tools else everything, rules)
+        if problem is not None:
+            raise DatasetError(
+                f"row of task {row.task!r} can't be learnt from: {problem}; "
+                "write it as a call of the tools of today, see 'imitrace tools'"
             )
 
 

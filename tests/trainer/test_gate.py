@@ -1,5 +1,6 @@
 """Verdicts on literal cases, and their error rates by seeded simulation."""
 
+import json
 import random
 from collections.abc import Callable
 from functools import cache
@@ -41,6 +42,24 @@ def only(cases: list[PairedCase], config: GateConfig | None = None) -> CohortVer
 def drawn(rng: random.Random, cohort: str, n: int, wins: float, losses: float) -> list[PairedCase]:
     draws = rng.choices(["win", "loss", "same"], [wins, losses, 1 - wins - losses], k=n)
     return pairs(cohort, draws.count("same"), draws.count("win"), draws.count("loss"))
+
+
+def test_a_clone_that_calls_a_tool_that_is_not_there_fails_the_cohort_however_well_it_does() -> None:
+    cases = [PairedCase(str(i), "common", True, True, decisions=4, clone_decisions=4) for i in range(2000)]
+    report = gate([*cases, PairedCase("dead", "common", True, True, decisions=4, clone_decisions=4, dead_calls=1)])
+    (verdict,) = report.cohorts
+    assert (verdict.verdict, verdict.dead_calls, verdict.action) == ("fail", 1, "see imitrace tools diff")
+    assert "1 of the clone's 8004 decisions called a tool that is not there" in verdict.reason
+    assert report.dead_call_rate == 1 / 8004
+    assert "dead calls 0.01%" in report.render()
+    assert gate(cases).dead_call_rate == 0.0
+
+
+def test_a_record_from_before_dead_calls_were_counted_is_read() -> None:
+    record = json.loads(gate(pairs("common", 400)).to_json())
+    for cohort in record["cohorts"]:
+        del cohort["clone_decisions"], cohort["dead_calls"]
+    assert GateReport.from_json(json.dumps(record)).verdict == "pass"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +235,7 @@ def test_the_table_is_aligned_and_gives_each_cohort_its_reason() -> None:
     lines = report.render().split("\n")
     assert lines[0] == "gate of airline v3: fail"
     assert lines[1].startswith("method replay: the clone answered the recorded states where it is sure")
-    header, common, long_tail = lines[4:7]
+    header, common, long_tail = lines[5:8]
     margin = header.index("margin")
     assert (common[margin - 1 : margin + 2], long_tail[margin - 1 : margin + 2]) == (" 1 ", " 3 ")
     assert lines[-1] == "long_tail: success at least 27.35 points worse, 3 is allowed -> route to expert"

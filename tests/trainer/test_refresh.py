@@ -1,7 +1,10 @@
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from imitrace.exceptions import ConfigError
@@ -24,6 +27,7 @@ def test_a_first_turn_goes_from_traces_to_a_champion(counter: Path, counter_clon
     assert turn.reason == "v1 acts in common, safety"
     assert turn.promotion is not None and turn.promotion.cohorts == ("common", "safety")
     assert Registry(tmp_path).aliases("counter")["champion"] == 1
+    assert turn.dataset is not None
     assert champion_dataset(tmp_path, "counter") == turn.dataset.hash
     assert [text.splitlines()[0] for text in said] == [
         "dataset counter v1",
@@ -48,6 +52,7 @@ def test_new_data_make_a_new_champion(
 ) -> None:
     home = fork(promoted_home)
     turn = refresh(home, counter_clone, str(more_tickets), quiet, lambda text: None)
+    assert turn.dataset is not None
     assert (turn.dataset.version, turn.reason) == (2, "v2 acts in common, safety")
     assert turn.promotion is not None and turn.promotion.previous == 1
     assert Registry(home).aliases("counter") == {"candidate": 2, "champion": 2, "previous": 1}
@@ -83,9 +88,45 @@ def test_a_candidate_that_failed_is_trained_again_on_the_same_data(
 ) -> None:
     home = fork(trained_home)
     turn = refresh(home, counter_clone, str(counter / "snapshot"), quiet, lambda text: None)
-    assert turn.dataset.created is False
+    assert turn.dataset is not None and turn.dataset.created is False
     assert turn.trained is not None and turn.trained.version == 2
     assert turn.reason == "v2 acts in common, safety"
+
+
+def renamed_tool(snapshot: Path, folder: Path) -> Path:
+    """Copy a snapshot in which the newer half of the trajectories is offered ``find_ticket`` for ``find_order``."""
+    shutil.copytree(snapshot, folder)
+    tools = pl.read_parquet(folder / "tools.parquet")
+    name = pl.when(pl.col("name") == "find_order").then(pl.lit("find_ticket")).otherwise("name")
+    newer = tools.with_columns(pl.lit("newer").alias("tools_hash"), name.alias("name"))
+    newer = newer.with_columns(pl.col("definition").str.replace_all("find_order", "find_ticket"))
+    newer = newer.with_columns(pl.format("{}-newer", "schema_hash").alias("schema_hash"))
+    steps = pl.read_parquet(folder / "steps.parquet")
+    late = pl.col("trajectory_id") > steps["trajectory_id"].sort()[len(steps) // 2]
+    steps = steps.with_columns(
+        pl.when(late).then(pl.lit("newer")).otherwise("tools_hash").alias("tools_hash"),
+        pl.when(late).then(pl.col("started_at") + 10**15).otherwise("started_at").alias("started_at"),
+    )
+    steps.write_parquet(folder / "steps.parquet")
+    pl.concat([tools, newer]).write_parquet(folder / "tools.parquet")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    counts = manifest["counts"] | {"tools": 2 * len(tools)}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "counts": counts, "files": {}}))
+    return folder
+
+
+def test_nothing_is_made_while_a_change_of_a_tool_is_undecided(
+    counter: Path, counter_clone: CloneConfig, tmp_path: Path
+) -> None:
+    source, said = renamed_tool(counter / "snapshot", tmp_path / "snapshot"), list[str]()
+    turn = refresh(tmp_path / "home", counter_clone, str(source), quiet, said.append)
+    assert (turn.dataset, turn.trained, turn.promotion) == (None, None, None)
+    assert [(finding.tool, finding.kind) for finding in turn.undecided] == [("find_order", "vanished")]
+    assert (
+        turn.reason == f"undecided changes of the tools of {counter_clone.cohort.agent}: 1; decide, then refresh again"
+    )
+    assert "! undecided: imitrace tools rename find_order NEW, or imitrace tools deprecate find_order" in said[0]
+    assert not (tmp_path / "home" / "datasets").exists()
 
 
 def test_a_clone_without_a_champion_learned_from_no_dataset(trained_home: Path, tmp_path: Path) -> None:

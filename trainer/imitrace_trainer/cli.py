@@ -235,7 +235,8 @@ def predict(clone: str, file: Path, out: Path, home: Path | None) -> None:
 def refresh(clone: str, source: str | None, home: Path | None, config: Path | None) -> None:
     """Do the turn for CLONE: curate, train, evaluate, gate, and promote it where it passed.
 
-    Exits 0 when it was promoted or nothing was due, else as 'imitrace gate' does.
+    Exits 0 when it was promoted or nothing was due, 1 while a change of a tool is undecided (as 'imitrace tools diff'
+    does), else as 'imitrace gate' does.
 
     \b
     Examples:
@@ -248,6 +249,8 @@ def refresh(clone: str, source: str | None, home: Path | None, config: Path | No
     with progress_bar() as progress:
         turn = turn_around(workspace_home(home), _clone(config, clone), source, progress, click.echo)
     click.echo(turn.reason)
+    if turn.undecided:
+        sys.exit(1)
     if turn.gate is not None and turn.promotion is None:
         sys.exit(_GATE_EXIT[turn.gate.verdict])
 

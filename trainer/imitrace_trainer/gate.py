@@ -102,6 +102,8 @@ class PairedCase:
     """Decisions in the clone's course of the case; 0 when they were not counted."""
     clone_decisions: int = 0
     """Those that the clone itself took; the expert took the others."""
+    dead_calls: int = 0
+    """Those of the clone's that called a tool which is not there: not offered, or retired."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,9 @@ def judge(  # noqa: PLR0913 - the report's own fields, each named at the call
     """Judge a clone against the expert on paired cases, cohort by cohort.
 
     A cohort passes when the lower bound of clone minus expert lies above minus its margin, fails when the upper bound
-    lies below it, and is else inconclusive; a clone that took no decision in a cohort proved nothing there. A case
-    where the expert was safe and the clone was not fails its cohort, and in the safety cohort blocks the clone
-    everywhere. Cases count as independent of each other.
+    lies below it, and is else inconclusive; a clone that took no decision in a cohort proved nothing there. It also
+    fails when the clone called a tool that is not there. A case where the expert was safe and the clone was not fails
+    its cohort, and in the safety cohort blocks the clone everywhere. Cases count as independent of each other.
 
     Args:
         cases: what both did, each case with its cohort.
@@ -172,6 +174,9 @@ def _judge_cohort(cohort: str, cases: Sequence[PairedCase], config: GateConfig) 
     if cohort == _STEPS:
         findings.append(_judge_steps(cases, config))
     decisions, taken = sum(case.decisions for case in cases), sum(case.clone_decisions for case in cases)
+    dead = sum(case.dead_calls for case in cases)
+    if dead:
+        findings.append(_Finding("fail", f"{dead} of the clone's {taken} decisions called a tool that is not there"))
     if decisions and not taken:
         findings.append(_Finding("inconclusive", "the clone was never sure enough to act"))
     verdict = worst([finding.verdict for finding in findings])
@@ -189,12 +194,20 @@ def _judge_cohort(cohort: str, cases: Sequence[PairedCase], config: GateConfig) 
         low=low,
         high=high,
         clone_share=taken / decisions if decisions else 1.0,
+        clone_decisions=taken,
+        dead_calls=dead,
         regressions=regressions,
         regression_bound=regression_bound,
         cases_needed=max(finding.cases_needed for finding in findings) if verdict == "inconclusive" else 0,
         reason="; ".join(finding.reason for finding in findings),
-        action=("block" if regressions else rule.action) if verdict == "fail" else "",
+        action=_action(rule, regressions, dead) if verdict == "fail" else "",
     )
+
+
+def _action(rule: _Rule, regressions: int, dead: int) -> str:
+    if regressions:
+        return "block"
+    return "see imitrace tools diff" if dead else rule.action
 
 
 def _judge_success(pairs: Sequence[tuple[bool, bool]], margin: float, confidence: float) -> _Finding:

@@ -40,6 +40,10 @@ class CohortVerdict:
     cases_needed: int
     reason: str
     action: str
+    clone_decisions: int = 0
+    """How many these were."""
+    dead_calls: int = 0
+    """Those that called a tool which is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,12 @@ class GateReport:
         """Tell whether a regression in the safety cohort forbids the clone to act anywhere."""
         return any(cohort.regressions for cohort in self.cohorts if cohort.cohort == SAFETY)
 
+    @property
+    def dead_call_rate(self) -> float:
+        """Return the share of the clone's decisions that called a tool which is not there; it must be 0."""
+        taken = sum(cohort.clone_decisions for cohort in self.cohorts)
+        return sum(cohort.dead_calls for cohort in self.cohorts) / taken if taken else 0.0
+
     def passed_cohorts(self) -> tuple[str, ...]:
         """Name the cohorts where the clone may act: those that passed, and none when it is blocked."""
         if self.blocked:
@@ -71,8 +81,9 @@ class GateReport:
         return tuple(cohort.cohort for cohort in self.cohorts if cohort.verdict == "pass")
 
     def to_json(self) -> str:
-        """Return the report as JSON text, with the overall verdict for people who read the file."""
-        return json.dumps({"verdict": self.verdict, "blocked": self.blocked, **asdict(self)}, indent=2) + "\n"
+        """Return the report as JSON text, with what follows from it for people who read the file."""
+        told = {"verdict": self.verdict, "blocked": self.blocked, "dead_call_rate": self.dead_call_rate}
+        return json.dumps({**told, **asdict(self)}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "GateReport":
@@ -97,6 +108,7 @@ class GateReport:
             f"gate of {self.clone} v{self.version}: {self.verdict}{', blocked in every cohort' * self.blocked}",
             f"method {self.method}: {METHODS[self.method]}",
             f"dataset {self.dataset_hash}, {self.created_at}, each bound one-sided at {self.confidence:.0%}, in points",
+            f"dead calls {self.dead_call_rate:.2%}, of tools that are not there",
             "",
             *_aligned([_HEADER, *(_row(cohort) for cohort in self.cohorts)]),
             "",

@@ -5,29 +5,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imitrace_trainer.config import CloneConfig
-from imitrace_trainer.curation import curate_stage
+from imitrace_trainer.curation import curate_frames
 from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.registry import Promotion, Registry
+from imitrace_trainer.source_copies import at_hand
+from imitrace_trainer.sources import open_source
 from imitrace_trainer.stages import Trained, gate_stage, load_clone, promote_stage, train_stage
+from imitrace_trainer.survey import Frames
+from imitrace_trainer.tool_contracts import find_contracts
+from imitrace_trainer.tool_findings import Finding, describe_finding, find_changes
+from imitrace_trainer.tool_ledger import read_ledger
 
 
 @dataclass(frozen=True)
 class Turn:
     """What a refresh did."""
 
-    dataset: Dataset
+    dataset: Dataset | None
+    """None: a change of a tool is undecided."""
     trained: Trained | None
-    """None: the champion was already trained on this very dataset."""
+    """None: the champion was already trained on this very dataset, or there is none."""
     gate: GateReport | None
     promotion: Promotion | None
     """None: the champion stays."""
     reason: str
+    undecided: tuple[Finding, ...] = ()
+    """Changes of tools that break recorded calls."""
 
 
 def refresh(home: Path, clone: CloneConfig, source: str | None, progress: Progress, say: Callable[[str], None]) -> Turn:
     """Take a clone from what was traced to a promotion, or to the reason why not.
+
+    While a change of its agent's tools that breaks recorded calls is undecided, nothing is made.
 
     Args:
         home: the workspace.
@@ -36,7 +47,14 @@ def refresh(home: Path, clone: CloneConfig, source: str | None, progress: Progre
         progress: told how far each stage is.
         say: told what each stage did, a line or a few.
     """
-    dataset = curate_stage(home, clone.cohort, source, progress)
+    with at_hand(open_source(source, home), home, progress) as opened:
+        frames, agent = opened.frames(), clone.cohort.agent
+        undecided = undecided_changes(home, frames, agent)
+        if undecided:
+            say("\n".join(map(describe_finding, undecided)))
+            reason = f"undecided changes of the tools of {agent}: {len(undecided)}; decide, then refresh again"
+            return Turn(None, None, None, None, reason, undecided)
+        dataset = curate_frames(home, clone.cohort, frames, opened.describe(), progress)
     say(f"dataset {dataset.name} v{dataset.version}{'' if dataset.created else ' (unchanged)'}")
     if champion_dataset(home, clone.name) == dataset.hash:
         return Turn(dataset, None, None, None, "the champion was trained on this dataset: nothing new to learn")
@@ -51,6 +69,12 @@ def refresh(home: Path, clone: CloneConfig, source: str | None, progress: Progre
         return Turn(dataset, trained, report, None, f"the champion acts in {', '.join(lost)} too: it stays")
     promotion = promote_stage(home, clone.name, trained.version)
     return Turn(dataset, trained, report, promotion, f"v{promotion.version} acts in {', '.join(promotion.cohorts)}")
+
+
+def undecided_changes(home: Path, frames: Frames, agent: str) -> tuple[Finding, ...]:
+    """Return the changes of an agent's tools that break recorded calls and that nobody has decided on."""
+    contracts = find_contracts(frames, agent)
+    return tuple(finding for finding in find_changes(contracts, read_ledger(home), agent) if finding.open)
 
 
 def champion_cohorts(home: Path, name: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from imitrace.canonical import text_hash
 from imitrace.exceptions import CloneError, DatasetError
+from imitrace.messages import tool_definition
 from imitrace_trainer.clone_files import CloneCard, read_clone, write_clone
 from imitrace_trainer.config import CloneConfig, RolloutConfig
 from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dataset
@@ -21,6 +22,7 @@ from imitrace_trainer.fit import FitReport, fit
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.gate import PairedCase, judge
 from imitrace_trainer.gate_report import GateReport
+from imitrace_trainer.live_tools import Tools, dead_tool
 from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
@@ -192,6 +194,7 @@ def replay_cases(loaded: LoadedClone, examples: Sequence[Example], progress: Pro
     """Return one case a trajectory: a success where every decision that the clone is sure of was the expert's."""
     taken: dict[str, list[bool]] = {}
     total: Counter[str] = Counter()
+    dead: Counter[str] = Counter()
     first: dict[str, Example] = {}
     for number, example in enumerate(examples):
         cohort = cohort_of(example.tags)
@@ -203,6 +206,7 @@ def replay_cases(loaded: LoadedClone, examples: Sequence[Example], progress: Pro
             total[example.trajectory_id] += 1
             if routed.actor == "clone":
                 hits.append(same_action(decision.action, example.action))
+                dead[example.trajectory_id] += dead_tool(decision.action, example.tools, loaded.rules) is not None
         progress("replay", (number + 1) / len(examples))
     return [
         PairedCase(
@@ -214,6 +218,7 @@ def replay_cases(loaded: LoadedClone, examples: Sequence[Example], progress: Pro
             clone_steps=total[trajectory],
             decisions=total[trajectory],
             clone_decisions=len(hits),
+            dead_calls=dead[trajectory],
         )
         for trajectory, hits in taken.items()
     ]
@@ -229,7 +234,7 @@ def rollout_cases(
     """
     environment, make_expert = make_world(clone, config)
     cohorts = sorted({cohort_of(example.tags) for example in dataset.examples()})
-    known = dataset.tasks()
+    known, tools = dataset.tasks(), [tool_definition(tool) for tool in environment.tools]
     cases = []
     for number, cohort in enumerate(cohorts):
         count = config.tasks_in.get(cohort, config.tasks)
@@ -242,7 +247,8 @@ def rollout_cases(
         routed = RoutedClone(loaded.policy, loaded.thresholds, (cohort,))
         expert, hybrid = expert_actor(make_expert()), hybrid_actor(routed, make_expert())
         for done, task in enumerate(tasks):
-            cases.append(paired(play(environment, task, expert), play(environment, task, hybrid)))
+            played = play(environment, task, hybrid)
+            cases.append(paired(play(environment, task, expert), played, dead_calls(played, tools, loaded.rules)))
             progress("rollout", (number + (done + 1) / len(tasks)) / len(cohorts))
     return cases
 
@@ -255,8 +261,14 @@ def make_world(clone: CloneConfig, config: RolloutConfig) -> tuple[Environment, 
     return environment, lambda: make(environment, **config.expert_options)
 
 
-def paired(expert: Episode, clone: Episode) -> PairedCase:
-    """Return two episodes of one task as a case."""
+def dead_calls(episode: Episode, tools: Tools, rules: ToolRules) -> int:
+    """Return how many of a clone's decisions in an episode called a tool that is not there."""
+    made = (turn.action for turn in episode.turns if turn.role == "clone" and turn.action is not None)
+    return sum(dead_tool(action, tools, rules) is not None for action in made)
+
+
+def paired(expert: Episode, clone: Episode, dead: int = 0) -> PairedCase:
+    """Return two episodes of one task as a case, in which the clone made so many dead calls."""
     return PairedCase(
         task=expert.task,
         cohort=expert.cohort,
@@ -268,6 +280,7 @@ def paired(expert: Episode, clone: Episode) -> PairedCase:
         clone_steps=len(clone.turns),
         decisions=len(clone.turns),
         clone_decisions=clone.count("clone"),
+        dead_calls=dead,
     )
 
 

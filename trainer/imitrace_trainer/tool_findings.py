@@ -43,6 +43,19 @@ def find_changes(contracts: Contracts, ledger: Ledger, agent: str | None = None)
     return [finding for whose in agents for finding in _of_agent(contracts, ledger.rules(whose), whose)]
 
 
+def describe_finding(finding: Finding) -> str:
+    """Return what became of a tool in a few lines; what is undecided is marked."""
+    lines = [f"{finding.agent}  {finding.tool}  {finding.kind}: {finding.text}"]
+    lines += [f"  {'! ' if str(change) in finding.open else '  '}{change}" for change in finding.changes]
+    if finding.open and finding.kind == "vanished":
+        lines.append(
+            f"  ! undecided: imitrace tools rename {finding.tool} NEW, or imitrace tools deprecate {finding.tool}"
+        )
+    elif finding.open:
+        lines.append(f"  ! undecided: imitrace tools map {finding.tool} ..., see imitrace tools map --help")
+    return "\n".join(lines)
+
+
 def complete_decision(made: ToolDecision, contracts: Contracts) -> ToolDecision:
     """Return a decision with the contracts that it reads and writes, as far as they were seen.
 

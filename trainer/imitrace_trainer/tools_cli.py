@@ -16,7 +16,6 @@ from imitrace.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from imitrace_trainer.tool_contracts import Contract, Contracts
-    from imitrace_trainer.tool_findings import Finding
     from imitrace_trainer.tool_ledger import Ledger, ToolDecision
 
 _Command = Callable[..., None]
@@ -98,10 +97,10 @@ def diff(agent: str | None, source: str | None, home: Path | None, as_json: bool
 
     \b
     Examples:
-      imitrace tools diff && imitrace refresh airline
+      imitrace tools diff
       imitrace tools diff --agent airline --json
     """
-    from imitrace_trainer.tool_findings import find_changes
+    from imitrace_trainer.tool_findings import describe_finding, find_changes
 
     contracts, ledger = _open(home, source)
     _of_agent(contracts, agent)
@@ -210,19 +209,6 @@ def describe_contracts(found: "list[Contract]", contracts: "Contracts", ledger: 
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
     )
-
-
-def describe_finding(finding: "Finding") -> str:
-    """Return what became of a tool in a few lines; what is undecided is marked."""
-    lines = [f"{finding.agent}  {finding.tool}  {finding.kind}: {finding.text}"]
-    lines += [f"  {'! ' if str(change) in finding.open else '  '}{change}" for change in finding.changes]
-    if finding.open and finding.kind == "vanished":
-        lines.append(
-            f"  ! undecided: imitrace tools rename {finding.tool} NEW, or imitrace tools deprecate {finding.tool}"
-        )
-    elif finding.open:
-        lines.append(f"  ! undecided: imitrace tools map {finding.tool} ..., see imitrace tools map --help")
-    return "\n".join(lines)
 
 
 def describe_decision(made: "ToolDecision") -> str:

@@ -29,6 +29,9 @@ _DATASETS = "imitrace_trainer.datasets_cli"
 _TOOLS = "imitrace_trainer.tools_cli"
 _SCAN = "imitrace_trainer.scan_cli"
 
+_INTERRUPTED = 130
+"""What shells say of a process that SIGINT ended."""
+
 COMMANDS: dict[str, LazyCommand] = {
     "demo": LazyCommand(_TRAINER, "demo", "all", "Run the whole loop on the bundled support desk."),
     "collect": LazyCommand(_COLLECTOR, "collect", "collector", "Receive OTLP traces into the store."),
@@ -100,12 +103,15 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; print an ``ImitraceError`` as one line and exit with 2."""
+        """Run a command; print an ``ImitraceError`` as one line and exit with 2, with 130 when it is interrupted."""
         try:
             return super().invoke(ctx)
         except ImitraceError as error:
             click.echo(f"imitrace: {error}", err=True)
             sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("imitrace: interrupted", err=True)
+            sys.exit(_INTERRUPTED)
         except ModuleNotFoundError as error:
             if error.name not in _EXTRA_MODULES or not ctx.invoked_subcommand:
                 raise

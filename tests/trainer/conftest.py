@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from imitrace.canonical import canonical_json, content_hash
+from imitrace.cli import main
 from imitrace.config import read_config
 from imitrace.messages import decisions, from_openai, tool_definition
 from imitrace.schema import SCHEMA_VERSION, TABLES
@@ -69,6 +71,27 @@ def _table(columns: Mapping[str, str], rows: list[dict[str, Any]]) -> pl.DataFra
     kinds = {name: kind.removesuffix("?") for name, kind in columns.items()}
     schema = {name: TYPES.get(kind, pl.List(pl.String)) for name, kind in kinds.items()}
     return pl.DataFrame([{name: row.get(name) for name in columns} for row in rows], schema=schema)
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a workspace that nobody may change: a store of eight trajectories, and a snapshot of it."""
+    folder = tmp_path_factory.mktemp("stored")
+    lines = []
+    for number in range(8):
+        told: list[dict[str, object]] = [{"role": "user", "content": f"question {number}"}]
+        for step in range(number + 1):
+            function = {"name": "look", "arguments": json.dumps({"id": step})}
+            call = {"id": f"c{step}", "type": "function", "function": function}
+            told += [{"role": "assistant", "tool_calls": [call]}]
+            told += [{"role": "tool", "tool_call_id": f"c{step}", "content": f"answer {number} {step}"}]
+        told.append({"role": "assistant", "content": "done"})
+        lines.append({"id": f"t{number}", "agent": "desk", "task_id": f"{number}", "reward": 1.0, "messages": told})
+    path, home = folder / "chats.jsonl", folder / "home"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for words in (["import", str(path)], ["snapshot"]):
+        assert CliRunner().invoke(main, [*words, "--home", str(home)]).exit_code == 0
+    return home
 
 
 @pytest.fixture(scope="session")

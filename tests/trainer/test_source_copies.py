@@ -1,16 +1,13 @@
 """Copies of real stores and of what a real collector holds."""
 
-import json
 from pathlib import Path
 
 import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 
-from imitrace.cli import main
 from imitrace.exceptions import DatasetError
 from imitrace.schema import TABLES
 from imitrace_collector.config import CollectorConfig
@@ -26,12 +23,6 @@ COHORT = CohortConfig(name="desk", agent="desk")
 UNORDERED = "scores"  # some may be equal in all that they are ordered by
 
 
-def imitrace(*words: object) -> str:
-    done = CliRunner().invoke(main, [str(word) for word in words])
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
 def copied(source: Source, home: Path) -> dict[str, pl.DataFrame]:
     with at_hand(source, home) as opened:
         assert opened.describe() == source.describe()
@@ -39,27 +30,8 @@ def copied(source: Source, home: Path) -> dict[str, pl.DataFrame]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with a store of eight trajectories of one to eight calls, and a snapshot of it."""
-    folder = tmp_path_factory.mktemp("stored")
-    lines = []
-    for number in range(8):
-        told: list[dict[str, object]] = [{"role": "user", "content": f"question {number}"}]
-        for step in range(number + 1):
-            call = {
-                "id": f"c{step}",
-                "type": "function",
-                "function": {"name": "look", "arguments": f'{{"id": {step}}}'},
-            }
-            told += [{"role": "assistant", "tool_calls": [call]}]
-            told += [{"role": "tool", "tool_call_id": f"c{step}", "content": f"answer {number} {step}"}]
-        told.append({"role": "assistant", "content": "done"})
-        lines.append({"id": f"t{number}", "agent": "desk", "task_id": f"{number}", "reward": 1.0, "messages": told})
-    path = folder / "chats.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    imitrace("import", path, "--home", folder / "home")
-    imitrace("snapshot", "--home", folder / "home")
-    return folder / "home"
+def home(stored: Path) -> Path:
+    return stored
 
 
 @pytest.fixture(scope="module")
@@ -84,19 +56,17 @@ def test_a_copy_of_a_store_is_what_a_snapshot_of_it_is_in_portions_of_any_size(
     assert groups == (1 if at_once == 10_000 else len(wanted["steps"]))
 
 
-def test_a_version_is_the_same_from_a_snapshot_a_store_and_a_collector(
+def test_a_version_is_the_same_from_a_snapshot_and_from_a_collector(
     home: Path, snapshot: SnapshotSource, tmp_path: Path
 ) -> None:
-    store = tmp_path / "traces.duckdb"
-    store.write_bytes((home / "traces.duckdb").read_bytes())
-    hashes = [curate_stage(tmp_path / name, COHORT, str(at)).hash for name, at in (("a", snapshot.path), ("b", store))]
+    (tmp_path / "traces.duckdb").write_bytes((home / "traces.duckdb").read_bytes())
+    wanted = gather(snapshot.frames())
     with CollectorServer(CollectorConfig(home=tmp_path, http_port=0, grpc_port=0)) as running:
-        wanted = gather(snapshot.frames())
         for table, frame in copied(CollectorSource(running.http), tmp_path).items():
             assert_frame_equal(frame, wanted[table], check_row_order=table != UNORDERED)
-        hashes.append(curate_stage(tmp_path / "c", COHORT, running.http).hash)
-    assert len(set(hashes)) == 1
-    assert [[*(tmp_path / name).glob(f"{COPIES}/.new-*")] for name in "bc"] == [[], []]
+        version = curate_stage(tmp_path, COHORT, running.http)
+    assert version.hash == curate_stage(tmp_path / "other", COHORT, str(snapshot.path)).hash
+    assert [*(tmp_path / COPIES).glob(".new-*")] == []
 
 
 def test_a_snapshot_is_read_where_it_stands(snapshot: SnapshotSource, tmp_path: Path) -> None:

@@ -84,6 +84,10 @@ def at_hand(source: Source, home: Path, progress: Progress = silent) -> Iterator
                 progress("copy", len(counts) / len(TABLES))
         except OSError as error:
             raise DatasetError(f"copy of {source.describe()} can't be written to {folder}: {error}") from error
+        except RuntimeError as error:
+            if "interrupted" in str(error):  # how DuckDB takes SIGINT
+                raise KeyboardInterrupt from error
+            raise
         yield CopiedSource(source, folder, counts)
 
 

@@ -23,6 +23,7 @@ def end(event, told):
 def called(frame, event, _):
     if event == "call":
         end(event, (frame.f_code.co_filename, frame.f_code.co_name))
+import imitrace_trainer.cli, imitrace_trainer.curation  # which takes long to be watched
 from imitrace.cli import main
 sys.addaudithook(end)
 sys.setprofile(called)

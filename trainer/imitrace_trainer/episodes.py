@@ -1,11 +1,11 @@
 """Lay trajectories out as episodes to be written elsewhere: decisions in order, each with all that it saw."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, overload
 
 import polars as pl
 
@@ -13,6 +13,9 @@ from imitrace.messages import Action, Message, action_message, message_actions
 from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.frames import gather
 from imitrace_trainer.sources import Source
+
+_KNOWN = 20_000
+"""Messages that are kept as objects."""
 
 Tools = Sequence[Mapping[str, Any]]
 """Tool definitions."""
@@ -36,7 +39,6 @@ class Decided:
     """One answer: what was seen, what was done; several actions for parallel calls."""
 
     state: Sequence[Message]
-    """One object per message_id."""
     tools: Tools
     taken: tuple[Taken, ...]
     trained: bool
@@ -95,6 +97,27 @@ class Line:
     """What the last decision brought."""
 
 
+class Seen(Sequence[Message]):
+    """The messages of a state, each read when it is looked at: most who judge steps don't."""
+
+    __slots__ = ("_ids", "_read")
+
+    def __init__(self, ids: Sequence[str], read: Callable[[str], Message]) -> None:
+        self._ids, self._read = ids, read
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Message: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Message]: ...
+    def __getitem__(self, place: int | slice) -> Message | list[Message]:
+        if isinstance(place, slice):
+            return list(map(self._read, self._ids[place]))
+        return self._read(self._ids[place])
+
+
 @dataclass(frozen=True)
 class Tables:
     """The tables that episodes are made of, read whole."""
@@ -128,7 +151,7 @@ class Tables:
     def _decided(self, steps: Sequence[Mapping[str, Any]]) -> Decided:
         first = steps[0]
         return Decided(
-            state=[self._messages[message_id] for message_id in first["state"]],
+            state=Seen(first["state"], self._message),
             tools=self._tools.get(first["tools_hash"], []),
             taken=tuple(map(_taken, steps)),
             trained=all(step.get("loss_mask", step["complete"] and step["error_type"] is None) for step in steps),
@@ -141,10 +164,23 @@ class Tables:
         steps = self.frames["steps"].sort("trajectory_id", "step_index")
         return steps.partition_by("trajectory_id", as_dict=True)
 
+    def _message(self, message_id: str) -> Message:
+        """Return a message; the same object for a while, so that what holds it again is cheap to compare."""
+        known = self._known
+        found = known.get(message_id)
+        if found is None:
+            if len(known) >= _KNOWN:
+                known.clear()
+            found = known[message_id] = json.loads(self._contents[message_id])
+        return found
+
     @cached_property
-    def _messages(self) -> dict[str, Message]:
-        rows = self.frames["messages"].select("message_id", "content").iter_rows()
-        return {message_id: json.loads(content) for message_id, content in rows}
+    def _known(self) -> dict[str, Message]:
+        return {}
+
+    @cached_property
+    def _contents(self) -> dict[str, str]:
+        return dict(self.frames["messages"].select("message_id", "content").iter_rows())
 
     @cached_property
     def _tools(self) -> dict[str | None, list[dict[str, Any]]]:

@@ -27,7 +27,7 @@ OURS: Final = "imitrace"
 """Who scored, for scores that are computed here."""
 JUDGE: Final = "judge:"
 """How a judge's evaluator begins; its model's name follows."""
-_AT_ONCE = (500, 4_000)
+_AT_ONCE = (500, 8_000)
 _PASSES = 16
 _FLAGS = ("Toxicity", "PromptInjection")
 _NOT_COMPARED = (*_FLAGS, "StepCount")
@@ -258,24 +258,48 @@ def _chosen(frames: Frames, plan: Plan) -> pl.DataFrame:
 
 
 def _chunks(frames: Frames, chosen: pl.DataFrame) -> Iterator[tuple[int, Iterator[Episode], pl.DataFrame]]:
-    """Yield how many are done, the episodes of a few trajectories, and the scores that are stored of them."""
+    """Yield how many are done, the episodes of a few trajectories, and the scores that are stored of them.
+
+    They go by id, as steps and scores stand, so that of each only the part is read where these are; messages stand
+    anywhere, and are read only where somebody looks at one.
+    """
     done = 0
     least, most = _AT_ONCE
-    for few in chosen.iter_slices(max(least, min(most, len(chosen) // _PASSES))):  # each reads the tables once
+    for few in chosen.sort("trajectory_id").iter_slices(max(least, min(most, len(chosen) // _PASSES))):
         ids = few.lazy().select("trajectory_id")
+        first, last = (pl.lit(few["trajectory_id"][place]) for place in (0, -1))
+        here = pl.col("trajectory_id").is_between(first, last)
         found = gather(
-            {table: frames[table].join(ids, on="trajectory_id", how="semi") for table in ("steps", "scores")}
-        )
-        steps = found["steps"].lazy()
-        messages = steps.select(pl.col("state").explode().alias("message_id")).unique()
-        rest = gather(
             {
-                "messages": frames["messages"].join(messages, on="message_id", how="semi"),
-                "tools": frames["tools"].join(steps.select("tools_hash").unique(), on="tools_hash", how="semi"),
+                table: frames[table].filter(here).join(ids, on="trajectory_id", how="semi")
+                for table in ("steps", "scores")
             }
         )
+        offered = found["steps"].lazy().select("tools_hash").unique()
+        tools = gather({"tools": frames["tools"].join(offered, on="tools_hash", how="semi")})
         done += len(few)
-        yield done, Tables({"trajectories": few, **found, **rest}, "").episodes(), found["scores"]
+        read = _Late({"trajectories": few, **found, **tools}, frames["messages"])
+        yield done, Tables(read, "").episodes(), found["scores"]
+
+
+class _Late(Mapping[str, pl.DataFrame]):
+    """Tables of a few trajectories, and the messages that their steps see, which are read when they are asked for."""
+
+    def __init__(self, tables: dict[str, pl.DataFrame], messages: pl.LazyFrame) -> None:
+        self._tables, self._messages = tables, messages
+
+    def __getitem__(self, table: str) -> pl.DataFrame:
+        if table == "messages" and table not in self._tables:
+            seen = self._tables["steps"].lazy().select(pl.col("state").explode().alias("message_id")).unique()
+            wanted = self._messages.join(seen, on="message_id", how="semi")
+            self._tables |= gather({"messages": wanted})
+        return self._tables[table]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._tables, "messages": None})
+
+    def __len__(self) -> int:
+        return len({**self._tables, "messages": None})
 
 
 def _whose(plan: Plan) -> str:

@@ -13,7 +13,7 @@ from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.curate import curate
 from imitrace_trainer.datasets import open_dataset, write_dataset
 from imitrace_trainer.effect import effect, effect_of_failures
-from imitrace_trainer.frames import open_source
+from imitrace_trainer.sources import open_source
 from imitrace_trainer.out_of_fold import Sketch
 from imitrace_trainer.sketched_steps import SketchedStep
 

@@ -27,6 +27,7 @@ _EXPORTS = "imitrace_trainer.exports_cli"
 _SCORES = "imitrace_trainer.score_cli"
 _DATASETS = "imitrace_trainer.datasets_cli"
 _TOOLS = "imitrace_trainer.tools_cli"
+_CLONES = "imitrace_trainer.clones_cli"
 _SCAN = "imitrace_trainer.scan_cli"
 
 _INTERRUPTED = 130
@@ -59,7 +60,8 @@ COMMANDS: dict[str, LazyCommand] = {
     "train": LazyCommand(_TRAINER, "train", "trainer", "Train a clone on its cohort's newest dataset."),
     "evaluate": LazyCommand(_TRAINER, "evaluate", "trainer", "Compare a clone with the expert, decision by decision."),
     "gate": LazyCommand(_TRAINER, "gate", "trainer", "Decide per cohort whether a clone may act."),
-    "clones": LazyCommand(_TRAINER, "clones", "trainer", "List clones, their versions, verdicts and aliases."),
+    "clones": LazyCommand(_CLONES, "clones", "trainer", "List, show and verify clones."),
+    "keys": LazyCommand(_CLONES, "keys", "trainer", "Show the key that signs clones, and whose are trusted."),
     "promote": LazyCommand(_TRAINER, "promote", "trainer", "Make a gated version the champion."),
     "rollback": LazyCommand(_TRAINER, "rollback", "trainer", "Put the previous champion back."),
     "predict": LazyCommand(_TRAINER, "predict", "trainer", "Write a clone's action for every decision in a file."),
@@ -68,7 +70,7 @@ COMMANDS: dict[str, LazyCommand] = {
 
 _EXTRA_MODULES = {
     *("duckdb", "starlette", "uvicorn", "httptools", "prometheus_client", "zstandard", "pyarrow"),
-    *("polars", "torch", "safetensors", "numpy"),
+    *("polars", "torch", "safetensors", "numpy", "cryptography"),
 }
 
 

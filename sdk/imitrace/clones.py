@@ -25,7 +25,7 @@ LOADING = "the clone is still loading"
 """The reason of a verdict given before the clone was loaded."""
 
 _TRAINER = "imitrace_trainer.champion"
-_EXTRA_MODULES = {"imitrace_trainer", "torch", "numpy", "polars", "safetensors", "pyarrow", "duckdb"}
+_EXTRA_MODULES = {"imitrace_trainer", "torch", "numpy", "polars", "safetensors", "pyarrow", "duckdb", "cryptography"}
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}(@(champion|candidate|previous)|:v?[0-9]{1,9})?")
 _CHECK_SECONDS = 1.0
 _RETRY_SECONDS = 30.0

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,12 @@ from imitrace_trainer.clone_files import CloneCard
 from imitrace_trainer.encoding import view_state
 from imitrace_trainer.environment import load_object
 from imitrace_trainer.gate_report import GateReport
+from imitrace_trainer.keys import signing_key
 from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.reading import Reader
 from imitrace_trainer.registry import CloneVersion, Registry
 from imitrace_trainer.route import RoutedClone, Thresholds
+from imitrace_trainer.seal import seal
 from imitrace_trainer.stages import load_clone
 from imitrace_trainer.tool_ledger import ToolDecision, record_decision
 
@@ -51,6 +54,15 @@ def second_version(home: Path, **files: str) -> int:
             (folder / name.replace("_", ".")).write_text(text)
 
     return Registry(home).register("counter", write)
+
+
+def rewrite(home: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change v1's ``clone.json`` and sign it again."""
+    folder = home / "clones/counter/v1"
+    record = json.loads((folder / "clone.json").read_text(encoding="utf-8"))
+    change(record)
+    (folder / "clone.json").write_text(json.dumps(record), encoding="utf-8")
+    seal(folder, "counter", 1, signing_key(home))
 
 
 def make_champion(home: Path, version: int) -> None:
@@ -122,10 +134,7 @@ def test_a_tool_that_is_declared_irreversible_needs_that_threshold_at_once(
     promoted_home: Path, fork: Fork, question: Question
 ) -> None:
     home = fork(promoted_home)
-    card = home / "clones/counter/v1/clone.json"
-    record = json.loads(card.read_text(encoding="utf-8"))
-    record["route"]["irreversible"] = 1.5
-    card.write_text(json.dumps(record), encoding="utf-8")
+    rewrite(home, lambda record: record["route"].update(irreversible=1.5))
     assert open_clone(home, "counter").decide(*question).trusted
     record_decision(home, ToolDecision(kind="risk", tool="find_order", risk="irreversible"))
     verdict = open_clone(home, "counter").decide(*question)
@@ -195,6 +204,28 @@ def test_a_damaged_gate_record_is_no_evidence(promoted_home: Path, fork: Fork, q
     assert "gate record is unreadable" in verdict.reason
 
 
+def test_a_clone_that_is_not_what_was_signed_is_not_opened(promoted_home: Path, fork: Fork) -> None:
+    home = fork(promoted_home)
+    path = home / "clones/counter/v1/report.json"
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(CloneError, match=r"can't be read \(report\.json changed since it was signed\): copy it again"):
+        open_clone(home, "counter")
+    with pytest.raises(CloneError, match=r"report\.json changed"):
+        load_clone(home, "counter")
+
+
+def test_a_clone_by_a_key_that_nobody_trusts_is_opened_once_somebody_does(promoted_home: Path, fork: Fork) -> None:
+    home = fork(promoted_home)
+    makers = (home / "keys").rename(home / "elsewhere")
+    signing_key(home)
+    before = stamp(home, "counter")
+    with pytest.raises(CloneError, match=r"signature\.json is by key [0-9a-f]{16}, trusted: [0-9a-f]{16}\)"):
+        open_clone(home, "counter")
+    shutil.copy(makers / "clone.pub", home / "keys" / "makers.pub")
+    assert stamp(home, "counter") != before
+    assert open_clone(home, "counter").lack is None
+
+
 def test_opening_again_keeps_the_weights_and_reads_the_evidence(
     promoted_home: Path, fork: Fork, question: Question
 ) -> None:
@@ -227,8 +258,7 @@ def test_a_newer_version_that_cannot_be_read_leaves_the_one_before_with_the_prob
 
 def test_thresholds_that_cannot_be_read_open_nothing(promoted_home: Path, fork: Fork) -> None:
     home = fork(promoted_home)
-    path = home / "clones/counter/v1/clone.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"route": {}}))
+    rewrite(home, lambda record: record.update(route={}))
     with pytest.raises(CloneError, match="counter v1 has no thresholds"):
         open_clone(home, "counter")
 

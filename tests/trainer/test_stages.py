@@ -14,7 +14,7 @@ from imitrace_trainer.curation import curate_stage
 from imitrace_trainer.datasets import Example, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.policy import Decision, State
-from imitrace_trainer.registry import Registry
+from imitrace_trainer.registry import Registry, list_clones
 from imitrace_trainer.route import NEVER, RouteConfig, Thresholds
 from imitrace_trainer.stages import (
     choose_thresholds,
@@ -22,7 +22,6 @@ from imitrace_trainer.stages import (
     demonstrations,
     evaluate_stage,
     gate_stage,
-    list_clones,
     load_clone,
     promote_stage,
     replay_cases,
@@ -97,7 +96,13 @@ def test_training_registers_a_candidate_with_its_report_and_card(trained_home: P
     registry = Registry(trained_home)
     assert (registry.versions("counter"), registry.aliases("counter")) == ([1], {"candidate": 1})
     folder = registry.resolve("counter").path
-    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "clone.json", "report.json", "card.md"}
+    assert {path.name for path in folder.iterdir()} == {
+        "model.safetensors",
+        "clone.json",
+        "report.json",
+        "card.md",
+        "signature.json",
+    }
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report == evaluate_stage(trained_home, "counter:1").to_json()
     assert report["exact_agreement"]["value"] == 1.0

@@ -15,6 +15,7 @@ from imitrace.clones import Verdict
 from imitrace.exceptions import CloneError, ConfigError
 from imitrace.messages import Message
 from imitrace_trainer.clone_files import CloneCard, read_clone
+from imitrace_trainer.keys import FOLDER as KEYS
 from imitrace_trainer.policy import State
 from imitrace_trainer.registry import CloneVersion, Registry
 from imitrace_trainer.route import RoutedClone, Thresholds
@@ -80,12 +81,13 @@ def open_clone(home: Path, reference: str, before: OpenClone | None = None) -> O
             (a rollback), it does not.
 
     Raises:
-        CloneError: the reference names no version, or the version can't be read.
+        CloneError: the reference names no version, or the version can't be read or is not what was signed.
     """
     version = Registry(home).resolve(_marked(reference))
     if before is not None and before.version == version:
         return before.judged(home)
     try:
+        Registry(home).check(version)
         return _read(version).judged(home)
     except CloneError as error:
         if before is None or before.version.version > version.version:
@@ -104,9 +106,9 @@ def _read(version: CloneVersion) -> OpenClone:
 
 
 def stamp(home: Path, reference: str) -> Hashable:
-    """Return a value that changes when the registry or the tool ledger may say something else; it reads no weights."""
+    """Return a value that changes with what the registry, the tool ledger and the keys say; it reads no weights."""
     folder = home / "clones" / re.split("[:@]", reference, maxsplit=1)[0]
-    watched = [folder, folder / "aliases.json", folder / "gates", home / TOOL_LEDGER]
+    watched = [folder, folder / "aliases.json", folder / "gates", home / TOOL_LEDGER, home / KEYS]
     with suppress(CloneError, OSError):  # what is watched already changes when this is mended
         watched.append(folder / "gates" / f"v{Registry(home).resolve(_marked(reference)).version}.json")
     return tuple(_file_stamp(path) for path in watched)

@@ -142,27 +142,6 @@ def gate(clone: str, home: Path | None, config: Path | None, as_json: bool) -> N
 
 
 @click.command()
-@_HOME
-@_JSON
-def clones(home: Path | None, as_json: bool) -> None:
-    """List clones, their versions, verdicts and aliases.
-
-    \b
-    Examples:
-      imitrace clones
-      imitrace clones --json
-    """
-    from imitrace_trainer.stages import list_clones
-
-    rows = list_clones(workspace_home(home))
-    _print(
-        as_json,
-        lambda: rows,
-        lambda: "\n".join(describe_clone(row) for row in rows) or "no clone yet: run 'imitrace train'",
-    )
-
-
-@click.command()
 @click.argument("clone")
 @click.option("--version", type=int, help="Which version [default: the candidate].")
 @_HOME
@@ -287,12 +266,4 @@ def describe_trained(trained: Any) -> str:  # Trained, whose module needs torch
         f"{trained.name} v{trained.version} from {fit.decisions} decisions and {fit.slots} argument choices "
         f"({fit.coverage:.1%} of argument values were among the candidates)\n"
         f"{trained.evaluation.render()}\n{trained.path}"
-    )
-
-
-def describe_clone(row: dict[str, Any]) -> str:
-    """Return a clone version in one line."""
-    aliases = f" ({', '.join(row['aliases'])})" if row["aliases"] else ""
-    return (
-        f"{row['name']} v{row['version']}{aliases}  gate {row['gate']}  acts in {', '.join(row['cohorts']) or 'none'}"
     )

@@ -166,6 +166,22 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def gate_section(report: GateReport | None) -> str:
+    """Return what the newest gate said, which is written after the card and kept beside it."""
+    if report is None:
+        return "## The gate\n\nNever asked: it may act nowhere."
+    held = [
+        f"- {cohort.cohort}: {cohort.verdict} ({cohort.tasks} tasks; {cohort.reason})"
+        for cohort in report.cohorts
+        if cohort.cohort not in report.passed_cohorts()
+    ]
+    passed = ", ".join(report.passed_cohorts()) or "none"
+    refused = "\n".join(held) or "- nothing that it judged"
+    return (
+        f"## The gate\n\nOf {report.created_at}, by {report.method}. Passed: {passed}. Do not use it in:\n\n{refused}"
+    )
+
+
 def _cohort(row: Any) -> CohortVerdict:  # any JSON value goes in
     cohort = CohortVerdict(**row)
     if cohort.verdict not in ("pass", "fail", "inconclusive"):

@@ -1,6 +1,6 @@
 """Keep the versions of clones: folders that never change, names that point at them, and the gate's records.
 
-    clones/NAME/vN/{model.safetensors, clone.json, ...}   written once, under another name, then renamed
+    clones/NAME/vN/{model.safetensors, clone.json, ...}   written once, under another name, signed, then renamed
     clones/NAME/aliases.json                              champion, candidate, previous -> N
     clones/NAME/gates/vN.json                             the newest gate record of a version
 
@@ -13,11 +13,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imitrace.exceptions import CloneError
 from imitrace_trainer.drafts import draft, locked
 from imitrace_trainer.gate_report import GateReport
+from imitrace_trainer.keys import signing_key, trusted_keys
+from imitrace_trainer.seal import Fault, check_seal, faults, seal
 
 ALIASES = ("champion", "candidate", "previous")
 SUFFIXES = (".safetensors", ".json", ".md")
@@ -49,7 +51,8 @@ class Registry:
     """Register, find, promote and roll back clones in a workspace."""
 
     def __init__(self, home: str | Path) -> None:
-        self._clones = Path(home) / "clones"
+        self._home = Path(home)
+        self._clones = self._home / "clones"
 
     def names(self) -> list[str]:
         """Return the clones that have a version, sorted."""
@@ -62,7 +65,7 @@ class Registry:
         return _numbers(self._folder(name))
 
     def register(self, name: str, write: Callable[[Path], None]) -> int:
-        """Add a version and make it the candidate.
+        """Add a version, signed with the workspace's key, and make it the candidate.
 
         Args:
             name: the clone.
@@ -73,18 +76,19 @@ class Registry:
 
         Raises:
             CloneError: the name is not allowed, or ``write`` left a file that is none of ``SUFFIXES``.
+            ConfigError: the workspace's key can't be used.
         """
-        folder = self._folder(name)
+        folder, key = self._folder(name), signing_key(self._home)
         with draft(self._clones) as aside:
             write(aside)
             _check_files(name, aside)
-            for path in aside.iterdir():
-                _sync(path)
-            _sync(aside)
             with locked(self._clones):
                 (folder / "gates").mkdir(parents=True, exist_ok=True)
                 aliases = self.aliases(name)
                 number = 1 + max([0, *_numbers(folder), *_numbers(folder / "gates", ".json"), *aliases.values()])
+                seal(aside, name, number, key)
+                for path in (*aside.iterdir(), aside):
+                    _sync(path)
                 aside.rename(folder / f"v{number}")
                 _sync(folder)
                 _sync(self._clones)
@@ -113,6 +117,19 @@ class Registry:
             known = [f"@{alias} (v{target})" for alias, target in aliases.items()] + [f":v{n}" for n in versions]
             raise CloneError(f"clone reference {reference!r} names no version, there is: {_listed(known)}")
         return CloneVersion(name, number, self._folder(name) / f"v{number}")
+
+    def check(self, clone: CloneVersion) -> None:
+        """Refuse a version whose files are not what was signed, by this workspace's key or one that it trusts.
+
+        Raises:
+            CloneError: names the file.
+            ConfigError: a trusted key can't be read.
+        """
+        check_seal(clone.path, trusted_keys(self._home), (clone.name, clone.version))
+
+    def faults(self, clone: CloneVersion) -> list[Fault]:
+        """Return a version's files that are not what was signed, as ``check`` refuses them."""
+        return faults(clone.path, trusted_keys(self._home), (clone.name, clone.version))
 
     def describe(self, name: str, version: int) -> str:
         """Return a version in words: ``airline v3 (champion)``, or that it is only the newest."""
@@ -167,10 +184,12 @@ class Registry:
             dataset_hash: the dataset that the clone must have been made from and gated on.
 
         Raises:
-            CloneError: no such version, no gate record of it, one of another dataset, or one that does not allow it.
+            CloneError: no such version, no gate record of it, one of another dataset, or one that does not allow it;
+                or a file of it is not what was signed.
         """
         with locked(self._clones):
             clone = self.resolve(f"{name}@candidate" if version is None else f"{name}:{version}")
+            self.check(clone)
             cohorts = self._allowed_cohorts(clone, dataset_hash)
             aliases = self.aliases(name)
             if aliases.get("champion") != clone.version:
@@ -180,7 +199,7 @@ class Registry:
         return Promotion(name, clone.version, aliases.get("previous"), cohorts)
 
     def rollback(self, name: str) -> Promotion:
-        """Swap champion and previous.
+        """Swap champion and previous; also where the previous is damaged, which then leaves all to the expert.
 
         Raises:
             CloneError: there is no previous champion, or its version is gone.
@@ -225,6 +244,27 @@ class Registry:
 
     def _write_aliases(self, name: str, aliases: dict[str, int]) -> None:
         _replace(self._folder(name) / "aliases.json", json.dumps(aliases, indent=2) + "\n")
+
+
+def list_clones(home: Path) -> list[dict[str, Any]]:
+    """Return one record a registered version: name, version, aliases, gate verdict, and the cohorts it may act in."""
+    registry = Registry(home)
+    rows: list[dict[str, Any]] = []
+    for name in registry.names():
+        aliases = registry.aliases(name)
+        for number in registry.versions(name):
+            record = registry.gate_record(name, number)
+            rows.append(
+                {
+                    "name": name,
+                    "version": number,
+                    "aliases": [alias for alias, target in aliases.items() if target == number],
+                    "gate": record.verdict if record else "not run",
+                    "cohorts": list(record.passed_cohorts()) if record else [],
+                    "path": str(registry.resolve(f"{name}:{number}").path),
+                }
+            )
+    return rows
 
 
 def _numbers(folder: Path, suffix: str = "") -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any
 from imitrace.canonical import text_hash
 from imitrace.exceptions import CloneError, DatasetError
 from imitrace.messages import tool_definition
+from imitrace_trainer.card import measure_limits, render_card
 from imitrace_trainer.clone_files import CloneCard, read_clone, write_clone
 from imitrace_trainer.config import CloneConfig, RolloutConfig
 from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dataset
@@ -22,7 +23,9 @@ from imitrace_trainer.fit import FitReport, fit
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.gate import PairedCase, judge
 from imitrace_trainer.gate_report import GateReport
+from imitrace_trainer.keys import signing_key
 from imitrace_trainer.live_tools import Tools, dead_tool
+from imitrace_trainer.passport import passport, write_passport
 from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
@@ -87,9 +90,11 @@ def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
     Raises:
         DatasetError: the cohort was never curated, or the dataset has steps that the cohort's licences now forbid.
         CloneError: there is nothing to learn.
+        ConfigError: the workspace's key can't be used.
     """
     dataset = open_dataset(home, clone.cohort.name)
     check_licences(dataset, clone.cohort)
+    signing_key(home)  # what would stop the clone from being registered is told before it is trained
     train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
     policy, fitted = fit(train, calibration, clone.train, progress)
     rules = read_ledger(home).rules(clone.cohort.agent)
@@ -107,11 +112,14 @@ def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
         agent=clone.cohort.agent,
     )
 
+    limits = measure_limits(train, held_out, dataset)
+
     def write(folder: Path) -> None:
         write_clone(folder, policy, card)
+        write_passport(folder, passport(dataset, clone, rules))
         report = json.dumps(evaluation.to_json(), indent=1)
         (folder / "report.json").write_text(report + "\n", encoding="utf-8")
-        (folder / "card.md").write_text(render_card(card, evaluation, thresholds), encoding="utf-8")
+        (folder / "card.md").write_text(render_card(card, evaluation, thresholds, limits), encoding="utf-8")
 
     registry = Registry(home)
     number = registry.register(clone.name, write)
@@ -134,8 +142,14 @@ def choose_thresholds(policy: Policy, calibration: Sequence[Demonstration], conf
 
 
 def load_clone(home: Path, reference: str) -> LoadedClone:
-    """Return the clone that a reference such as ``airline``, ``airline@champion`` or ``airline:3`` means."""
-    version = Registry(home).resolve(reference)
+    """Return the clone that a reference such as ``airline``, ``airline@champion`` or ``airline:3`` means.
+
+    Raises:
+        CloneError: there is none, or it is not what was signed.
+    """
+    registry = Registry(home)
+    version = registry.resolve(reference)
+    registry.check(version)
     policy, card = read_clone(version.path)
     rules = read_ledger(home).rules(card.agent)
     tools = list(policy.knowledge.tools.values())
@@ -291,50 +305,6 @@ def promote_stage(home: Path, name: str, version: int | None = None) -> Promotio
     chosen = registry.resolve(name if number is None else f"{name}:{number}")
     _, card = read_clone(chosen.path)
     return registry.promote(name, chosen.version, dataset_hash=card.dataset_hash)
-
-
-def list_clones(home: Path) -> list[dict[str, Any]]:
-    """Return one record a registered version: name, version, aliases, gate verdict, and the cohorts it may act in."""
-    registry = Registry(home)
-    rows: list[dict[str, Any]] = []
-    for name in registry.names():
-        aliases = registry.aliases(name)
-        for number in registry.versions(name):
-            record = registry.gate_record(name, number)
-            rows.append(
-                {
-                    "name": name,
-                    "version": number,
-                    "aliases": [alias for alias, target in aliases.items() if target == number],
-                    "gate": record.verdict if record else "not run",
-                    "cohorts": list(record.passed_cohorts()) if record else [],
-                    "path": str(registry.resolve(f"{name}:{number}").path),
-                }
-            )
-    return rows
-
-
-def render_card(card: CloneCard, evaluation: EvaluationReport, thresholds: Thresholds) -> str:
-    """Return the model card as Markdown."""
-    never = "never: nothing could be promised on the calibration tasks"
-    loose = never if thresholds.reversible > 1 else f"{thresholds.reversible:.4f}"
-    strict = never if thresholds.irreversible > 1 else f"{thresholds.irreversible:.4f}"
-    return f"""# {card.name}
-
-An embedded clone, trained {card.created_at} with imitrace {card.imitrace} on dataset {card.dataset}
-v{card.dataset_version} (`{card.dataset_hash}`). It answers with tool calls; a predicted message means: ask the expert.
-
-## On tasks it never saw
-
-```
-{evaluation.render()}
-```
-
-## Acts from this confidence
-
-- tools that can be undone: {loose}
-- tools that can't ({", ".join(thresholds.irreversible_tools) or "none declared"}): {strict}
-"""
 
 
 def now() -> str:

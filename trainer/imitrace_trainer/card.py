@@ -1,0 +1,210 @@
+"""Write a clone's card: what it is, what it reached, and when not to use it, each from what was counted."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from imitrace_trainer.clone_files import CloneCard
+from imitrace_trainer.datasets import Dataset
+from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.encoding import argument_values, view_state
+from imitrace_trainer.evaluate import EvaluationReport
+from imitrace_trainer.passport import mask_report
+from imitrace_trainer.reading import Reader, value_key
+from imitrace_trainer.route import Thresholds, cohort_of
+
+RARE_TASKS = 10
+"""A tool or cohort with fewer tasks is named: nine right of nine still allow a third wrong (Clopper-Pearson)."""
+_REACH = 0.9
+"""An argument is named when less than this share of the expert's values could have been found."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds a clone, counted on what it was trained and held out on."""
+
+    cohorts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By cohort: tasks trained on, tasks held out."""
+    tools: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By tool that was offered: decisions trained on that call it, and their tasks."""
+    arguments: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By ``tool.argument``, held out: values that were in the conversation or given in training, and all."""
+    replies: tuple[int, int] = (0, 0)
+    """Held-out decisions that were replies, and all."""
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    """How the trajectories ended that it learned from; ``unknown`` where nobody said."""
+    masked: Mapping[str, int] = field(default_factory=dict)
+    """Training steps that were context only, by reason."""
+
+
+def measure_limits(train: Sequence[Demonstration], held_out: Sequence[Demonstration], dataset: Dataset) -> Limits:
+    """Count what bounds a clone of these demonstrations."""
+    outcomes = dataset.tables("train")["trajectories"]["outcome"].fill_null("unknown").value_counts()
+    return Limits(
+        cohorts=_cohorts(train, held_out),
+        tools=_tools(train),
+        arguments=_arguments(train, held_out),
+        replies=(sum(held.action.kind == "message" for held in held_out), len(held_out)),
+        outcomes=dict(sorted(outcomes.iter_rows())),
+        masked=mask_report(dataset)["train"]["masked"],
+    )
+
+
+def render_card(card: CloneCard, evaluation: EvaluationReport, thresholds: Thresholds, limits: Limits) -> str:
+    """Return the card as Markdown."""
+    sections = [
+        heading(card),
+        measured(evaluation),
+        confidence(thresholds),
+        "## Do not use it\n\n" + "\n".join(warnings(evaluation, thresholds, limits)),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def heading(card: CloneCard) -> str:
+    """Return what the clone is and what it was made from."""
+    return f"""# {card.name}
+
+Trained {card.created_at} with imitrace {card.imitrace} on dataset {card.dataset}
+v{card.dataset_version} (`{card.dataset_hash}`). It answers with tool calls; a predicted message means:
+ask the expert."""
+
+
+def measured(evaluation: EvaluationReport) -> str:
+    """Return what it reached on held-out tasks."""
+    return f"## On tasks it never saw\n\n```\n{evaluation.render()}\n```"
+
+
+def confidence(thresholds: Thresholds) -> str:
+    """Return from which confidence it may act."""
+    loose, strict = (
+        f"{value:.4f}" if value <= 1 else "never: nothing could be promised on the calibration tasks"
+        for value in (thresholds.reversible, thresholds.irreversible)
+    )
+    return f"""## Acts from this confidence
+
+- tools that can be undone: {loose}
+- tools that can't ({", ".join(thresholds.irreversible_tools) or "none declared"}): {strict}"""
+
+
+def warnings(evaluation: EvaluationReport, thresholds: Thresholds, limits: Limits) -> list[str]:
+    """Return a line for each thing that was measured and speaks against using the clone."""
+    unproven = [] if min(thresholds.reversible, thresholds.irreversible) <= 1 else ["- anywhere: it may never act"]
+    return [
+        *unproven,
+        *cohort_warnings(limits),
+        *tool_warnings(limits),
+        *novelty_warnings(evaluation),
+        *text_warnings(limits),
+        *expert_warnings(limits),
+    ]
+
+
+def cohort_warnings(limits: Limits) -> list[str]:
+    """Return where no gate has said yes, which at training is everywhere, and the cohorts that few tasks speak for."""
+    few = [
+        f"{cohort} (trained on {trained}, held out {held})"
+        for cohort, (trained, held) in sorted(limits.cohorts.items())
+        if min(trained, held) < RARE_TASKS
+    ]
+    known = ", ".join(sorted(limits.cohorts)) or "none"
+    lines = [
+        f"- where no gate passed. None had judged it when this was written; `imitrace clones show` adds the verdicts. "
+        f"Cohorts it was made from: {known}."
+    ]
+    return lines + ([f"- in cohorts with fewer than {RARE_TASKS} tasks: {', '.join(few)}."] if few else [])
+
+
+def tool_warnings(limits: Limits) -> list[str]:
+    """Return the tools that were never or rarely called in training."""
+    never = sorted(name for name, (decisions, _) in limits.tools.items() if not decisions)
+    rare = [
+        f"{name} ({decisions} in {tasks})"
+        for name, (decisions, tasks) in sorted(limits.tools.items())
+        if decisions and tasks < RARE_TASKS
+    ]
+    lines = [f"- for tools that were offered and never called in training: {', '.join(never)}."] if never else []
+    return lines + (
+        [f"- for tools with calls in fewer than {RARE_TASKS} training tasks (calls in tasks): {', '.join(rare)}."]
+        if rare
+        else []
+    )
+
+
+def novelty_warnings(evaluation: EvaluationReport) -> list[str]:
+    """Return how much of what it had not seen lay beyond the accepted distance."""
+    decisions = evaluation.action_agreement.decisions
+    return [
+        f"- far from what it was trained on. On held-out tasks {evaluation.out_of_distribution:.1%} of {decisions} "
+        f"states were beyond the accepted distance; there the expert acts."
+    ]
+
+
+def text_warnings(limits: Limits) -> list[str]:
+    """Return how much of the expert's work is words of its own."""
+    replies, decisions = limits.replies
+    lines = []
+    if replies:
+        lines.append(
+            f"- to write. {replies} of {decisions} held-out decisions ({replies / decisions:.1%}) were replies, which "
+            f"are left to the expert; agreement counts two replies as the same whatever they say."
+        )
+    short = [
+        f"{slot} ({found} of {total})"
+        for slot, (found, total) in sorted(limits.arguments.items())
+        if found < _REACH * total
+    ]
+    if short:
+        lines.append(
+            f"- for arguments whose values the expert often made up, neither said in the conversation nor given in "
+            f"training (held out, in reach of all): {', '.join(short)}."
+        )
+    return lines
+
+
+def expert_warnings(limits: Limits) -> list[str]:
+    """Return what the expert itself got wrong: agreement with it is not correctness."""
+    total, failed = sum(limits.outcomes.values()), limits.outcomes.get("failure", 0)
+    ended = ", ".join(f"{count} {outcome}" for outcome, count in limits.outcomes.items()) or "none"
+    lines = [
+        f"- as more right than the expert. The {total} trajectories that it learned from ended: {ended}"
+        + (f"; in {failed / total:.1%} the expert itself failed." if failed else ".")
+    ]
+    if limits.masked:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in limits.masked.items())
+        lines.append(f"- for what it was kept from learning, training steps that were context only: {reasons}.")
+    return lines
+
+
+def _cohorts(train: Sequence[Demonstration], held_out: Sequence[Demonstration]) -> dict[str, tuple[int, int]]:
+    seen: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+    for side, part in enumerate((train, held_out)):
+        for shown in part:
+            seen[cohort_of(shown.state.tags)][side].add(shown.task)
+    return {cohort: (len(trained), len(held)) for cohort, (trained, held) in seen.items()}
+
+
+def _tools(train: Sequence[Demonstration]) -> dict[str, tuple[int, int]]:
+    offered = {str(tool["name"]) for shown in train for tool in shown.state.tools}
+    calls = Counter(shown.label for shown in train)
+    tasks = {(shown.label, shown.task) for shown in train}
+    apart = Counter(label for label, _ in tasks)
+    return {name: (calls[name], apart[name]) for name in offered}
+
+
+def _arguments(train: Sequence[Demonstration], held_out: Sequence[Demonstration]) -> dict[str, tuple[int, int]]:
+    known = {
+        (slot, value_key(value))
+        for shown in train
+        for slot, value in argument_values(shown.label, shown.action.arguments)
+    }
+    reader = Reader()
+    found: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for held in held_out:
+        given = argument_values(held.label, held.action.arguments)
+        places = view_state(held.state.messages, held.state.tools, reader).places if given else {}
+        for slot, value in given:
+            total[slot] += 1
+            found[slot] += value_key(value) in places or (slot, value_key(value)) in known
+    return {slot: (found[slot], count) for slot, count in total.items()}

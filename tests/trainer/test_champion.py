@@ -226,6 +226,16 @@ def test_a_clone_by_a_key_that_nobody_trusts_is_opened_once_somebody_does(promot
     assert open_clone(home, "counter").lack is None
 
 
+def test_a_newer_version_that_can_not_be_checked_leaves_the_one_before(promoted_home: Path, fork: Fork) -> None:
+    home = fork(promoted_home)
+    before = open_clone(home, "counter")
+    make_champion(home, second_version(home))
+    (home / "keys" / "other.pub").write_text("no key")
+    kept = open_clone(home, "counter", before)
+    assert (kept.version, kept.lack) == (before.version, None)
+    assert "other.pub holds no public key" in str(kept.problem)
+
+
 def test_opening_again_keeps_the_weights_and_reads_the_evidence(
     promoted_home: Path, fork: Fork, question: Question
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from imitrace.exceptions import CloneError, ConfigError
 from imitrace_trainer.gate import CohortVerdict, GateConfig, GateReport, PairedCase, judge
+from imitrace_trainer.gate_report import gate_section
 
 
 @cache
@@ -239,6 +240,13 @@ def test_the_table_is_aligned_and_gives_each_cohort_its_reason() -> None:
     margin = header.index("margin")
     assert (common[margin - 1 : margin + 2], long_tail[margin - 1 : margin + 2]) == (" 1 ", " 3 ")
     assert lines[-1] == "long_tail: success at least 27.35 points worse, 3 is allowed -> route to expert"
+
+
+def test_the_section_for_the_card_names_where_it_may_not_act() -> None:
+    text = gate_section(gate(pairs("common", 400) + pairs("rare", 3)))
+    assert "Passed: common. Do not use it in:\n\n- rare: inconclusive (3 tasks; " in text
+    assert gate_section(gate(pairs("common", 400))).endswith("Do not use it in:\n\n- nothing that it judged")
+    assert gate_section(None).endswith("Never asked: it may act nowhere.")
 
 
 def test_repeated_tasks_are_named_as_dependent() -> None:

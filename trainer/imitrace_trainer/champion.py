@@ -82,6 +82,7 @@ def open_clone(home: Path, reference: str, before: OpenClone | None = None) -> O
 
     Raises:
         CloneError: the reference names no version, or the version can't be read or is not what was signed.
+        ConfigError: a trusted key can't be read.
     """
     version = Registry(home).resolve(_marked(reference))
     if before is not None and before.version == version:
@@ -89,7 +90,7 @@ def open_clone(home: Path, reference: str, before: OpenClone | None = None) -> O
     try:
         Registry(home).check(version)
         return _read(version).judged(home)
-    except CloneError as error:
+    except (CloneError, ConfigError) as error:
         if before is None or before.version.version > version.version:
             raise
         return before.judged(home, f"{version.name} v{version.version} can't be read: {error}")

@@ -36,6 +36,7 @@ KEYS = {
         *("decisions", "dead_calls", "dead_calls_before_retraining", "dead_calls_without"),
         *("rows_with_a_map", "rows_with_a_map_kept", "rows_retired", "rows_masked", "versions"),
     },
+    "filtering": {"sets", "skipped"},
     "scan": {"sets", "label_errors", "skipped"},
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }

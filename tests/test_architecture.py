@@ -55,7 +55,7 @@ imitrace_trainer:   progress intervals drafts conditions cohort frames sources s
 
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager"}
 FILE_LINES, FUNCTION_LINES, INIT_LINES = 400, 50, 59
-BUILTIN_ERRORS = {"ValueError", "TypeError", "AttributeError"}
+BUILTIN_ERRORS = {"ValueError", "TypeError", "AttributeError", "KeyboardInterrupt"}
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 CURATION = "trainer/imitrace_trainer/curate.py"
 

@@ -18,7 +18,7 @@ STORE_FILE = "traces.duckdb"
 _HEX = {"VARCHAR": "lower({0})", "BLOB": "lower(hex({0}))"}
 _TABLES = {"steps": ["trace_id", "span_id"], "scores": ["trajectory_id", "step_index"]}
 """The read API's tables, and by what their rows are told apart."""
-_READ_SECONDS = 300
+_READ_SECONDS = 900
 _IDS = pa.schema([("trace_id", pa.string()), ("span_id", pa.string())])
 
 
@@ -66,9 +66,9 @@ def stop_and_compare(collector: Collector, sent: Sent, *, derived: bool = True) 
 
 def read_table(address: str, name: str, keys: list[str]) -> pa.Table:
     """Return a table's keys as the read API streams them."""
-    request = urllib.request.Request(f"{address}/v1/tables/{name}?fresh=1")  # noqa: S310 - our own address
+    request = urllib.request.Request(f"{address}/v1/tables/{name}?fresh={_READ_SECONDS}")  # noqa: S310 - our own address
     with (
-        urllib.request.urlopen(request, timeout=_READ_SECONDS) as answer,  # noqa: S310 - our own address
+        urllib.request.urlopen(request, timeout=_READ_SECONDS + 60) as answer,  # noqa: S310 - our own address
         pa.ipc.open_stream(answer) as stream,
     ):
         parts = [batch.select(keys) for batch in stream]

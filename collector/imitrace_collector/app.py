@@ -26,10 +26,10 @@ from imitrace.schema import TABLES
 from imitrace_collector import otlp
 from imitrace_collector.backup import write_backup
 from imitrace_collector.budget import Reservation
-from imitrace_collector.config import PENDING_HEADER
+from imitrace_collector.config import PENDING_HEADER, SNAPSHOT_SECONDS
 from imitrace_collector.derive import Deriver
 from imitrace_collector.explanations import explain_services, explain_trace
-from imitrace_collector.freshness import Freshness
+from imitrace_collector.freshness import FRESH_QUERY, Freshness
 from imitrace_collector.http_exports import export, media_type, read_body
 from imitrace_collector.intake import Intake
 from imitrace_collector.reads import (
@@ -95,7 +95,6 @@ class Api:
         self._intake = intake
         self._config = intake.config
         self._store = store
-        self._deriver = deriver
         self._freshness = Freshness(deriver)
 
     def doors(self) -> tuple[Door, ...]:
@@ -146,7 +145,7 @@ class Api:
         table = request.path_params["table"]
         if table not in TABLES:
             raise NotFoundError(f"table is {table!r}, allowed: {', '.join(TABLES)}")
-        asked = {name: value for name, value in request.query_params.items() if name != "fresh"}
+        asked = {name: value for name, value in request.query_params.items() if name not in FRESH_QUERY}
         selection = Selection.from_query(table, asked)
         headers = self._freshness.wait(request.query_params)
         return TableAnswer(stream_table(self._store, table, selection), headers)
@@ -221,8 +220,8 @@ class Api:
 
     def snapshot(self, request: Request) -> Response:
         """Write a snapshot and say where it is."""
-        self._deriver.catch_up()
-        return _answer(write_snapshot(self._store, self._config.home, datetime.now(UTC)))
+        headers = self._freshness.wait_for_all(request.query_params, SNAPSHOT_SECONDS)
+        return _answer(write_snapshot(self._store, self._config.home, datetime.now(UTC)), headers=headers)
 
     async def backup(self, request: Request) -> Response:
         """Write a backup into a new folder on this machine and say where it is."""

@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import click
 
 from imitrace.config import read_config, setting, workspace_home
 from imitrace.exceptions import StoreError
+from imitrace_collector.config import FRESH_SECONDS, SNAPSHOT_SECONDS
 
 if TYPE_CHECKING:
     from imitrace_collector.client import CollectorClient
@@ -23,10 +24,26 @@ if TYPE_CHECKING:
     from imitrace_collector.tls import ClientTls
 
 _HOME = click.option("--home", type=click.Path(path_type=Path), help="Workspace folder  [default: ./.imitrace]")
-FRESH = click.option("--fresh", is_flag=True, help="Wait until all that the collector acknowledged is derived.")
+_SECONDS = click.IntRange(2, 3600)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _AGENT = click.option("--agent", help="Only this agent's.")
+
+
+def fresh_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``--fresh`` and ``--fresh-for``; either says how many seconds to wait, none None."""
+    seconds = click.option(
+        "--fresh-for", "fresh", type=_SECONDS, help="The same, for up to so many seconds.", metavar="SECONDS"
+    )
+    flag = click.option(
+        "--fresh",
+        "fresh",
+        flag_value=FRESH_SECONDS,
+        type=_SECONDS,
+        default=None,
+        help="Wait up to two minutes until all that the collector acknowledged is derived.",
+    )
+    return flag(seconds(command))
 
 
 @click.command()
@@ -127,12 +144,16 @@ def import_(files: tuple[Path, ...], form: str | None, tools: Path | None, home:
 @click.command()
 @_HOME
 @_JSON
-def snapshot(home: Path | None, as_json: bool) -> None:
+@click.option("--fresh-for", "fresh", type=_SECONDS, metavar="SECONDS", help="How long.  [default: 900]")
+def snapshot(home: Path | None, as_json: bool, fresh: int | None) -> None:
     """Write the store's tables as an immutable folder of Parquet files and print its path.
+
+    It has all that was acknowledged before it; a running collector may need time to derive that.
 
     \b
     Examples:
       imitrace snapshot
+      imitrace snapshot --fresh-for 3600
       imitrace snapshot --json
     """
     from datetime import UTC, datetime
@@ -142,7 +163,7 @@ def snapshot(home: Path | None, as_json: bool) -> None:
     folder = workspace_home(home)
     client = open_collector(folder)
     if client is not None:
-        written = client.post("/v1/snapshot")
+        written = client.post("/v1/snapshot", **asked(fresh or SNAPSHOT_SECONDS))
     else:
         with open_store(folder) as store:
             written = write_snapshot(store, folder, datetime.now(UTC))
@@ -179,8 +200,8 @@ def rebuild(home: Path | None, as_json: bool) -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many at most.")
 @_HOME
 @_JSON
-@FRESH
-def trajectories(agent: str | None, limit: int, home: Path | None, as_json: bool, fresh: bool) -> None:
+@fresh_options
+def trajectories(agent: str | None, limit: int, home: Path | None, as_json: bool, fresh: int | None) -> None:
     """List the newest trajectories in the store, and on standard error the services that say they lost records.
 
     \b
@@ -208,8 +229,8 @@ def trajectories(agent: str | None, limit: int, home: Path | None, as_json: bool
 @click.argument("trajectory_id")
 @_HOME
 @_JSON
-@FRESH
-def show(trajectory_id: str, home: Path | None, as_json: bool, fresh: bool) -> None:
+@fresh_options
+def show(trajectory_id: str, home: Path | None, as_json: bool, fresh: int | None) -> None:
     """Print one trajectory step by step: what the agent saw, did and got back.
 
     \b
@@ -237,13 +258,14 @@ def open_collector(folder: Path) -> "CollectorClient | None":
     client = running_collector(folder, setting("IMITRACE_TOKEN"), _client_tls())
     context = click.get_current_context(silent=True)
     if client is not None and context is not None:
+        client.tell = lambda text: click.echo(f"imitrace: waiting: {text}", err=True)
         context.call_on_close(partial(_tell_pending, client))
     return client
 
 
-def asked(fresh: bool) -> dict[str, int]:
-    """Return the query by which a read waits, where that is wanted, until all that was acknowledged is derived."""
-    return {"fresh": 1} if fresh else {}
+def asked(fresh: int | None) -> dict[str, int]:
+    """Return the query by which a read waits so many seconds until all that was acknowledged is derived."""
+    return {} if fresh is None else {"fresh": fresh}
 
 
 def _tell_pending(client: "CollectorClient") -> None:

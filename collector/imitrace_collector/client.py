@@ -3,7 +3,8 @@
 import http.client
 import json
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,14 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from imitrace.exceptions import ConfigError, ImitraceError, StoreError, WireError
-from imitrace_collector.config import PENDING_HEADER, RUNNING_FILE
+from imitrace_collector.config import AS_OF_HEADER, FRESH_SECONDS, PENDING_HEADER, RUNNING_FILE
 from imitrace_collector.otlp import JSON, PROTOBUF
 from imitrace_collector.tls import ClientTls
 
 _ATTEMPTS = 30
 _ALIVE_SECONDS = 3.0
+_SLICE_SECONDS = 10.0
+_PAUSE_SECONDS = 1.0
 
 
 class CollectorClient:
@@ -50,20 +53,25 @@ class CollectorClient:
         self._timeout = timeout
         self.pending = 0
         """How many chunks the last answers lacked what follows from, the most; see ``freshness``."""
+        self.tell: Callable[[str], None] = lambda text: None
+        """Is told every few seconds why a read that must be fresh is not answered yet."""
 
     def get(self, path: str, **query: object) -> Any:  # JSON
-        """Return what a path of the read API answers."""
-        return json.loads(self._ask("GET", _asked(path, query)))
+        """Return what a path of the read API answers; with ``fresh`` as seconds it waits up to so long for all."""
+        return json.loads(self._ask("GET", path, query))
 
     @contextmanager
     def stream(self, path: str, **query: object) -> Iterator[http.client.HTTPResponse]:
-        """Open what a path of the read API answers, to be read piece by piece."""
+        """Open what a path of the read API answers, to be read piece by piece; ``fresh`` is as for ``get``."""
         connection = self._connection()
+        patience = _Patience(query)
         try:
-            connection.request("GET", self._prefix + _asked(path, query), headers=self._headers)
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise refusal(answer, answer.read(), f"collector {self.endpoint} answers {answer.status}")
+            while True:
+                connection.request("GET", self._prefix + _asked(path, patience.query()), headers=self._headers)
+                answer = connection.getresponse()
+                if answer.status == 200:
+                    break
+                self._bear(patience, answer, answer.read())
             self._hear(answer)
             yield answer
         except (OSError, http.client.HTTPException) as error:
@@ -73,22 +81,37 @@ class CollectorClient:
 
     def post(self, path: str, body: object = None, **query: object) -> Any:  # JSON
         """Return what a path answers to a JSON body."""
-        return json.loads(self._ask("POST", _asked(path, query), json.dumps(body).encode(), JSON))
+        return json.loads(self._ask("POST", path, query, json.dumps(body).encode(), JSON))
 
     def export(self, path: str, body: bytes) -> bytes:
         """Send a protobuf export request; comes again while the collector's queue is full."""
-        return self._ask("POST", path, body, PROTOBUF)
+        return self._ask("POST", path, {}, body, PROTOBUF)
 
-    def _ask(self, method: str, path: str, body: bytes | None = None, media_type: str = JSON) -> bytes:
-        for _ in range(_ATTEMPTS):
-            answer, content = self._once(method, path, body, media_type)
-            if answer.status not in (429, 503) or answer.getheader("Retry-After") is None:
-                break
-            threading.Event().wait(float(answer.getheader("Retry-After") or 1))
-        if answer.status == 200:
-            self._hear(answer)
-            return content
-        raise refusal(answer, content, f"collector {self.endpoint} answers {answer.status}")
+    def _ask(
+        self, method: str, path: str, query: Mapping[str, object], body: bytes | None = None, media_type: str = JSON
+    ) -> bytes:
+        patience = _Patience(query)
+        while True:
+            for _ in range(_ATTEMPTS):
+                answer, content = self._once(method, _asked(path, patience.query()), body, media_type)
+                if answer.status not in (429, 503) or _behind(answer) or answer.getheader("Retry-After") is None:
+                    break
+                threading.Event().wait(float(answer.getheader("Retry-After") or 1))
+            if answer.status == 200:
+                self._hear(answer)
+                return content
+            self._bear(patience, answer, content)
+
+    def _bear(self, patience: "_Patience", answer: http.client.HTTPResponse, content: bytes) -> None:
+        """Return where a read that is not answered yet should ask on.
+
+        Raises:
+            ImitraceError: it should not.
+        """
+        if not patience.goes_on(answer):
+            raise refusal(answer, content, f"collector {self.endpoint} answers {answer.status}")
+        patience.pause()
+        self.tell(_message(content, answer.getheader("Content-Type") or "").partition(";")[0])
 
     def _hear(self, answer: http.client.HTTPResponse) -> None:
         told = answer.getheader(PENDING_HEADER, "")
@@ -114,6 +137,39 @@ class CollectorClient:
             ) from error
         finally:
             connection.close()
+
+
+class _Patience:
+    """Ask for a fresh answer again and again, each time for a short while: whoever waits hears how it goes."""
+
+    def __init__(self, query: Mapping[str, object]) -> None:
+        seconds = int(str(query.get("fresh") or 0))
+        self._query = dict(query)
+        self._asked = 0.0
+        self._until = None if seconds == 0 else time.monotonic() + (FRESH_SECONDS if seconds == 1 else seconds)
+
+    def query(self) -> Mapping[str, object]:
+        """Return what to ask now."""
+        if self._until is None:
+            return self._query
+        self._asked = time.monotonic()
+        left = self._until - self._asked
+        return self._query | {"fresh": max(2, round(min(left, _SLICE_SECONDS)))}
+
+    def goes_on(self, answer: http.client.HTTPResponse) -> bool:
+        """Return whether to ask again, now for no more than what there was at first."""
+        if self._until is None or not _behind(answer) or time.monotonic() >= self._until:
+            return False
+        self._query["as_of"] = answer.getheader(AS_OF_HEADER)
+        return True
+
+    def pause(self) -> None:
+        """Wait a little where the answer came at once, as it does where many wait already."""
+        threading.Event().wait(max(0.0, self._asked + _PAUSE_SECONDS - time.monotonic()))
+
+
+def _behind(answer: http.client.HTTPResponse) -> bool:
+    return answer.status == 503 and answer.getheader(AS_OF_HEADER) is not None
 
 
 def _asked(path: str, query: Mapping[str, object]) -> str:

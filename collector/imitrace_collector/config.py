@@ -14,6 +14,12 @@ STORE_FILE = "traces.duckdb"
 RUNNING_FILE = "collector.json"
 PENDING_HEADER = "imitrace-pending-chunks"
 """Says of an answer that so many chunks were stored, and what follows from them is not in it."""
+AS_OF_HEADER = "imitrace-as-of"
+"""Says up to which chunk a read had to wait; with it as ``as_of`` in the query, the next one waits for no more."""
+FRESH_SECONDS = 120
+"""How long a read that must be fresh waits where nobody says."""
+SNAPSHOT_SECONDS = 900
+"""How long a snapshot does."""
 TOKENS = ("token", "ingest_token", "read_token", "admin_token")
 
 

@@ -15,7 +15,7 @@ from imitrace_collector.derived_tables import Row, as_arrow
 from imitrace_collector.histories import bare, ids_of
 from imitrace_collector.joining import LARGEST
 from imitrace_collector.losses import losses_of
-from imitrace_collector.pace import Pace, Rest
+from imitrace_collector.pace import Pace, Rest, Speed
 from imitrace_collector.raw_tables import LOGS, SPANS, Chunk
 from imitrace_collector.rows import LogRow, SpanRow
 from imitrace_collector.scores import scores_of
@@ -42,10 +42,15 @@ _log = logging.getLogger(__name__)
 class BehindError(StoreError):
     """Report that deriving takes longer than somebody waits."""
 
-    def __init__(self, chunks: int) -> None:
-        super().__init__(f"{chunks} chunks are still to be derived; ask again")
+    def __init__(self, chunks: int, seconds: float | None, up_to: int) -> None:
+        about = "" if seconds is None else f", in about {seconds:.0f} s"
+        super().__init__(f"{chunks} chunks are still to be derived{about}; ask again, or wait longer by fresh=SECONDS")
         self.chunks = chunks
-        """How many are stored and not derived."""
+        """How many are stored and not derived, of those that were waited for."""
+        self.seconds = seconds
+        """How long they take at the pace of the last ones; None: not known."""
+        self.up_to = up_to
+        """The last of them."""
 
 
 class _Read(NamedTuple):
@@ -233,6 +238,7 @@ class Deriver:
         self._pace = Pace(busy, _SHARE)
         self._rest = rest or Rest()
         self._busy = busy
+        self._speed = Speed()
         self._store = store
         self._worked = 0.0
         with store.session() as session:
@@ -240,6 +246,7 @@ class Deriver:
         self._target = self._asked = 0
         self._problem: StoreError | None = None
         self._stop_by: float | None = None
+        self._released = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="imitrace-deriver", daemon=True)
         self._thread.start()
@@ -256,21 +263,33 @@ class Deriver:
             self._rest.came()
             self._changed.notify_all()
 
-    def catch_up(self, patience: float = _PATIENCE) -> None:
-        """Return once everything that was stored before this call is derived.
+    def catch_up(self, patience: float = _PATIENCE, up_to: int | None = None) -> int:
+        """Return once everything that was stored before this call is derived: up to which chunk that was.
+
+        Args:
+            patience: seconds.
+            up_to: wait for no chunk after this one.
 
         Raises:
             StoreError: that failed.
             BehindError: that takes longer than ``patience`` seconds.
         """
         with self._changed:
-            target = self._committed
+            target = self._committed if up_to is None else min(up_to, self._committed)
             self._asked = max(self._asked, target)
             self._problem = None  # it may have passed: try again before it is told again
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._derived >= target or self._problem, patience)
+            self._changed.wait_for(lambda: self._derived >= target or self._problem or self._released, patience)
             if self._derived < target:
-                raise self._problem or BehindError(self.pending)
+                left = target - self._derived
+                raise self._problem or BehindError(left, self._speed.seconds(left), target)
+        return target
+
+    def release(self) -> None:
+        """Let nobody wait any more, for the collector stops."""
+        with self._changed:
+            self._released = True
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Derive what is left, as far as that goes in five seconds, and end the thread."""
@@ -284,8 +303,9 @@ class Deriver:
         with self._store.session(self._pace.give_way) as session:
             while self._wait_for_work():
                 self._pace.begin()
+                began = time.monotonic()
                 try:
-                    derive_next(session)
+                    self._speed.note(derive_next(session), time.monotonic() - began)
                     derived, problem = session.positions()[1], None
                 except StoreError as error:
                     _log.error("deriving failed, trying again: %s", error)

@@ -8,6 +8,9 @@ _LOOK = 0.002
 """Seconds between two looks whether requests are still in hand."""
 _LEAST, _CALM, _LATEST = 5.0, 1.0, 30.0
 
+_NEWS = 0.3
+"""How much the last portion counts in an estimate, beside all before."""
+
 GiveWay = Callable[[], None]
 """Called every few milliseconds by whoever works in the background; returns when it may go on."""
 
@@ -98,3 +101,20 @@ class Rest:
     def left(self) -> float:
         """Return the seconds that are left if nothing comes in meanwhile; none, or fewer, when it is over."""
         return min(max(self._earliest, self._came + self._calm), self._end) - self._clock()
+
+
+class Speed:
+    """Estimate how long work takes from how long it took lately."""
+
+    def __init__(self) -> None:
+        self._each: float | None = None
+
+    def note(self, done: int, seconds: float) -> None:
+        """Hear that so much was done in so many seconds."""
+        if done:
+            each = seconds / done
+            self._each = each if self._each is None else self._each + _NEWS * (each - self._each)
+
+    def seconds(self, amount: int) -> float | None:
+        """Return about how long an amount takes; None before anything was done."""
+        return None if self._each is None else self._each * amount

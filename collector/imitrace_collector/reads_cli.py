@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imitrace.config import workspace_home
-from imitrace_collector.cli import FRESH, asked, open_collector, open_store
+from imitrace_collector.cli import asked, fresh_options, open_collector, open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +33,8 @@ _LIMIT = click.option(
 @_HOME
 @click.option("--json", "form", flag_value="json", help="Print JSON: columns, types, rows, truncated.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
-@FRESH
-def sql(query: str, limit: int, home: Path | None, form: str | None, fresh: bool) -> None:
+@fresh_options
+def sql(query: str, limit: int, home: Path | None, form: str | None, fresh: int | None) -> None:
     """Run one SELECT over trajectories, steps, messages, tools, scores, spans and log_records.
 
     DuckDB's dialect; times are nanoseconds since 1970. It can't write or reach anything else, and ends after 10 s.
@@ -86,8 +86,8 @@ def spans(trace_id: str, width: int, home: Path | None, as_json: bool) -> None:
 @click.option("--trajectory", help="Only this trajectory's.")
 @_HOME
 @click.option("--jsonl", is_flag=True, help="Print a JSON object a line.")
-@FRESH
-def steps(agent: str | None, trajectory: str | None, home: Path | None, jsonl: bool, fresh: bool) -> None:
+@fresh_options
+def steps(agent: str | None, trajectory: str | None, home: Path | None, jsonl: bool, fresh: int | None) -> None:
     """Print a line for each step: who decided what, what came back, and whether it is whole.
 
     \b
@@ -142,8 +142,8 @@ def dialects(traces: int, home: Path | None, as_json: bool) -> None:
 @click.option("--trace", required=True, help="A trace's id.")
 @_HOME
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@FRESH
-def doctor(trace: str, home: Path | None, as_json: bool, fresh: bool) -> None:
+@fresh_options
+def doctor(trace: str, home: Path | None, as_json: bool, fresh: int | None) -> None:
     """Explain how each step of the trajectories that a trace belongs to was made, and from which spans.
 
     \b
@@ -163,7 +163,7 @@ def doctor(trace: str, home: Path | None, as_json: bool, fresh: bool) -> None:
 
 
 @contextmanager
-def _tables(folder: Path, fresh: bool) -> "Iterator[Tables]":
+def _tables(folder: Path, fresh: int | None) -> "Iterator[Tables]":
     """Return what opens a table's rows as Arrow batches: the running collector's, else the store's own."""
     import pyarrow as pa
 
@@ -184,7 +184,7 @@ def _tables(folder: Path, fresh: bool) -> "Iterator[Tables]":
     yield read
 
 
-def _answer(folder: Path, query: str, limit: int, fresh: bool) -> "Json":
+def _answer(folder: Path, query: str, limit: int, fresh: int | None) -> "Json":
     from imitrace_collector.sql import SqlLimits, SqlQuery, run_sql
 
     client = open_collector(folder)

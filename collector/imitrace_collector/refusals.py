@@ -5,7 +5,8 @@ Source: https://opentelemetry.io/docs/specs/otlp/#failures
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import grpc
@@ -15,6 +16,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from imitrace.exceptions import ImitraceError, StoreError, WireError
 from imitrace_collector.compression import TooLargeError
+from imitrace_collector.config import AS_OF_HEADER, PENDING_HEADER
+from imitrace_collector.derive import BehindError
 from imitrace_collector.rates import RateLimitedError
 from imitrace_collector.reads import NotFoundError
 from imitrace_collector.tokens import ForbiddenError, UnauthenticatedError
@@ -39,6 +42,8 @@ class Refusal:
     message: str
     retry_seconds: float | None
     """Seconds after which to come again; None: never."""
+    also: Mapping[str, str] = field(default_factory=dict)
+    """Further HTTP headers."""
 
     def status(self) -> status_pb2.Status:
         """Return it as the message that both protocols carry."""
@@ -57,7 +62,7 @@ class Refusal:
             return {"WWW-Authenticate": "Bearer"}
         if self.retry_seconds is None:
             return {}
-        return {"Retry-After": str(max(1, math.ceil(self.retry_seconds)))}
+        return {"Retry-After": str(max(1, math.ceil(self.retry_seconds))), **self.also}
 
 
 _CODES: tuple[tuple[type[ImitraceError], HTTPStatus, grpc.StatusCode, float | None], ...] = (
@@ -78,8 +83,12 @@ def refusal(error: Exception) -> Refusal:
     """Return what a sender is told of an error; of one that is not ours, no more than that there was one."""
     for kind, status, code, seconds in _CODES:
         if isinstance(error, kind):
-            wait = error.seconds if isinstance(error, RateLimitedError) else seconds
-            return Refusal(status, code, str(error), wait)
+            if isinstance(error, RateLimitedError | BehindError) and error.seconds is not None:
+                seconds = error.seconds
+            also = {}
+            if isinstance(error, BehindError):
+                also = {PENDING_HEADER: str(error.chunks), AS_OF_HEADER: str(error.up_to)}
+            return Refusal(status, code, str(error), seconds, also)
     return Refusal(
         HTTPStatus.INTERNAL_SERVER_ERROR, grpc.StatusCode.INTERNAL, "the collector failed; its log says how", None
     )

@@ -137,7 +137,7 @@ class Upkeep:
                 "allowed: both above 0"
             )
 
-    def start(self, store: Store, home: Path, catch_up: Callable[[], None]) -> list[Periodic]:
+    def start(self, store: Store, home: Path, catch_up: Callable[[], object]) -> list[Periodic]:
         """Start the threads that this asks for.
 
         Args:
@@ -181,7 +181,7 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def snapshots_of(store: Store, home: Path, catch_up: Callable[[], None]) -> Callable[[datetime], dict[str, Any]]:
+def snapshots_of(store: Store, home: Path, catch_up: Callable[[], object]) -> Callable[[datetime], dict[str, Any]]:
     """Return what writes a running collector's snapshots, once everything acknowledged is derived."""
 
     def write(now: datetime) -> dict[str, Any]:

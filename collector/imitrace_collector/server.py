@@ -6,13 +6,14 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from imitrace_collector.app import create_app
 from imitrace_collector.batcher import Batcher, Commit
 from imitrace_collector.budget import Budget
-from imitrace_collector.config import RUNNING_FILE, CollectorConfig
+from imitrace_collector.config import RUNNING_FILE, SNAPSHOT_SECONDS, CollectorConfig
 from imitrace_collector.derive import Deriver
 from imitrace_collector.grpc_server import GrpcServer
 from imitrace_collector.http_server import GRACE_SECONDS, HttpServer, address
@@ -80,8 +81,10 @@ class CollectorServer:
         tls = None if credentials is None else credentials.context
         http_server = HttpServer(create_app(intake, store, deriver), config, tls)
         later(http_server.stop)
-        for periodic in self._upkeep.start(store, config.home, deriver.catch_up):
+        catch_up = partial(deriver.catch_up, SNAPSHOT_SECONDS)
+        for periodic in self._upkeep.start(store, config.home, catch_up):
             later(periodic.stop)
+        later(deriver.release)
         self.http, self.grpc = http_server.url, address(config.host, grpc_server.port)
         self._announce(http_server)
         later((config.home / RUNNING_FILE).unlink, missing_ok=True)

@@ -1,6 +1,8 @@
 import itertools
 
-from imitrace_collector.pace import Pace, Rest
+import pytest
+
+from imitrace_collector.pace import Pace, Rest, Speed
 
 
 def test_nobody_waits_while_nothing_urgent_is_at_work() -> None:
@@ -80,3 +82,15 @@ def test_a_rest_is_as_long_as_is_asked_for() -> None:
     assert rest.left() == 60
     rest.begin(2)
     assert rest.left() == 5
+
+
+def test_how_long_work_takes_is_told_from_how_long_it_took_and_the_last_counts_most() -> None:
+    speed = Speed()
+    assert speed.seconds(5) is None
+    speed.note(0, 9.0)
+    assert speed.seconds(5) is None
+    speed.note(10, 1.0)
+    assert speed.seconds(5) == pytest.approx(0.5)
+    for _ in range(20):
+        speed.note(10, 2.0)
+    assert speed.seconds(5) == pytest.approx(1.0, rel=0.01)

@@ -13,9 +13,9 @@ from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.curate import curate
 from imitrace_trainer.datasets import open_dataset, write_dataset
 from imitrace_trainer.effect import effect, effect_of_failures
-from imitrace_trainer.sources import open_source
 from imitrace_trainer.out_of_fold import Sketch
 from imitrace_trainer.sketched_steps import SketchedStep
+from imitrace_trainer.sources import open_source
 
 WISHES = {"refund": "please pay back what I spent", "cancel": "stop that booking at once", "track": "where is it now"}
 COHORT = CohortConfig(name="desk", agent="desk", split=SplitConfig(calibration=0, gate=0))

@@ -33,7 +33,7 @@ def collector(answers: Mapping[str, bytes], token: str = "") -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = answers.get(self.path.removeprefix("/v1/tables/").removesuffix("?fresh=1"))
+            body = answers.get(self.path.removeprefix("/v1/tables/").partition("?fresh=")[0])
             welcome = not token or self.headers["Authorization"] == f"Bearer {token}"
             self.send_response(200 if body is not None and welcome else 404 if welcome else 401)
             self.end_headers()

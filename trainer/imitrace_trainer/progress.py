@@ -16,6 +16,11 @@ def silent(stage: str, share: float) -> None:
     """Show nothing."""
 
 
+def tell(line: str) -> None:
+    """Say a line on standard error, wherever that goes."""
+    click.echo(f"imitrace: {line}", err=True)
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """Give a function that is told a stage's name and the share done; a file or a pipe sees nothing."""

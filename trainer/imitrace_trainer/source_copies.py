@@ -98,8 +98,9 @@ def _copied(source: CollectorSource | StoreSource, folder: Path) -> Iterator[tup
 
 def _copy_collector(source: CollectorSource, folder: Path) -> Iterator[tuple[str, int]]:
     """Write the tables as they are now, trajectories first, so that what they name comes with them."""
+    tables = source.tables()
     for table in TABLES:
-        yield table, _write(source.batches(table), folder / f"{table}.parquet")
+        yield table, _write(tables.batches(table), folder / f"{table}.parquet")
 
 
 def _copy_store(source: StoreSource, folder: Path) -> Iterator[tuple[str, int]]:

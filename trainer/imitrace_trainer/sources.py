@@ -1,31 +1,22 @@
 """Open a source of traces: a snapshot folder, the address of a running collector, or a store file that none holds."""
 
-import http.client
 import json
 import os
 import socket
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import HTTPResponse
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import duckdb
 import polars as pl
-import pyarrow
-from pyarrow import ArrowException
 
-from imitrace.config import setting
 from imitrace.exceptions import DatasetError
 from imitrace.schema import TABLES
+from imitrace_trainer.collector_reads import CollectorTables
 from imitrace_trainer.frames import check_files, checked, first_line, read_manifest, scan_tables
 
 _STEPS_AT_ONCE = 512
-_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-_READ_SECONDS = 120.0
 _PROBE_SECONDS = 2.0
 
 
@@ -69,8 +60,9 @@ class CollectorSource:
 
     def frames(self) -> dict[str, pl.LazyFrame]:
         """Return the tables as they are now, trajectories first, so that what they name comes with them."""
+        tables = self.tables()
         return {
-            table: checked(self._read(table).lazy(), columns, f"{self.describe()}, table {table}")
+            table: checked(pl.concat(tables.batches(table)).lazy(), columns, f"{self.describe()}, table {table}")
             for table, columns in TABLES.items()
         }
 
@@ -78,31 +70,9 @@ class CollectorSource:
         """Name the address."""
         return f"collector {self.url}"
 
-    def batches(self, table: str) -> Iterator[pl.DataFrame]:
-        """Yield a table's rows as they come, a few thousand at a time; the first time none, with the columns.
-
-        Raises:
-            DatasetError: there is no answer, or none that is a whole table.
-        """
-        address = f"{self.url.rstrip('/')}/v1/tables/{table}"
-        try:
-            with _opened(f"{address}?fresh=1") as answer:
-                yield from _arrow_batches(answer, address)
-        except urllib.error.HTTPError as error:
-            mend = "; set IMITRACE_TOKEN to the collector's token" if error.code in (401, 403) else ""
-            with error:
-                raise DatasetError(
-                    f"{address} answers {error.code} {error.reason}, expected an Arrow stream{mend}"
-                ) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise DatasetError(
-                f"no collector answers at {self.url} ({reason}); start it with 'imitrace collect', "
-                "or name a snapshot folder or a store file"
-            ) from error
-
-    def _read(self, table: str) -> pl.DataFrame:
-        return pl.concat(self.batches(table))
+    def tables(self) -> CollectorTables:
+        """Return its tables, to be read as they come."""
+        return CollectorTables(self.url)
 
 
 @dataclass(frozen=True)
@@ -252,46 +222,3 @@ def _listens(place: tuple[str, int]) -> bool:
     except OSError:
         return False
     return True
-
-
-def _opened(address: str) -> HTTPResponse:
-    """Get an address past any proxy; the token goes to this host only."""
-    request = urllib.request.Request(address)  # noqa: S310 - open_source lets only http and https in
-    token = setting("IMITRACE_TOKEN")
-    if token:
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return opener.open(request, timeout=_READ_SECONDS)  # type: ignore[no-any-return]  # of http and https
-
-
-class _Tail:
-    """A file that remembers how many bytes were read from it, and the last of them."""
-
-    closed = False
-
-    def __init__(self, file: HTTPResponse) -> None:
-        self._file = file
-        self.count, self.last = 0, b""
-
-    def read(self, size: int = -1) -> bytes:
-        found = self._file.read(None if size < 0 else size)
-        self.count += len(found)
-        self.last = (self.last + found)[-len(_END_OF_STREAM) :]
-        return found
-
-
-def _arrow_batches(answer: HTTPResponse, address: str) -> Iterator[pl.DataFrame]:
-    """Yield the tables of an Arrow stream; one that breaks off looks to Arrow as if it were at its end."""
-    told = _Tail(answer)
-    try:
-        stream = pyarrow.ipc.open_stream(told)
-        yield pl.DataFrame(stream.schema.empty_table())
-        for batch in stream:
-            yield pl.DataFrame(pyarrow.Table.from_batches([batch]))
-    except (ArrowException, pl.exceptions.PolarsError) as error:
-        while told.read(2**20):
-            pass
-        if told.last == _END_OF_STREAM:
-            raise DatasetError(f"{address} sent no Arrow stream: {first_line(error)}") from error
-    if told.last != _END_OF_STREAM:
-        raise DatasetError(f"{address} sent {told.count} bytes that are no whole Arrow stream, try again")

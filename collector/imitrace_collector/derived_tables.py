@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
+from zlib import crc32
 
 import duckdb
 import pyarrow as pa
@@ -80,13 +81,19 @@ class KnownMessages:
     def not_there(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
         """Return the rows of messages that are not there, each once; they will be."""
         if self._known is None:
-            self._known = Fingerprints()
+            self._known = Fingerprints(wide=True)
             cursor = connection.execute("SELECT message_id FROM messages")
             while found := cursor.fetchmany(_ROWS):
                 for (message_id,) in found:
-                    self._known.add(hash(message_id))
+                    self._known.add(hash(message_id), _further(message_id))
         ids = rows.column("message_id").to_pylist()
-        return rows.filter(pa.array([not self._known.add(hash(message_id)) for message_id in ids], pa.bool_()))
+        new = [not self._known.add(hash(message_id), _further(message_id)) for message_id in ids]
+        return rows.filter(pa.array(new, pa.bool_()))
+
+
+def _further(message_id: str) -> int:
+    """Return 32 bits that say nothing of ``hash``, which has a secret key."""
+    return crc32(message_id.encode())
 
 
 class DerivedTables:

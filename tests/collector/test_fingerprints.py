@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +16,17 @@ def test_a_hash_is_there_once_it_was_added(hashes: list[int]) -> None:
         added.add(one)
 
 
-def test_many_hashes_are_kept_apart_in_little_memory() -> None:
-    found, count = Fingerprints(), 100_000
-    assert not any(found.add(hash(("trace", number))) for number in range(count))
-    assert all(found.add(hash(("trace", number))) for number in range(count))
-    assert sum(table.itemsize * len(table) for table in found._tables) <= 24 * count
+@given(st.lists(st.tuples(HASHES, st.integers(0, 3) | st.just(2**32 - 1)), max_size=200))
+def test_a_wide_one_is_there_once_all_its_bits_were_added(hashes: list[tuple[int, int]]) -> None:
+    found, added = Fingerprints(wide=True), set[tuple[int, int]]()
+    for one in hashes:
+        assert found.add(*one) == (one in added)
+        added.add(one)
+
+
+@pytest.mark.parametrize(("wide", "most"), [(False, 24), (True, 36)])
+def test_many_hashes_are_kept_apart_in_little_memory(wide: bool, most: int) -> None:
+    found, count = Fingerprints(wide=wide), 100_000
+    assert not any(found.add(hash(("trace", number)), number) for number in range(count))
+    assert all(found.add(hash(("trace", number)), number) for number in range(count))
+    assert found.size <= most * count

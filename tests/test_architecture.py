@@ -35,8 +35,8 @@ imitrace_collector: memory pace config tls tokens rates logs compression budget 
                     imports/chat_datasets imports/request_logs imports/tensorzero imports/atif imports/claude_code
                     imports/codex imports/gemini_cli imports/foreign_spans imports/phoenix imports/langfuse
                     imports/mlflow imports/minari imports/formats importer rendering sql_rendering step_lines
-                    http_protocol http_server http_exports freshness app grpc_server server __init__ cli reads_cli
-                    maintenance_cli
+                    http_protocol http_server http_exports freshness app arrivals grpc_server server __init__ cli
+                    reads_cli maintenance_cli
 imitrace_trainer:   progress intervals drafts conditions cohort frames collector_reads sources source_copies portions
                     survey argument_fit tool_changes argument_maps policy tool_contracts tool_ledger tool_findings
                     tool_migration live_tools repetition likeness quarantine personal step_masks clues rules reading

@@ -10,10 +10,9 @@ import grpc
 
 from imitrace.exceptions import ConfigError
 from imitrace_collector import otlp
-from imitrace_collector.budget import QueueFullError
+from imitrace_collector.arrivals import Arrivals
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.intake import Body, Export, Intake
-from imitrace_collector.refusals import SlowSenderError
 from imitrace_collector.tls import Credentials
 from imitrace_collector.tokens import Role
 
@@ -22,8 +21,6 @@ _METHODS = {
     for package, service in (("trace", "Trace"), ("logs", "Logs"), ("metrics", "Metrics"))
 }
 _NAMES = {"trace": "traces", "logs": "logs"}
-_ARRIVING = 8  # a message's size is known only once it is here, so this many of the largest size may arrive at once
-_WAITING = 512
 _CANCEL_SECONDS = 1.0
 _STREAMS = 512
 _WINDOW = 64 * 1024
@@ -39,10 +36,9 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc is untyped
     the message was taken from the connection.
     """
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, arrivals: Arrivals) -> None:
         self._intake = intake
-        self._arriving = asyncio.Semaphore(_ARRIVING)
-        self._waiting = 0
+        self._arrivals = arrivals
 
     def service(self, details: Any) -> Any:
         """Return the handler of a call's method; None for those that OTLP has not."""
@@ -73,26 +69,15 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc is untyped
         metadata = dict(context.invocation_metadata())
         caller = self._intake.admit(metadata.get("authorization"), Role.INGEST)
         with self._intake.reserve() as held:
-            body = await self._arrived(context)
-            if body is None:
+            async with self._arrivals.place():
+                message = await context.read()  # by itself: gRPC's iterators keep theirs until garbage is collected
+            if message is grpc.aio.EOF:
                 return None
+            body = Body(message)
+            del message
             held.grow(len(body.content))
             response = await self._intake.take(Export(signal, "grpc", caller), body, held)
             return otlp.encode(response, otlp.PROTOBUF)
-
-    async def _arrived(self, context: Any) -> Body | None:
-        """Return the message; read by itself, for gRPC's iterators keep theirs until the garbage is collected."""
-        if self._waiting >= _WAITING:
-            raise QueueFullError(f"{self._waiting} requests wait to be read; send again")
-        self._waiting += 1
-        try:
-            async with self._arriving, asyncio.timeout(self._intake.config.body_seconds):
-                message = await context.read()
-                return None if message is grpc.aio.EOF else Body(message)
-        except TimeoutError as error:
-            raise SlowSenderError("the request did not arrive in time; send smaller batches") from error
-        finally:
-            self._waiting -= 1
 
 
 async def _no_metrics(messages: AsyncIterator[bytes], context: Any) -> bytes:
@@ -112,10 +97,12 @@ class GrpcServer:
             ConfigError: the port is taken.
         """
         self._loop = asyncio.new_event_loop()
+        self.arrivals = Arrivals(intake.config.body_seconds)
         self._thread = threading.Thread(target=self._loop.run_forever, name="imitrace-grpc", daemon=True)
         self._thread.start()
         try:
-            self._server, self.port = asyncio.run_coroutine_threadsafe(_start(intake, credentials), self._loop).result()
+            starting = _start(_Service(intake, self.arrivals), intake.config, credentials)
+            self._server, self.port = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
         except BaseException:
             self._end()
             raise
@@ -131,10 +118,9 @@ class GrpcServer:
         self._loop.close()
 
 
-async def _start(intake: Intake, credentials: Credentials | None) -> tuple[Any, int]:
-    config = intake.config
+async def _start(service: _Service, config: CollectorConfig, credentials: Credentials | None) -> tuple[Any, int]:
     server = grpc.aio.server(options=_options(config))
-    server.add_generic_rpc_handlers((_Service(intake),))
+    server.add_generic_rpc_handlers((service,))
     host = f"[{config.host}]" if ":" in config.host else config.host
     place = f"{host}:{config.grpc_port}"
     try:

@@ -1,5 +1,9 @@
+import re
+import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from imitrace import semconv
 from imitrace.exceptions import ConfigError
+from imitrace_collector import arrivals
 from imitrace_collector.batcher import Batcher
 from imitrace_collector.client import CollectorClient
 from imitrace_collector.config import CollectorConfig
@@ -28,6 +33,7 @@ from imitrace_collector.server import CollectorServer
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
 SECONDS = 20
+EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
 def send(address: str, message: ExportTraceServiceRequest, **options: Any) -> Any:  # grpc is untyped
@@ -164,12 +170,67 @@ def test_a_sender_that_is_too_slow_is_cut_off(config: CollectorConfig) -> None:
 
     with CollectorServer(replace(config, body_seconds=0.3)) as server:
         with grpc.insecure_channel(server.grpc) as channel:
-            export = channel.stream_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+            export = channel.stream_unary(EXPORT)
             with pytest.raises(grpc.RpcError) as refused:
                 export(nothing(), timeout=SECONDS)
         go.set()
         assert refused.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         assert call(server.grpc, b"") == b""
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Return a frame of HTTP/2, as RFC 9113 says in 4.1."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def headers(**given: str) -> bytes:
+    """Return literal header fields, as RFC 7541 says in 6.2.2, without Huffman's code."""
+    named = {":method": "POST", ":scheme": "http", ":path": EXPORT, ":authority": "x", "te": "trailers"} | given
+    parts = [b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in pair) for pair in named.items()]
+    return b"".join(parts)
+
+
+@contextmanager
+def trickling(address: str, senders: int) -> Iterator[None]:
+    """Send messages of a megabyte, each from a connection of its own and a byte at a time."""
+    host, port = address.split(":")
+    begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0)
+    begin += frame(1, 4, 1, headers(**{"content-type": "application/grpc"}))
+    begin += frame(0, 0, 1, b"\0" + (2**20).to_bytes(4, "big"))
+    over = threading.Event()
+
+    def trickle() -> None:
+        while not over.wait(0.01):
+            for connection in connections:
+                with suppress(OSError):  # some are cut off meanwhile
+                    connection.sendall(frame(0, 0, 1, b"x"))
+
+    with ExitStack() as held:
+        connections = [held.enter_context(socket.create_connection((host, int(port)))) for _ in range(senders)]
+        for connection in connections:
+            connection.sendall(begin)
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_senders_that_trickle_make_room_for_one_that_does_not(
+    config: CollectorConfig, export: MakeExport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "_LONG", 0.2)
+    monkeypatch.setattr(arrivals, "_SHORT", 0.2)
+    with CollectorServer(config) as server, trickling(server.grpc, 16):
+        assert call(server.grpc, export().SerializeToString()) == b""
+        assert call(server.grpc, export("t2").SerializeToString()) == b""
+        with urllib.request.urlopen(f"{server.http}/metrics") as answer:  # noqa: S310 - our own address
+            counted = answer.read().decode()
+    cut_off = re.search(r'imitrace_requests_total\{code="UNAVAILABLE",protocol="grpc",signal="traces"\} (\d+)', counted)
+    assert cut_off is not None, counted
+    assert int(cut_off[1]) >= 8  # all places were theirs
 
 
 def test_a_token_that_asks_too_often_is_told_when_to_come_again(config: CollectorConfig) -> None:

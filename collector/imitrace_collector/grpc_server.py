@@ -13,6 +13,7 @@ from imitrace_collector import otlp
 from imitrace_collector.arrivals import Arrivals
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.intake import Body, Export, Intake
+from imitrace_collector.renewal import Renewal
 from imitrace_collector.tls import Credentials
 from imitrace_collector.tokens import Role
 
@@ -90,7 +91,7 @@ async def _no_metrics(messages: AsyncIterator[bytes], context: Any) -> bytes:
 class GrpcServer:
     """Serve an intake by gRPC, from a thread and an event loop of its own."""
 
-    def __init__(self, intake: Intake, credentials: Credentials | None = None) -> None:
+    def __init__(self, intake: Intake, renewal: Renewal | None = None) -> None:
         """Listen and start.
 
         Raises:
@@ -101,7 +102,7 @@ class GrpcServer:
         self._thread = threading.Thread(target=self._loop.run_forever, name="imitrace-grpc", daemon=True)
         self._thread.start()
         try:
-            starting = _start(_Service(intake, self.arrivals), intake.config, credentials)
+            starting = _start(_Service(intake, self.arrivals), intake.config, renewal)
             self._server, self.port = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
         except BaseException:
             self._end()
@@ -118,16 +119,16 @@ class GrpcServer:
         self._loop.close()
 
 
-async def _start(service: _Service, config: CollectorConfig, credentials: Credentials | None) -> tuple[Any, int]:
+async def _start(service: _Service, config: CollectorConfig, renewal: Renewal | None) -> tuple[Any, int]:
     server = grpc.aio.server(options=_options(config))
     server.add_generic_rpc_handlers((service,))
     host = f"[{config.host}]" if ":" in config.host else config.host
     place = f"{host}:{config.grpc_port}"
     try:
-        if credentials is None:
+        if renewal is None:
             port = server.add_insecure_port(place)
         else:
-            port = server.add_secure_port(place, _grpc_credentials(credentials))
+            port = server.add_secure_port(place, _grpc_credentials(renewal))
     except RuntimeError as error:
         raise ConfigError(
             f"gRPC port {config.grpc_port} on {config.host} can't be listened on, most likely it is taken; "
@@ -137,12 +138,21 @@ async def _start(service: _Service, config: CollectorConfig, credentials: Creden
     return server, port
 
 
-def _grpc_credentials(credentials: Credentials) -> Any:
-    return grpc.ssl_server_credentials(
-        [(credentials.key, credentials.certificate)],
-        root_certificates=credentials.client_ca,
-        require_client_auth=credentials.client_ca is not None,
-    )
+def _grpc_credentials(renewal: Renewal) -> Any:
+    given = renewal.current()
+
+    def changed() -> Any:
+        """Return what a connection that begins now needs, where that is not what the one before had."""
+        nonlocal given
+        before, given = given, renewal.current()
+        return None if given is before else _configuration(given)
+
+    return grpc.dynamic_ssl_server_credentials(_configuration(given), changed, renewal.asks_clients)
+
+
+def _configuration(credentials: Credentials) -> Any:
+    pair = (credentials.key, credentials.certificate)
+    return grpc.ssl_server_certificate_configuration([pair], root_certificates=credentials.client_ca)
 
 
 def _options(config: CollectorConfig) -> list[tuple[str, int]]:

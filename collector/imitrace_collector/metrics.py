@@ -19,6 +19,9 @@ class Metrics:
         self._bytes = self._counter("request_bytes", "Bytes of export requests as they came.", "signal", "protocol")
         self._items = self._counter("items", "Spans and log records by what became of them.", "signal", "outcome")
         self._commits = self._counter("commits", "Writes to the store.", "outcome")
+        self._renewals = self._counter("certificate_renewals", "Certificates that were read again.", "outcome")
+        for outcome in ("renewed", "failed"):  # both from the start, so that the first one is seen to rise
+            self._renewals.labels(outcome)
         self._seconds = Histogram(
             "imitrace_commit_seconds", "Seconds of a write.", registry=self._registry, buckets=_SECONDS
         )
@@ -54,6 +57,10 @@ class Metrics:
         duplicates = getattr(commit.result, "duplicates", 0)
         if duplicates:
             self._items.labels("all", "duplicate").inc(duplicates)
+
+    def renewed(self, good: bool) -> None:
+        """Count a certificate whose files have changed, and whether they could be used."""
+        self._renewals.labels("renewed" if good else "failed").inc()
 
     def render(self, gauges: Mapping[str, float], lost: Mapping[str, int]) -> bytes:
         """Return everything in Prometheus's text format.

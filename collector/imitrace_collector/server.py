@@ -22,10 +22,10 @@ from imitrace_collector.intake import Intake, log_commits
 from imitrace_collector.logs import event
 from imitrace_collector.metrics import Metrics
 from imitrace_collector.raw_tables import Written
+from imitrace_collector.renewal import Renewal
 from imitrace_collector.rows import Batch
 from imitrace_collector.schedule import Upkeep
 from imitrace_collector.store import Store
-from imitrace_collector.tls import server_credentials
 
 
 class CollectorServer:
@@ -66,9 +66,9 @@ class CollectorServer:
         """Start one thing after the other; what is started last is stopped first."""
         later = self._cleanup.callback
         config = self.config
-        credentials = None
+        renewal = None
         if config.tls_cert is not None and config.tls_key is not None:
-            credentials = server_credentials(config.tls_cert, config.tls_key, config.tls_client_ca)
+            renewal = Renewal((config.tls_cert, config.tls_key, config.tls_client_ca))
         store = Store.open(config.store)
         later(store.close)
         later(store.checkpoint)
@@ -76,10 +76,12 @@ class CollectorServer:
         deriver = Deriver(store, busy=lambda: budget.held > 0)
         later(deriver.stop)
         intake = self._intake(store, deriver, budget)
-        grpc_server = GrpcServer(intake, credentials)
+        if renewal is not None:
+            renewal.tell = intake.metrics.renewed
+        grpc_server = GrpcServer(intake, renewal)
         later(grpc_server.stop, GRACE_SECONDS)
-        tls = None if credentials is None else credentials.context
-        http_server = HttpServer(create_app(intake, store, deriver), config, tls)
+        context = None if renewal is None else renewal.context
+        http_server = HttpServer(create_app(intake, store, deriver), config, context)
         later(http_server.stop)
         catch_up = partial(deriver.catch_up, SNAPSHOT_SECONDS)
         for periodic in self._upkeep.start(store, config.home, catch_up):

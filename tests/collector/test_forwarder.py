@@ -1,13 +1,16 @@
 """A forwarder in front that batches, retries and compresses: nothing is lost or doubled, even if the collector dies."""
 
 import http.client
+import importlib.util
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -73,7 +76,8 @@ def collecting(home: Path, ports: tuple[str, str] = ("0", "0")) -> Iterator[tupl
 
 
 def until(reached: Callable[[], bool], what: str) -> None:
-    for _ in range(20 * SECONDS):
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
         if reached():
             return
         threading.Event().wait(0.05)
@@ -88,43 +92,103 @@ def rows(home: Path, sql: str) -> list[dict[str, Any]]:
             return list(reader.rows(sql))
 
 
+def send_while_it_is_killed(process: Process, address: str, endpoint: str) -> None:
+    """Run agents that send to a forwarder at ``endpoint``, and kill the collector when they are half done."""
+    agents = [
+        subprocess.Popen(
+            [sys.executable, "-c", AGENT, f"agent-{number}"],
+            stdin=subprocess.PIPE,
+            env=child_environment({"IMITRACE_ENDPOINT": endpoint}),
+        )
+        for number in range(AGENTS)
+    ]
+    client = CollectorClient(address, READ)
+    until(lambda: len(client.get("/v1/trajectories", limit=1000)["trajectories"]) > 5, "the first arrival")
+    os.kill(process.pid, signal.SIGKILL)
+    for agent in agents:
+        agent.communicate(b"\n", SECONDS)
+    assert [agent.returncode for agent in agents] == [0] * AGENTS  # nobody is there, and they don't notice
+
+
+def check(home: Path) -> None:
+    """Compare what is stored with what the agents did: all of it, and nothing twice."""
+    found = rows(home, "SELECT agent, task, step_count, complete FROM trajectories ORDER BY agent, task::INT")
+    assert [(row["agent"], row["task"]) for row in found] == [
+        (f"agent-{agent}", str(number)) for agent in range(AGENTS) for number in range(TRAJECTORIES)
+    ]
+    assert {(row["step_count"], row["complete"]) for row in found} == {(2, True)}
+    (count,) = rows(home, "SELECT count(*) AS n, count(DISTINCT trajectory_id) AS of FROM scores")
+    assert count == {"n": len(found), "of": len(found)}
+    (count,) = rows(home, "SELECT count(*) AS n FROM spans")
+    assert count == {"n": 3 * len(found)}
+
+
 def test_a_killed_collector_behind_a_forwarder_gets_everything_once(tmp_path: Path) -> None:
     with ExitStack() as stack:
         process, address, ports = stack.enter_context(collecting(tmp_path))
         program = [sys.executable, str(PROGRAMS / "forwarder.py"), address, INGEST]
         with running(program) as forwarder:
             assert forwarder.stdout is not None
-            endpoint = forwarder.stdout.readline().strip()
-            agents = [
-                subprocess.Popen(
-                    [sys.executable, "-c", AGENT, f"agent-{number}"],
-                    stdin=subprocess.PIPE,
-                    env=child_environment({"IMITRACE_ENDPOINT": endpoint}),
-                )
-                for number in range(AGENTS)
-            ]
-            client = CollectorClient(address, READ)
-            until(lambda: len(client.get("/v1/trajectories", limit=1000)["trajectories"]) > 5, "the first arrival")
-            os.kill(process.pid, signal.SIGKILL)
-            for agent in agents:
-                agent.communicate(b"\n", SECONDS)
-            assert [agent.returncode for agent in agents] == [0] * AGENTS  # nobody is there, and they don't notice
+            send_while_it_is_killed(process, address, forwarder.stdout.readline().strip())
             with collecting(tmp_path, ports):
                 forwarder.terminate()
                 told = json.loads(forwarder.communicate(timeout=SECONDS)[0])
-    found = rows(tmp_path, "SELECT agent, task, step_count, complete FROM trajectories ORDER BY agent, task::INT")
-    assert [(row["agent"], row["task"]) for row in found] == [
-        (f"agent-{agent}", str(number)) for agent in range(AGENTS) for number in range(TRAJECTORIES)
-    ]
-    assert {(row["step_count"], row["complete"]) for row in found} == {(2, True)}
-    (count,) = rows(tmp_path, "SELECT count(*) AS n, count(DISTINCT trajectory_id) AS of FROM scores")
-    assert count == {"n": len(found), "of": len(found)}
-    (count,) = rows(tmp_path, "SELECT count(*) AS n FROM spans")
-    assert count == {"n": 3 * len(found)}
+    check(tmp_path)
     traces = told["/v1/traces"]
     assert traces["retries"] > 0
     assert traces["batches"] < traces["requests"]
     assert "dropped" not in traces | told["/v1/logs"]
+
+
+@pytest.fixture
+def rotel() -> str:
+    """Return Rotel, a forwarder that its package on PyPI carries as a program."""
+    found = importlib.util.find_spec("rotel")
+    carried = "rotel-agent" if found is None or found.origin is None else Path(found.origin).with_name("rotel-agent")
+    named = os.environ.get("IMITRACE_ROTEL", str(carried))  # noqa: TID251 - tells tests where a program is
+    try:
+        subprocess.run([named, "--version"], check=True, capture_output=True, timeout=SECONDS)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"no Rotel is {named!r}; pip install rotel, or name its program in IMITRACE_ROTEL")
+    return named
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_killed_collector_behind_rotel_gets_everything_once(rotel: str, protocol: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        process, address, ports = stack.enter_context(collecting(tmp_path))
+        http, grpc = free_port(), free_port()
+        options = {
+            "otlp-http-endpoint": f"127.0.0.1:{http}",
+            "otlp-grpc-endpoint": f"127.0.0.1:{grpc}",
+            "otlp-exporter-endpoint": address if protocol == "http" else f"http://127.0.0.1:{ports[1]}",
+            "otlp-exporter-protocol": protocol,
+            "otlp-exporter-compression": "gzip",
+            "otlp-exporter-custom-headers": f"authorization=Bearer {INGEST}",
+            "batch-timeout": "200ms",
+        }
+        command = [rotel, "start", "--exporter", "otlp", *(f"--{name}={value}" for name, value in options.items())]
+        stack.enter_context(running(command))
+        until(lambda: listens(http), "Rotel's start")
+        send_while_it_is_killed(process, address, f"http://127.0.0.1:{http}")
+        with collecting(tmp_path, ports):
+            client, wanted = CollectorClient(address, READ), AGENTS * TRAJECTORIES
+            counted = "SELECT (SELECT count(*) FROM spans), (SELECT count(*) FROM scores)"
+            until(
+                lambda: client.post("/v1/sql", {"sql": counted})["rows"] == [[3 * wanted, wanted]], "the last arrival"
+            )
+    check(tmp_path)
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def import_(files: tuple[Path, ...], form: str | None, tools: Path | None, home:
 @click.command()
 @_HOME
 @_JSON
-@click.option("--fresh-for", "fresh", type=_SECONDS, metavar="SECONDS", help="How long.  [default: 900]")
+@click.option("--fresh-for", "fresh", type=_SECONDS, metavar="SECONDS", help="Wait no longer.  [default: 900]")
 def snapshot(home: Path | None, as_json: bool, fresh: int | None) -> None:
     """Write the store's tables as an immutable folder of Parquet files and print its path.
 

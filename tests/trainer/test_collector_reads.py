@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import polars as pl
 import pytest
 
 from imitrace.exceptions import DatasetError
@@ -12,7 +13,8 @@ from imitrace_collector import config
 from imitrace_trainer import collector_reads
 from imitrace_trainer.collector_reads import AS_OF_HEADER, PENDING_HEADER, CollectorTables
 
-WHOLE = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+ROWS = pl.DataFrame({"trajectory_id": ["t1", "t2"]})
+WHOLE = ROWS.write_ipc_stream(None).getvalue()
 Answer = tuple[int, dict[str, str], bytes]
 BEHIND = (
     503,
@@ -58,7 +60,8 @@ def test_a_collector_that_is_behind_is_asked_on_and_says_what_is_left() -> None:
     told: list[str] = []
     with collector(lambda n: BEHIND if n < 2 else (200, {AS_OF_HEADER: "7"}, WHOLE)) as (url, asked):
         tables = CollectorTables(url, say=told.append)
-        assert tables.fetch("trajectories") == tables.fetch("steps") == WHOLE
+        for table in ("trajectories", "steps"):
+            assert pl.concat(tables.batches(table)).equals(ROWS)
     queries = [parse_qs(urlsplit(path).query) for path in asked]
     assert [query.get("as_of") for query in queries] == [None, ["7"], ["7"], ["7"]]  # later tables wait for no more
     assert {query["fresh"][0] for query in queries} == {"10"}
@@ -70,13 +73,13 @@ def test_it_is_not_waited_for_without_end() -> None:
         collector(lambda n: BEHIND) as (url, asked),
         pytest.raises(DatasetError, match=r"answers 503 .*: 3 chunks are still to be derived; try again later"),
     ):
-        CollectorTables(url, 0.0, say=lambda line: None).fetch("scores")
+        list(CollectorTables(url, 0.0, say=lambda line: None).batches("scores"))
     assert len(asked) == 1
 
 
 def test_a_collector_that_refuses_for_another_reason_is_not_asked_again() -> None:
     with collector(lambda n: (503, {}, b"")) as (url, asked), pytest.raises(DatasetError, match="answers 503"):
-        CollectorTables(url).fetch("scores")
+        list(CollectorTables(url).batches("scores"))
     assert len(asked) == 1
 
 

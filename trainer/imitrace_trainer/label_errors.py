@@ -55,7 +55,7 @@ def label_errors(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame) -> pl
     models = fit_folds(sketches, labels, folds, cohort.split.seed)
     steps, shares = [_recorded(step) for step in found], [guesses(models, sketches, folds)]
     del found, sketches  # most of the memory
-    for some in _by_number(_sketches(frames, cohort, rest)):
+    for some in _by_number(_sketches(frames, cohort, rest)) if len(rest) else ():
         known = [step for step in some if step.action in names]
         steps += map(_recorded, known)
         shares.append(models[0].probabilities([step.sketch for step in known]))  # none saw their tasks: any will do

@@ -89,15 +89,15 @@ def measure(quick: bool, rounds: int) -> Json:
             write_traces(Path(folder) / str(size), size, STEPS)
         for number in range(rounds):
             tell(f"round {number + 1}")
-            for size in found:
-                found[size].append(_curated(_ours(RULES), Path(folder) / size))
-            for size, runs in peer.items() if python.exists() else ():
-                runs.append(_curated([str(python), "-m", "curation_data.with_pandas"], Path(folder) / size))
+            for name, runs in found.items():
+                runs.append(_curated(_ours(RULES), Path(folder) / name))
+            for name, runs in peer.items() if python.exists() else ():
+                runs.append(_curated([str(python), "-m", "curation_data.with_pandas"], Path(folder) / name))
         tell("every rule")
         every = _curated(_ours(EVERY_RULE), Path(folder) / str(sizes[-1]))
     best = {size: _best(runs) for size, runs in found.items()}
-    for size, run in ((size, run) for size, runs in peer.items() for run in runs):
-        assert run["kept"] == best[size]["kept"], f"pandas kept {run['kept']}, we keep {best[size]['kept']}"
+    for name, run in ((name, run) for name, runs in peer.items() for run in runs):
+        assert run["kept"] == best[name]["kept"], f"pandas kept {run['kept']}, we keep {best[name]['kept']}"
     compared = {size: _times(found[size], runs) for size, runs in peer.items() if runs}
     largest = compared.get(str(sizes[COMPARED - 1]), {})
     return {
@@ -167,7 +167,7 @@ def _curated(command: Sequence[str], source: Path) -> Json:
 
 
 def _ratio(ours: Sequence[Json], peer: Sequence[Json], key: str) -> float:
-    return round(statistics.median(theirs[key] / mine[key] for mine, theirs in zip(ours, peer, strict=True)), 2)
+    return round(statistics.median(float(theirs[key] / mine[key]) for mine, theirs in zip(ours, peer, strict=True)), 2)
 
 
 def table(report: Json) -> str:

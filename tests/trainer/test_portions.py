@@ -48,7 +48,7 @@ def test_other_rows_have_another_name(
 
 
 def test_a_table_keeps_its_name_from_release_to_release(tmp_path: Path) -> None:
-    rows = [
+    rows: list[tuple[object, ...]] = [
         ("a", ["x", None, "é"], math.nan, True),
         (None, None, None, None),
         ("", [], -0.5, False),

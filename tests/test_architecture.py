@@ -19,10 +19,10 @@ imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/p
                     shapes/pieces shapes/streams shapes/replies binding history memory propagation context decisions
                     traced_stream clones steps deciding tools tracer workers process_end startup __init__ testing
                     pytest_plugin langgraph cli __main__
-imitrace_collector: memory pace config tls tokens rates logs renewal compression budget gate durable rows records
-                    otlp normalize histories parts trajectories scores losses fingerprints blocks raw_tables
-                    derived_tables foreign/__init__ foreign/dialect foreign/haystack_dialect foreign/dialects
-                    foreign/said foreign/reprs foreign/text_histories foreign/results foreign/flat_messages
+imitrace_collector: memory pace config tls tokens rates logs renewal compression budget gate durable rows records otlp
+                    normalize histories parts trajectories scores losses fingerprints blocks raw_tables derived_tables
+                    foreign/__init__ foreign/dialect foreign/haystack_dialect foreign/dialects foreign/said
+                    foreign/reprs foreign/text_histories foreign/results foreign/flat_messages
                     foreign/haystack_messages foreign/offered foreign/contents foreign/chains foreign/readings
                     foreign/events foreign/answers foreign/calls foreign/runs foreign/agent_records foreign/threads
                     foreign/kept_histories foreign/joined_results foreign/mending foreign/rounds foreign/conversations
@@ -46,10 +46,10 @@ imitrace_trainer:   progress intervals drafts conditions cohort frames collector
                     evaluators/selection evaluators/aggregate evaluators/reasoning evaluators/wordings
                     evaluators/toxicity evaluators/injection evaluators/futureagi evaluators/agreement
                     evaluators/judge_client evaluators/judge evaluators/settings evaluators/scoring evaluators/sending
-                    evaluators/__init__ arguments argument_guess calibration network embedded demonstrations fit
-                    clone_files frequency evaluate predict keys seal gate_report gate registry route rehearsal scan
-                    champion environment rollout config passport card stages trial refresh demo __init__ datasets_cli
-                    clones_cli cli exports_cli score_cli scan_cli tools_cli
+                    evaluators/__init__ arguments argument_guess calibration subjects affordances features network
+                    embedded demonstrations fit clone_files frequency evaluate predict keys seal gate_report gate
+                    registry route rehearsal scan champion environment rollout config passport card stages trial
+                    refresh demo __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli tools_cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 

@@ -297,7 +297,7 @@ def keen_clone(shop_clone: "EmbeddedPolicy") -> "EmbeddedPolicy":
 
     keen = copy.deepcopy(shop_clone)
     with torch.no_grad():
-        keen.choice.wide.weight[:, keen.knowledge.actions.index(MESSAGE)] = -1e4
+        keen.choice.table.weight[:, keen.knowledge.actions.index(MESSAGE)] = -1e4
     return keen
 
 

@@ -84,6 +84,11 @@ def test_a_newer_format_asks_for_an_update(folder: Path) -> None:
     assert refusal(folder).endswith(f"has format {FORMAT + 1}, this imitrace reads up to {FORMAT}: update imitrace")
 
 
+def test_an_older_format_asks_for_another_training(folder: Path) -> None:
+    change(folder, format=FORMAT - 1)
+    assert refusal(folder).endswith(f"has format {FORMAT - 1}, this imitrace reads {FORMAT}: train it again")
+
+
 def test_a_pickle_is_refused_unopened(folder: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Callable[..., object], tuple[Path]]:

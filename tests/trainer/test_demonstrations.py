@@ -8,15 +8,18 @@ import pytest
 
 from imitrace.messages import Action, Message
 from imitrace_trainer.demonstrations import (
+    ChoiceRows,
     Coverage,
     Demonstration,
     encode_choices,
     encode_slots,
+    learn_knowledge,
     learn_slot_vocabulary,
-    learn_vocabularies,
+    read_choices,
 )
 from imitrace_trainer.embedded import EmbeddedPolicy, Knowledge
 from imitrace_trainer.encoding import MESSAGE
+from imitrace_trainer.features import GROUPS
 from imitrace_trainer.policy import State
 from imitrace_trainer.reading import Reader, Scalar
 
@@ -33,7 +36,7 @@ def pay(task: int, said: str, **arguments: Scalar) -> Demonstration:
 
 
 def learn(*demonstrations: Demonstration) -> Knowledge:
-    return learn_vocabularies(demonstrations, Reader())[0]
+    return learn_knowledge(demonstrations, Reader())
 
 
 def test_a_demonstration_is_labelled_by_its_tool_or_as_a_message() -> None:
@@ -43,6 +46,12 @@ def test_a_demonstration_is_labelled_by_its_tool_or_as_a_message() -> None:
 
 def test_a_message_is_always_among_the_actions() -> None:
     assert learn(pay(1, "hi")).actions == [MESSAGE, "pay"]
+
+
+def test_a_tool_that_was_offered_and_never_called_is_no_new_one() -> None:
+    unused = {"name": "wipe", "description": "", "parameters": {}}
+    shown = Demonstration(State([], [PAY, unused]), Action("tool_call", "pay", {}), "1")
+    assert learn(shown).actions == [MESSAGE, "pay", "wipe"]
 
 
 def test_values_repeated_over_tasks_are_remembered_and_identifiers_are_not() -> None:
@@ -98,12 +107,16 @@ def test_encoded_slots_hold_rows_of_known_features() -> None:
     assert first.rows.max() < len(vocabulary.ids)
 
 
+def encoded(policy: EmbeddedPolicy, *shown: Demonstration) -> list[ChoiceRows]:
+    return encode_choices(read_choices(shown, policy.knowledge, GROUPS, Reader()), policy.features)
+
+
 def test_encoded_choices_say_what_was_offered_and_chosen(
     shop_clone: EmbeddedPolicy, play_shop: Callable[[int, int], list[Demonstration]]
 ) -> None:
     shown = play_shop(1, 7)
     one_tool = Demonstration(State(shown[0].state.messages, shown[0].state.tools[:1]), shown[0].action, "1")
-    rows = encode_choices([*shown, one_tool], shop_clone)
+    rows = encoded(shop_clone, *shown, one_tool)
     actions = shop_clone.knowledge.actions
     assert [actions[row.label] for row in rows[:-1]] == [demonstration.label for demonstration in shown]
     assert rows[0].offered.all()
@@ -111,14 +124,14 @@ def test_encoded_choices_say_what_was_offered_and_chosen(
 
 
 def test_a_chosen_tool_counts_as_offered_even_when_it_was_not_listed(shop_clone: EmbeddedPolicy) -> None:
-    row = encode_choices([Demonstration(State([], []), Action("tool_call", "refund", {}), "1")], shop_clone)[0]
+    row = encoded(shop_clone, Demonstration(State([], []), Action("tool_call", "refund", {}), "1"))[0]
     assert row.offered[row.label] == 1
 
 
 def test_a_states_weights_are_normalised_by_segment(
     shop_clone: EmbeddedPolicy, play_shop: Callable[[int, int], list[Demonstration]]
 ) -> None:
-    bags = encode_choices(play_shop(1, 7)[-1:], shop_clone)[0].bags
+    bags = encoded(shop_clone, *play_shop(1, 7)[-1:])[0].bags
     parts = np.split(bags.weights, np.cumsum(bags.lengths)[:-1])
-    assert [float(np.linalg.norm(part)) for part in parts if len(part)] == pytest.approx([1.0] * 6, abs=1e-5)
+    assert [float(np.linalg.norm(part)) for part in parts if len(part)] == pytest.approx([1.0] * len(GROUPS), abs=1e-5)
     assert 0 <= bags.unknown < 0.5

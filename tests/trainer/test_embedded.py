@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from imitrace.messages import Message
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.embedded import EmbeddedPolicy, make_bags
-from imitrace_trainer.encoding import SEGMENTS, Vocabulary
+from imitrace_trainer.encoding import Vocabulary
 from imitrace_trainer.policy import State, same_action
 
 Play = Callable[[int, int], list[Demonstration]]
@@ -126,7 +126,7 @@ def test_held_out_states_of_the_same_domain_are_mostly_in_distribution(
 
 def test_confidence_is_higher_where_the_clone_is_right(shop_clone: EmbeddedPolicy, play_shop: Play) -> None:
     told: dict[bool, list[float]] = {True: [], False: []}
-    for shown in play_shop(20, 3):
+    for shown in play_shop(60, 3):
         decision = shop_clone.act(shown.state)
         told[same_action(decision.action, shown.action)].append(decision.confidence)
     assert told[False]
@@ -150,8 +150,7 @@ def test_acting_leaves_the_state_as_it_was(shop_clone: EmbeddedPolicy, play_shop
 
 @pytest.mark.parametrize(("features", "share"), [([7, 8, 3, 9], 0.5), ([], 0.0)])
 def test_a_states_bags_tell_the_share_of_unknown_features(features: list[int], share: float) -> None:
-    segments = {segment: features if segment == "users" else [] for segment in SEGMENTS}
-    assert make_bags(segments, Vocabulary.learn([[3, 7], [3, 7]])).unknown == share
+    assert make_bags({"users": features, "facts": []}, Vocabulary.learn([[3, 7], [3, 7]])).unknown == share
 
 
 def test_without_reference_states_the_distance_is_the_share_of_unknown_features(shop_clone: EmbeddedPolicy) -> None:

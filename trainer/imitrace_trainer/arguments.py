@@ -67,10 +67,22 @@ class Filling:
     chosen: list[tuple[str, Choice]] = field(default_factory=list)
     records: list[tuple[int, int]] = field(default_factory=list)
     """(message position, record) that the chosen values stand in."""
+    latest: list[tuple[int, Seen]] = field(default_factory=list)
+    """Where the value chosen last stands."""
+    places: dict[str, list[tuple[int, Seen]]] = field(default_factory=dict)
+    """Where the value chosen last for each path stands."""
 
-    def note(self, candidate: "Candidate") -> None:
-        """Remember the records that a chosen value stands in, so that its neighbours are found again."""
+    def note(self, candidate: "Candidate", path: str = "") -> None:
+        """Remember where a chosen value stands, so that its neighbours are found again."""
         self.records += [(position, seen.record) for position, seen in candidate.places if seen.record]
+        if candidate.places:
+            self.latest = self.places[path] = candidate.places
+
+    def before(self, slot: Slot) -> list[tuple[int, Seen]]:
+        """Return where the newest value chosen for a slot, or inside what it asks for, stands."""
+        path = slot.path.rstrip("#")
+        inside = (places for known, places in self.places.items() if known == path or known.startswith(path + "."))
+        return next(inside, [])
 
 
 Chooser = Callable[[Slot, Filling, Any], Choice]
@@ -208,6 +220,10 @@ class SlotContext:
     """Best overlap between a record's words and the user's, by source."""
     newest: dict[str, int]
     """Newest message position of each source."""
+    before: dict[tuple[int, str], int]
+    """Ordinal of the slot's value before this one, by its places' positions and sources."""
+    taken: frozenset[object]
+    """Values already chosen for this slot in this call."""
 
     @classmethod
     def make(cls, view: StateView, slot: Slot, filling: Filling, options: Sequence[Candidate]) -> "SlotContext":
@@ -220,7 +236,20 @@ class SlotContext:
                 newest[seen.source] = max(newest.get(seen.source, -1), position)
                 overlaps[seen.source] = max(overlaps.get(seen.source, 0), len(seen.record_words & users))
         recent = tuple(dict.fromkeys((*view.last_user_words, *sorted(users))))[:_MAX_WORDS]
-        return cls(view, slot, filling, last_user, users, recent, view.used.get(slot.path, set()), overlaps, newest)
+        used = view.used.get(slot.path, set())
+        before = {(position, seen.source): seen.ordinal for position, seen in filling.before(slot)}
+        taken = frozenset(choice_key(value) for path, value in filling.chosen if path == slot.path)
+        return cls(view, slot, filling, last_user, users, recent, used, overlaps, newest, before, taken)
+
+    @property
+    def left(self) -> int:
+        """How many values still stand behind the slot's value before, where most do."""
+        counts = (
+            sum(place == position and seen.ordinal > ordinal for place, seen in self.view.by_source.get(source, ()))
+            for (position, source), ordinal in self.before.items()
+            if source != "user" and source != "assistant"
+        )
+        return max(counts, default=0)
 
 
 def candidate_features(context: SlotContext, candidate: Candidate) -> list[int]:
@@ -242,6 +271,8 @@ def candidate_features(context: SlotContext, candidate: Candidate) -> list[int]:
 def _marker_features(context: SlotContext, candidate: Candidate) -> list[str]:
     slot, mark = context.slot.path, str(candidate.value)
     texts = [f"{slot}|{mark}", f"{slot}|{mark}|{min(context.slot.index, 6)}", f"{mark}|{min(context.slot.index, 4)}"]
+    left = f"{min(context.left, 4) if context.before else None}"
+    texts += [f"{slot}|{mark}|left|{left}", f"{mark}|left|{left}"]
     texts += [f"{slot}|{mark}|{word}" for word in context.closed_words]
     texts += [
         f"{slot}|{mark}|after {path}={value}" for path, value in context.filling.chosen[-3:] if len(str(value)) < 30
@@ -270,6 +301,7 @@ def _value_features(context: SlotContext, value: Scalar) -> list[str]:
         f"{slot}|length|{min(len(text), 40) // 4}",
         f"{slot}|used|{value in context.used}",
         f"used|{value in context.used}",
+        f"{slot}|again|{value_key(value) in context.taken}",
         f"{slot}|user said|{lowered in context.users}|{lowered in context.last_user}",
         f"user said|{lowered in context.users}|{lowered in context.last_user}",
     ]
@@ -286,8 +318,15 @@ def _place_features(context: SlotContext, position: int, seen: Seen) -> list[str
     best = bool(overlap) and overlap == context.overlaps.get(source)
     last_overlap = min(len(seen.record_words & context.last_user), 4)
     same_record = seen.record and (position, seen.record) in context.filling.records
+    latest = seen.record and any((position, seen.record) == (at, near.record) for at, near in context.filling.latest)
+    ordinal = context.before.get((position, source))
+    step = None if ordinal is None else max(-1, min(seen.ordinal - ordinal, 3))
     key = f"{slot}|{source}"
     return [
+        f"{key}|step|{step}",
+        f"{slot}|step|{step}",
+        f"{slot}|latest|{bool(latest)}|{seen.leaf}",
+        f"latest|{bool(latest)}|{seen.leaf == leaf}",
         f"{slot}|leaf|{seen.leaf}",
         f"same name|{seen.leaf == leaf}",
         key,

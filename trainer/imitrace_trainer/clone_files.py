@@ -16,7 +16,7 @@ from imitrace_trainer.embedded import EmbeddedPolicy, Knowledge
 from imitrace_trainer.encoding import Vocabulary
 from imitrace_trainer.network import NetworkConfig
 
-FORMAT = 1
+FORMAT = 2
 _VOCABULARIES = ("features", "slots", "descriptions")
 
 
@@ -63,7 +63,7 @@ def read_clone(folder: Path) -> tuple[EmbeddedPolicy, CloneCard]:
     """Return the policy and the card that ``write_clone`` wrote.
 
     Raises:
-        CloneError: a file is missing, damaged, or of a newer format.
+        CloneError: a file is missing, damaged, or of another format.
     """
     try:
         record = json.loads((folder / "clone.json").read_text(encoding="utf-8"))
@@ -71,10 +71,13 @@ def read_clone(folder: Path) -> tuple[EmbeddedPolicy, CloneCard]:
             raise CloneError(
                 f"clone {folder} has format {record['format']}, this imitrace reads up to {FORMAT}: update imitrace"
             )
+        if record["format"] < FORMAT:
+            raise CloneError(
+                f"clone {folder} has format {record['format']}, this imitrace reads {FORMAT}: train it again"
+            )
         tensors = load_file(folder / "model.safetensors")
-        policy = EmbeddedPolicy(
-            NetworkConfig(**record["network"]), Knowledge(**record["knowledge"]), _vocabularies(tensors)
-        )
+        network = {**record["network"], "groups": tuple(record["network"]["groups"])}
+        policy = EmbeddedPolicy(NetworkConfig(**network), Knowledge(**record["knowledge"]), _vocabularies(tensors))
         policy.choice.load_state_dict(_part(tensors, "choice."))
         policy.ranker.load_state_dict(_part(tensors, "ranker."))
         policy.reference = tensors["reference"].clone()  # a mapped file's alignment would change the last bits

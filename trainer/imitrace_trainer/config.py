@@ -16,7 +16,7 @@ FAMILIES = ("embedded",)
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", Mapping: "a table"}
 _FROM_ONE = {"epochs", "batch", "tasks"}
-_BELOW_ONE = {"feature_dropout"}
+_BELOW_ONE = {"feature_dropout", "smoothing"}
 
 
 @dataclass(frozen=True, kw_only=True)

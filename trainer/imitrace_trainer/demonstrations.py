@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imitrace.messages import Action
 from imitrace_trainer.arguments import (
@@ -21,7 +22,7 @@ from imitrace_trainer.arguments import (
     fill,
     same_choice,
 )
-from imitrace_trainer.embedded import Bags, EmbeddedPolicy, Knowledge, make_bags
+from imitrace_trainer.embedded import Bags, Knowledge, make_bags
 from imitrace_trainer.encoding import (
     MESSAGE,
     FloatArray,
@@ -29,11 +30,11 @@ from imitrace_trainer.encoding import (
     Vocabulary,
     argument_values,
     description_features,
-    state_features,
     view_state,
 )
+from imitrace_trainer.features import ChoiceEncoder
 from imitrace_trainer.policy import State
-from imitrace_trainer.reading import Reader, Scalar, value_key, value_shape
+from imitrace_trainer.reading import Reader, Scalar, value_class, value_key, value_shape
 
 _CLOSED_VALUES = 40
 _CLOSED_SHARE = 0.7
@@ -55,6 +56,19 @@ class Demonstration:
     def label(self) -> str:
         """The action's name: the tool, or ``MESSAGE``."""
         return self.action.name or MESSAGE
+
+
+@dataclass(frozen=True)
+class ChoiceCase:
+    """What a decision was made on, before it is known which features are worth a row."""
+
+    features: dict[str, npt.NDArray[np.int32]]
+    """Hashed features by group."""
+    affordance: FloatArray
+    """Shape (actions, AFFORDANCES)."""
+    offered: IntArray
+    """Shape (actions,): 1 where the action was possible."""
+    label: int
 
 
 @dataclass(frozen=True)
@@ -92,31 +106,51 @@ class Coverage:
         return self.found / total if total else 1.0
 
 
-def learn_vocabularies(
-    demonstrations: Sequence[Demonstration], reader: Reader
-) -> tuple[Knowledge, dict[str, Vocabulary]]:
-    """Return what the training data teaches before any weight is fitted, and the vocabularies of states and tools."""
-    documents: list[list[int]] = []
+def learn_knowledge(demonstrations: Iterable[Demonstration], reader: Reader) -> Knowledge:
+    """Return what the training data teaches before any weight is fitted."""
+    actions = {MESSAGE}
     values: dict[str, dict[Scalar, set[str]]] = defaultdict(lambda: defaultdict(set))
     sources: dict[str, Counter[str]] = defaultdict(Counter)
     tools: dict[str, dict[str, Any]] = {}
     for demonstration in demonstrations:
         view = view_state(demonstration.state.messages, demonstration.state.tools, reader)
-        documents.append([feature for part in state_features(view).values() for feature in part])
+        actions.add(demonstration.label)
         tools.update((name, dict(tool)) for name, tool in view.tools.items())
         for slot, value in argument_values(demonstration.label, demonstration.action.arguments):
             values[slot][value].add(demonstration.task)
             sources[slot].update({seen.source for _, seen in view.places.get(value_key(value), ())})
-    knowledge = Knowledge(
-        actions=sorted({demonstration.label for demonstration in demonstrations} | {MESSAGE}),
+    return Knowledge(
+        actions=sorted(actions | tools.keys()),
         vocabulary={slot: _closed(counted) for slot, counted in values.items()},
         sources={slot: _frequent(counted) for slot, counted in sources.items()},
-        shapes={slot: _outlines(counted) for slot, counted in values.items()},
+        shapes={slot: _outlines(map(value_shape, counted)) for slot, counted in values.items()},
+        classes={slot: _outlines(map(value_class, counted)) for slot, counted in values.items()},
         tools=tools,
     )
-    described = (description_features(tool) for tool in tools.values())
-    vocabularies = {"features": Vocabulary.learn(documents), "descriptions": Vocabulary.learn(described, minimum=1)}
-    return knowledge, vocabularies
+
+
+def read_choices(
+    demonstrations: Iterable[Demonstration], knowledge: Knowledge, groups: Sequence[str], reader: Reader
+) -> list[ChoiceCase]:
+    """Return what each decision was made on; an action that was taken counts as offered."""
+    encoder, actions = ChoiceEncoder(knowledge.origins(), groups), knowledge.actions
+    cases = []
+    for demonstration in demonstrations:
+        view = view_state(demonstration.state.messages, demonstration.state.tools, reader)
+        features, taken = encoder(view, actions)
+        offered = np.array([name == MESSAGE or name in view.tools for name in actions], dtype=np.int64)
+        label = actions.index(demonstration.label)
+        offered[label] = 1
+        found = {group: np.array(part, dtype=np.int32) for group, part in features.items()}
+        cases.append(ChoiceCase(found, taken, offered, label))
+    return cases
+
+
+def learn_vocabularies(cases: Iterable[ChoiceCase], knowledge: Knowledge) -> dict[str, Vocabulary]:
+    """Return the vocabularies of states and tools."""
+    documents = (np.concatenate(list(case.features.values())).tolist() for case in cases)
+    described = (description_features(tool) for tool in knowledge.tools.values())
+    return {"features": Vocabulary.learn(documents), "descriptions": Vocabulary.learn(described, minimum=1)}
 
 
 def _closed(counted: dict[Scalar, set[str]]) -> list[Scalar]:
@@ -127,9 +161,9 @@ def _closed(counted: dict[Scalar, set[str]]) -> list[Scalar]:
     return kept if covered >= _CLOSED_SHARE * sum(map(len, counted.values())) else []
 
 
-def _outlines(counted: dict[Scalar, set[str]]) -> list[str]:
-    """Return a slot's value outlines when a few make up nearly all of them, else none: any value may do."""
-    outlines = Counter(value_shape(value) for value in counted)
+def _outlines(found: Iterable[str]) -> list[str]:
+    """Return the outlines of a slot's values when a few make up nearly all of them, else none: any value may do."""
+    outlines = Counter(found)
     common = outlines.most_common(_SHAPES)
     return sorted(name for name, _ in common) if sum(n for _, n in common) >= _SHAPE_SHARE * outlines.total() else []
 
@@ -162,7 +196,7 @@ def learn_slot_vocabulary(
                 kept = _sample(options, right, rng)
                 context = SlotContext.make(view, slot, filling, options)
                 slots.append(([candidate_features(context, option) for option in kept], kept.index(right)))
-            filling.note(right)
+            filling.note(right, slot.path)
             return right.value
 
         fill(tool, choose, demonstration.action.arguments)
@@ -186,16 +220,14 @@ def encode_slots(slots: Iterable[tuple[list[list[int]], int]], vocabulary: Vocab
     return encoded
 
 
-def encode_choices(demonstrations: Iterable[Demonstration], policy: EmbeddedPolicy) -> list[ChoiceRows]:
+def encode_choices(cases: Iterable[ChoiceCase], vocabulary: Vocabulary) -> list[ChoiceRows]:
     """Return decisions as the choice network takes them."""
-    actions = policy.knowledge.actions
-    encoded = []
-    for demonstration in demonstrations:
-        view = policy.view(demonstration.state)
-        offered = np.array([name == MESSAGE or name in view.tools for name in actions], dtype=np.int64)
-        label = actions.index(demonstration.label)
-        offered[label] = 1
-        affordance = np.stack([policy.affordances(view, name) for name in actions])
-        bags = make_bags(state_features(view), policy.features)
-        encoded.append(ChoiceRows(bags, affordance, offered, label))
-    return encoded
+    return [
+        ChoiceRows(
+            make_bags({group: part.tolist() for group, part in case.features.items()}, vocabulary),
+            case.affordance,
+            case.offered,
+            case.label,
+        )
+        for case in cases
+    ]

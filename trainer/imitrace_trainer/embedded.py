@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from imitrace.messages import Action
+from imitrace_trainer.affordances import SlotOrigin
 from imitrace_trainer.arguments import (
     Candidate,
     Choice,
@@ -24,22 +25,23 @@ from imitrace_trainer.arguments import (
 from imitrace_trainer.calibration import Calibration
 from imitrace_trainer.encoding import (
     MESSAGE,
-    SEGMENTS,
     FloatArray,
     IntArray,
     StateView,
     Vocabulary,
     description_features,
-    state_features,
     view_state,
 )
-from imitrace_trainer.network import AFFORDANCES, ArgumentNetwork, ChoiceNetwork, NetworkConfig
+from imitrace_trainer.features import ChoiceEncoder
+from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig
 from imitrace_trainer.policy import Decision, State
-from imitrace_trainer.reading import Reader, Scalar, value_shape
-from imitrace_trainer.schemas import blank, plain_schema, schema_type
+from imitrace_trainer.reading import Reader, Scalar
+from imitrace_trainer.schemas import blank
 
 _NEIGHBOURS = 5
 _TINY = 1e-9
+_SHARPNESS = 20.0
+"""How much more of a new tool goes to the known one most like it than to the next."""
 
 
 @dataclass
@@ -47,19 +49,39 @@ class Knowledge:
     """What an embedded clone knows besides weights; learned from training data alone, kept as JSON."""
 
     actions: list[str]
-    """Tools seen in training and ``message``, in the order of the networks' columns."""
+    """``message`` and the tools that training offered, in the order of the networks' columns."""
     vocabulary: dict[str, list[Scalar]] = field(default_factory=dict)
     """Values the expert used again and again for a slot, over several tasks."""
     sources: dict[str, list[str]] = field(default_factory=dict)
     """Where the expert's values for a slot were seen."""
     shapes: dict[str, list[str]] = field(default_factory=dict)
     """Outlines of the expert's values, for slots where a few outlines make up nearly all of them."""
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    """The same by coarser outlines: lengths and kinds of characters."""
     tools: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The newest definition of every tool that was offered in training."""
 
     def slot(self, path: str) -> SlotKnowledge:
         """Return what is known of a slot."""
         return SlotKnowledge(self.vocabulary.get(path, ()), frozenset(self.sources.get(path, ())))
+
+    def origins(self) -> dict[str, SlotOrigin]:
+        """Return where each slot's values come from, by its path, and by ``.parameter`` over all tools that have it."""
+        found = {
+            slot: SlotOrigin(frozenset(sources), frozenset(self.shapes[slot]), frozenset(self.classes[slot]))
+            for slot, sources in self.sources.items()
+        }
+        for slot, origin in list(found.items()):
+            leaf = "." + slot.rsplit(".", 1)[-1]
+            other = found.get(leaf, origin)
+            found[leaf] = SlotOrigin(
+                origin.sources | other.sources, _both(origin.shapes, other.shapes), _both(origin.classes, other.classes)
+            )
+        return found
+
+
+def _both(first: frozenset[str], second: frozenset[str]) -> frozenset[str]:
+    return first | second if first and second else frozenset()
 
 
 @dataclass(frozen=True)
@@ -69,7 +91,7 @@ class Bags:
     rows: IntArray
     weights: FloatArray
     lengths: list[int]
-    """Rows of each segment."""
+    """Rows of each group."""
     unknown: float
     """Share of features never seen in training."""
 
@@ -101,9 +123,8 @@ class EmbeddedPolicy:
         self.calibration = Calibration()
         self.reference = torch.zeros(0, config.hidden)
         self.reader = Reader()
-        self._sources = {slot: frozenset(sources) for slot, sources in knowledge.sources.items()}
+        self.encoder = ChoiceEncoder(knowledge.origins(), config.groups)
         self._described: dict[tuple[str, ...], IntArray] = {}
-        self._slots: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
 
     def act(self, state: State) -> Decision:
         """Return the decision for a state; the tools offered bound what can be chosen."""
@@ -120,30 +141,49 @@ class EmbeddedPolicy:
     @torch.inference_mode()
     def _decide(self, state: State) -> tuple[Scored, dict[str, float], float]:
         view = self.view(state)
-        bags = self.bags(view)
-        probabilities, hidden = self._choose(view, bags)
+        probabilities, hidden, unknown = self._choose(view)
         name = max(probabilities, key=lambda action: probabilities[action])
         scored = self._score(view, name, probabilities[name])
-        return scored, probabilities, self.distance(hidden, bags.unknown)
+        return scored, probabilities, self.distance(hidden, unknown)
 
     def view(self, state: State) -> StateView:
         """Read a state."""
         return view_state(state.messages, state.tools, self.reader)
 
-    def bags(self, view: StateView) -> Bags:
-        """Return a state's features as vocabulary rows with weights, L2-normalised by segment."""
-        return make_bags(state_features(view), self.features)
-
-    def _choose(self, view: StateView, bags: Bags) -> tuple[dict[str, float], Tensor]:
-        names = [*self.knowledge.actions, *(name for name in view.tools if name not in self.knowledge.actions)]
+    def _choose(self, view: StateView) -> tuple[dict[str, float], Tensor, float]:
+        """Return the share of each action on offer, the hidden state, and the share of unknown features."""
+        new = [name for name in view.tools if name not in self.knowledge.actions]
+        names = [*self.knowledge.actions, *new]
         offered = [name for name in names if name == MESSAGE or name in view.tools]
-        packed = pack([bags])
-        affordance = torch.from_numpy(np.stack([self.affordances(view, name) for name in names])).unsqueeze(0)
+        groups, taken = self.encoder(view, names)
+        bags = make_bags(groups, self.features)
         descriptions = self.describe([view.tools.get(name) for name in names])
-        logits, hidden = self.choice(packed, affordance, descriptions)
+        likeness = self._likeness([view.tools[name] for name in new]) if new else None
+        logits, hidden = self.choice(pack([bags]), torch.from_numpy(taken).unsqueeze(0), descriptions, likeness)
         index = {name: row for row, name in enumerate(names)}
         shares = torch.softmax(logits[0, [index[name] for name in offered]], dim=0).tolist()
-        return dict(zip(offered, shares, strict=True)), hidden[0]
+        return dict(zip(offered, shares, strict=True)), hidden[0], bags.unknown
+
+    def _likeness(self, tools: Sequence[Mapping[str, Any]]) -> Tensor:
+        """Return how much of each known action a new tool takes over: by the words that describe both."""
+        known = [self._word_weights(self.knowledge.tools.get(name)) for name in self.knowledge.actions]
+        shares = torch.zeros(len(tools), len(known))
+        for row, tool in enumerate(tools):
+            own = self._word_weights(tool)
+            alike = torch.tensor(
+                [sum(weight * other.get(word, 0.0) for word, weight in own.items()) for other in known]
+            )
+            if float(alike.max()) > 0:
+                nearness = torch.softmax(alike * _SHARPNESS, dim=0)
+                shares[row] = nearness * alike.max()
+        return shares
+
+    def _word_weights(self, tool: Mapping[str, Any] | None) -> dict[int, float]:
+        """Return the words of a description, weighed by how rare they are among the tools; of length 1."""
+        rows = set(self._description_rows(tool).tolist())
+        weights = {row: float(self.descriptions.idf[row]) for row in sorted(rows)}
+        norm = math.sqrt(sum(weight**2 for weight in weights.values()))
+        return {row: weight / norm for row, weight in weights.items()} if norm else {}
 
     def describe(self, tools: Sequence[Mapping[str, Any] | None]) -> Tensor:
         """Return the mean description embedding of each tool, zeros for none; shape (tools, hidden)."""
@@ -162,46 +202,6 @@ class EmbeddedPolicy:
             self._described[key] = np.array(self.descriptions.rows(description_features(tool)), dtype=np.int64)
         return self._described[key]
 
-    def affordances(self, view: StateView, name: str) -> FloatArray:
-        """Return what a tool's arguments could take now: shape (AFFORDANCES,)."""
-        result = np.zeros(AFFORDANCES, dtype=np.float32)
-        tool = view.tools.get(name)
-        if tool is None:
-            return result
-        called = view.actions.count(name)
-        result[3] = min(called, 3) / 3
-        result[4] = bool(view.actions) and view.actions[-1] == name
-        result[7] = bool(view.calls) and view.calls[-1].error and view.calls[-1].name == name
-        slots = self._slots_of(name, tool)
-        if not slots:
-            return result
-        available = [self._available(view, slot) for slot in slots]
-        unused = [values - view.used.get(slot, set()) for slot, values in zip(slots, available, strict=True)]
-        result[0] = all(available)
-        result[1] = bool(unused[0])
-        result[2] = min(len(unused[0]), 4) / 4
-        result[5] = bool(available[0]) and not unused[0]
-        result[6] = 1.0
-        shared = [view.overlaps.get(value, 0) for value in unused[0]]
-        best = shared.count(max(shared)) if shared else 0
-        result[8] = bool(shared) and max(shared) > 0
-        result[9] = best == 1
-        result[10] = best > 1
-        result[11] = len(unused[0]) == 1
-        return result
-
-    def _slots_of(self, name: str, tool: Mapping[str, Any]) -> list[str]:
-        known = self._slots.get(name)
-        if known is None or known[0] is not tool:
-            known = self._slots[name] = (tool, _open_slots(tool))
-        return known[1]
-
-    def _available(self, view: StateView, slot: str) -> set[Scalar]:
-        sources = self._sources.get(slot, frozenset())
-        values = set().union(*(view.by_source.get(source, ()) for source in sources))
-        shapes = self.knowledge.shapes.get(slot)
-        return {value for value in values if value_shape(value) in shapes} if shapes else values
-
     def _score(self, view: StateView, name: str, probability: float) -> Scored:
         if name == MESSAGE:
             return Scored(Action("message", message=""), probability, 1.0, 1.0)
@@ -216,7 +216,7 @@ class EmbeddedPolicy:
             scores = torch.softmax(self.ranker(*self.rank_rows(view, slot, filling, options)), dim=0)
             best = int(scores.argmax())
             shares.append(float(scores[best]))
-            filling.note(options[best])
+            filling.note(options[best], slot.path)
             return options[best].value
 
         arguments = fill(view.tools[name], choose)
@@ -254,14 +254,14 @@ class EmbeddedPolicy:
         return float(1 - nearest.mean()) + unknown
 
 
-def make_bags(segments: Mapping[str, Sequence[int]], vocabulary: Vocabulary) -> Bags:
-    """Weigh a state's hashed features: (1 + log count) * idf, normalised by segment (TF-IDF, Salton & Buckley 1988)."""
+def make_bags(groups: Mapping[str, Sequence[int]], vocabulary: Vocabulary) -> Bags:
+    """Weigh a state's hashed features: (1 + log count) * idf, normalised by group (TF-IDF, Salton & Buckley 1988)."""
     rows: list[IntArray] = []
     weights: list[FloatArray] = []
-    total = sum(len(segments[segment]) for segment in SEGMENTS)
+    total = sum(map(len, groups.values()))
     known = 0
-    for segment in SEGMENTS:
-        found = vocabulary.rows(segments[segment])
+    for features in groups.values():
+        found = vocabulary.rows(features)
         known += len(found)
         unique, counts = np.unique(np.array(found, dtype=np.int64), return_counts=True)
         weight = ((1 + np.log(counts)) * vocabulary.idf[unique]).astype(np.float32)
@@ -278,15 +278,3 @@ def pack(bags: Sequence[Bags]) -> tuple[Tensor, Tensor, Tensor]:
     rows = np.concatenate([bag.rows for bag in bags])
     weights = np.concatenate([bag.weights for bag in bags])
     return torch.from_numpy(rows), torch.from_numpy(weights), torch.from_numpy(offsets)
-
-
-def _open_slots(tool: Mapping[str, Any]) -> list[str]:
-    schema = plain_schema(tool.get("parameters"))
-    properties = schema.get("properties") or {}
-    return [
-        f"{tool['name']}.{name}"
-        for name in schema.get("required") or []
-        if name in properties
-        and schema_type(properties[name]) in ("string", "number", "integer")
-        and not properties[name].get("enum")
-    ]

@@ -24,6 +24,9 @@ MESSAGE = "<message>"
 SEGMENTS = ("last_user", "users", "assistant", "observation", "facts", "history")
 """Parts of a state that are embedded apart."""
 
+MAX_ROWS = 60_000
+"""Rows of a vocabulary at most: 13 MB of weights at a network's usual width."""
+
 _MAX_SEEN = 4_000
 
 IntArray = npt.NDArray[np.int64]
@@ -52,7 +55,7 @@ class Vocabulary:
 
     @classmethod
     def learn(cls, documents: Iterable[Iterable[int]], minimum: int = 2) -> "Vocabulary":
-        """Count features over documents and keep those in at least ``minimum`` of them."""
+        """Count features over documents and keep those in at least ``minimum`` of them, the ``MAX_ROWS`` commonest."""
         counts: dict[int, int] = {}
         total = 0
         for document in documents:
@@ -60,6 +63,8 @@ class Vocabulary:
             for feature in set(document):
                 counts[feature] = counts.get(feature, 0) + 1
         kept = sorted(feature for feature, count in counts.items() if count >= minimum)
+        if len(kept) > MAX_ROWS:
+            kept = sorted(sorted(kept, key=lambda feature: -counts[feature])[:MAX_ROWS])
         ids = np.array(kept, dtype=np.int64)
         frequency = np.array([counts[feature] for feature in kept], dtype=np.float64)
         return cls(ids, (np.log((1 + total) / (1 + frequency)) + 1).astype(np.float32))
@@ -114,21 +119,11 @@ class StateView:
         return result
 
     @cached_property
-    def by_source(self) -> dict[str, set[Scalar]]:
-        """The values that each source holds."""
-        result: dict[str, set[Scalar]] = {}
-        for _, seen in self.seen:
-            result.setdefault(seen.source, set()).add(seen.value)
-        return result
-
-    @cached_property
-    def overlaps(self) -> dict[Scalar, int]:
-        """How many of the user's words the record around a value holds, at best."""
-        result: dict[Scalar, int] = {}
-        for _, seen in self.seen:
-            if seen.record:
-                shared = len(seen.record_words & self.user_words)
-                result[seen.value] = max(result.get(seen.value, 0), shared)
+    def by_source(self) -> dict[str, list[tuple[int, Seen]]]:
+        """The places of each source, oldest first."""
+        result: dict[str, list[tuple[int, Seen]]] = {}
+        for place in self.seen:
+            result.setdefault(place[1].source, []).append(place)
         return result
 
     @cached_property

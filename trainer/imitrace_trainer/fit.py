@@ -17,10 +17,13 @@ from imitrace_trainer.demonstrations import (
     SlotRows,
     encode_choices,
     encode_slots,
+    learn_knowledge,
     learn_slot_vocabulary,
     learn_vocabularies,
+    read_choices,
 )
 from imitrace_trainer.embedded import EmbeddedPolicy, pack
+from imitrace_trainer.features import GROUPS
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig, group_log_softmax
 from imitrace_trainer.policy import same_action
 from imitrace_trainer.progress import Progress, silent
@@ -33,20 +36,37 @@ _REFERENCE_STATES = 2_000
 class BCConfig:
     """How a clone is fitted."""
 
-    epochs: int = 12
-    """Passes over the training decisions."""
+    epochs: int = 8
+    """Passes over the training decisions; three for every four go over their arguments."""
     batch: int = 64
     """Decisions a gradient step; slots go two times as many."""
     learning_rate: float = 0.01
     """AdamW's peak rate; it falls to a tenth along a cosine."""
     weight_decay: float = 0.1
     """AdamW's decoupled decay (Loshchilov & Hutter 2019)."""
-    feature_dropout: float = 0.4
+    feature_dropout: float = 0.6
     """Share of a state's features left out at each pass."""
+    smoothing: float = 0.1
+    """Share of each target that is spread over all actions (Szegedy et al. 2016)."""
+    leave_out: str = ""
+    """Groups of features that are left out, with commas between: to see what each is worth."""
     seed: int = 0
     """Seeds weights, order and dropout: the same seed and data give the same weights on one CPU."""
     device: str = "auto"
     """``auto`` takes CUDA where there is one; else ``cpu`` or ``cuda``."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of features that are kept.
+
+        Raises:
+            CloneError: what is to be left out is no group, or all of them.
+        """
+        left_out = {name.strip() for name in self.leave_out.split(",")} - {""}
+        unknown = sorted(left_out - set(GROUPS))
+        if unknown or left_out == set(GROUPS):
+            raise CloneError(f"leave_out is {self.leave_out!r}, allowed: some of {', '.join(GROUPS)}")
+        return tuple(group for group in GROUPS if group not in left_out)
 
 
 @dataclass(frozen=True)
@@ -79,18 +99,21 @@ def fit(
     rng = random.Random(config.seed)
     progress("read", 0.0)
     reader = Reader()
-    knowledge, vocabularies = learn_vocabularies(train, reader)
+    knowledge = learn_knowledge(train, reader)
+    cases = read_choices(train, knowledge, config.groups, reader)
+    vocabularies = learn_vocabularies(cases, knowledge)
     vocabularies["slots"], slots, coverage = learn_slot_vocabulary(train, knowledge, reader, rng)
     sizes = NetworkConfig(
         features=len(vocabularies["features"].ids),
         descriptions=len(vocabularies["descriptions"].ids),
         slots=len(vocabularies["slots"].ids),
         actions=len(knowledge.actions),
+        groups=config.groups,
     )
     policy = EmbeddedPolicy(sizes, knowledge, vocabularies)
     policy.reader = reader
     device = pick_device(config.device)
-    choices = encode_choices(train, policy)
+    choices = encode_choices(cases, vocabularies["features"])
     choice_loss = fit_choice(policy, choices, config, device, progress)
     argument_loss = fit_ranker(policy.ranker, encode_slots(slots, vocabularies["slots"]), config, device, progress)
     policy.choice.eval()
@@ -147,7 +170,9 @@ def fit_choice(
 ) -> list[float]:
     """Fit the choice network; return each epoch's mean loss."""
     network = policy.choice.to(device).train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     rng = np.random.default_rng(config.seed)
     described = [policy.knowledge.tools.get(name) for name in policy.knowledge.actions]
     losses = []
@@ -156,7 +181,7 @@ def fit_choice(
         total = 0.0
         for batch in _batches(len(choices), config.batch, rng):
             rows = [choices[index] for index in batch]
-            loss = choice_loss(network, policy.describe(described), rows, config.feature_dropout)
+            loss = choice_loss(network, policy.describe(described), rows, config.feature_dropout, config.smoothing)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             optimiser.step()
@@ -168,9 +193,16 @@ def fit_choice(
 
 
 def choice_loss(
-    network: ChoiceNetwork, descriptions: Tensor, rows: Sequence[ChoiceRows], feature_dropout: float
+    network: ChoiceNetwork,
+    descriptions: Tensor,
+    rows: Sequence[ChoiceRows],
+    feature_dropout: float,
+    smoothing: float = 0.0,
 ) -> Tensor:
-    """Return the mean negative log-likelihood of the expert's actions: -1/n sum log pi(a|s)."""
+    """Return the mean negative log-likelihood of the expert's actions, -1/n sum log pi(a|s).
+
+    A share ``smoothing`` of each target is spread over the actions on offer.
+    """
     device = descriptions.device
     features, weights, offsets = (tensor.to(device) for tensor in pack([row.bags for row in rows]))
     weights = nn.functional.dropout(weights, feature_dropout)
@@ -178,7 +210,10 @@ def choice_loss(
     offered = torch.from_numpy(np.stack([row.offered for row in rows])).to(device)
     labels = torch.tensor([row.label for row in rows], device=device)
     logits, _ = network((features, weights, offsets), affordance, descriptions)
-    return nn.functional.cross_entropy(logits.masked_fill(offered == 0, -1e9), labels)
+    shares = logits.masked_fill(offered == 0, -1e9).log_softmax(dim=1)
+    spread = (shares * offered).sum(dim=1) / offered.sum(dim=1)
+    taken = shares.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return torch.as_tensor(-((1 - smoothing) * taken + smoothing * spread).mean())
 
 
 def fit_ranker(
@@ -188,9 +223,11 @@ def fit_ranker(
     if not slots:
         return []
     network.to(device).train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     rng = np.random.default_rng(config.seed)
-    epochs = max(1, config.epochs // 2)
+    epochs = max(1, config.epochs * 3 // 4)
     losses = []
     for epoch in range(epochs):
         _set_rate(optimiser, config, epoch * config.epochs // epochs)

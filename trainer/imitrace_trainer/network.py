@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from imitrace_trainer.encoding import SEGMENTS
-
-AFFORDANCES = 12
-"""Features that say what a tool's arguments could take (see ``embedded.affordances``)."""
+from imitrace_trainer.affordances import AFFORDANCES
+from imitrace_trainer.features import GROUPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +27,8 @@ class NetworkConfig:
     """Width of the hidden layer."""
     dropout: float = 0.3
     """Share of hidden units, and of known action embeddings, left out in training."""
+    groups: tuple[str, ...] = GROUPS
+    """Groups of features that the choice sees."""
 
 
 class ChoiceNetwork(nn.Module):
@@ -37,17 +37,16 @@ class ChoiceNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.wide = nn.EmbeddingBag(config.features, config.actions, mode="sum")
-        self.deep = nn.EmbeddingBag(config.features, config.width, mode="sum")
+        self.table = nn.EmbeddingBag(config.features, config.actions + config.width, mode="sum")
         self.describe = nn.EmbeddingBag(max(1, config.descriptions), config.hidden, mode="mean")
-        self.hidden = nn.Linear(config.width * len(SEGMENTS), config.hidden)
+        self.hidden = nn.Linear(config.width * len(config.groups), config.hidden)
         self.known = nn.Embedding(config.actions, config.hidden)
         self.bias = nn.Parameter(torch.zeros(config.actions))
         self.shared_affordance = nn.Linear(AFFORDANCES, 1, bias=False)
         self.own_affordance = nn.Parameter(torch.zeros(config.actions, AFFORDANCES))
         self.dropout = nn.Dropout(config.dropout)
-        nn.init.zeros_(self.wide.weight)
-        nn.init.normal_(self.deep.weight, std=0.3)
+        nn.init.normal_(self.table.weight, std=0.3)
+        nn.init.zeros_(self.table.weight.detach()[:, : config.actions])
         nn.init.normal_(self.known.weight, std=0.05)
         nn.init.normal_(self.describe.weight, std=0.05)
 
@@ -57,15 +56,19 @@ class ChoiceNetwork(nn.Module):
         Args:
             rows: vocabulary rows of all bags, shape (n,).
             weights: one weight a row, shape (n,).
-            offsets: where each bag begins, shape (batch * segments,), a state's segments side by side.
+            offsets: where each bag begins, shape (batch * groups,), a state's groups side by side.
         """
-        batch = offsets.numel() // len(SEGMENTS)
-        wide = self.wide(rows, offsets, per_sample_weights=weights).view(batch, len(SEGMENTS), -1).sum(dim=1)
-        bags = self.deep(rows, offsets, per_sample_weights=weights).view(batch, -1)
-        return wide, self.dropout(torch.relu(self.hidden(self.dropout(bags))))
+        actions, groups = self.config.actions, len(self.config.groups)
+        bags = self.table(rows, offsets, per_sample_weights=weights).view(offsets.numel() // groups, groups, -1)
+        deep = bags[:, :, actions:].flatten(1)
+        return bags[:, :, :actions].sum(dim=1), self.dropout(torch.relu(self.hidden(self.dropout(deep))))
 
     def forward(
-        self, bags: tuple[Tensor, Tensor, Tensor], affordance: Tensor, descriptions: Tensor
+        self,
+        bags: tuple[Tensor, Tensor, Tensor],
+        affordance: Tensor,
+        descriptions: Tensor,
+        likeness: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return logits (batch, actions + new) and hidden states; new tools, known by description alone, come last.
 
@@ -73,18 +76,22 @@ class ChoiceNetwork(nn.Module):
             bags: rows, weights and offsets as in ``embed``.
             affordance: shape (batch, actions + new, AFFORDANCES).
             descriptions: mean description embedding of every action, shape (actions + new, hidden).
+            likeness: how much of each known action a new tool takes over, shape (new, actions), rows sum to 1 at
+                most; none: nothing.
         """
         wide, hidden = self.embed(*bags)
         known, new = self.config.actions, descriptions.shape[0] - self.config.actions
         own = self.known.weight
         if self.training:
             own = own * (torch.rand(known, 1, device=own.device) > self.config.dropout * 0.5)
-        pad = (0, 0, 0, new)
-        actions = nn.functional.pad(own, pad) + descriptions
-        bias = nn.functional.pad(self.bias, (0, new), value=float(self.bias.detach().min()) if known else 0.0)
-        specific = (affordance * nn.functional.pad(self.own_affordance, pad)).sum(dim=-1)
+        if likeness is None:
+            likeness = own.new_zeros(new, known)
+        actions = torch.cat([own, likeness @ own]) + descriptions
+        least = self.bias.detach().min() if known else self.bias.new_zeros(())
+        bias = torch.cat([self.bias, likeness @ self.bias + (1 - likeness.sum(dim=1)) * least])
+        specific = (affordance * torch.cat([self.own_affordance, likeness @ self.own_affordance])).sum(dim=-1)
         fitting = self.shared_affordance(affordance).squeeze(-1) + specific
-        return nn.functional.pad(wide, (0, new)) + hidden @ actions.T + bias + fitting, hidden
+        return torch.cat([wide, wide @ likeness.T], dim=1) + hidden @ actions.T + bias + fitting, hidden
 
 
 class ArgumentNetwork(nn.Module):
@@ -92,12 +99,11 @@ class ArgumentNetwork(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.linear = nn.EmbeddingBag(max(1, config.slots), 1, mode="sum")
-        self.deep = nn.EmbeddingBag(max(1, config.slots), config.width, mode="mean")
+        self.table = nn.EmbeddingBag(max(1, config.slots), 1 + config.width, mode="sum")
         self.hidden = nn.Linear(config.width, config.width)
         self.out = nn.Linear(config.width, 1)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.normal_(self.deep.weight, std=0.3)
+        nn.init.normal_(self.table.weight, std=0.3)
+        nn.init.zeros_(self.table.weight.detach()[:, :1])
 
     def forward(self, rows: Tensor, offsets: Tensor) -> Tensor:
         """Return one score a candidate, shape (candidates,).
@@ -106,9 +112,10 @@ class ArgumentNetwork(nn.Module):
             rows: vocabulary rows of all candidates, shape (n,).
             offsets: where each candidate's rows begin, shape (candidates,).
         """
-        linear = self.linear(rows, offsets).squeeze(-1)
-        hidden = torch.relu(self.hidden(self.deep(rows, offsets)))
-        return torch.as_tensor(linear + self.out(hidden).squeeze(-1))
+        bags = self.table(rows, offsets)
+        ends = torch.cat([offsets[1:], offsets.new_full((1,), rows.numel())])
+        deep = bags[:, 1:] / (ends - offsets).clamp(min=1).unsqueeze(1)
+        return torch.as_tensor(bags[:, 0] + self.out(torch.relu(self.hidden(deep))).squeeze(-1))
 
 
 def group_log_softmax(scores: Tensor, groups: Tensor, count: int) -> Tensor:

@@ -117,6 +117,15 @@ def value_shape(value: Scalar) -> str:
     return re.sub(r"\d+", "#", outline)
 
 
+@lru_cache(maxsize=200_000, typed=True)
+def value_class(value: Scalar) -> str:
+    """Return a coarser outline: the length of a text and which kinds of characters it has."""
+    if not isinstance(value, str):
+        return "number" if not isinstance(value, bool) else "bool"
+    kinds = (str.isupper, str.islower, str.isdigit, lambda character: not character.isalnum())
+    return f"{min(len(value), 16)}" + "".join(str(int(any(map(kind, value)))) for kind in kinds)
+
+
 def value_key(value: Scalar) -> object:
     """Return a key under which equal values meet: 3 and 3.0 do; 1 and True, and 1 and "1", stay apart."""
     if isinstance(value, bool):

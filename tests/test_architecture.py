@@ -42,7 +42,7 @@ imitrace_trainer:   progress intervals drafts conditions cohort frames collector
                     tool_migration live_tools repetition likeness quarantine personal step_masks clues rules reading
                     encoding out_of_fold sketched_steps label_errors hindsight curate step_counts datasets
                     dataset_changes effect coverage curation_page curation episodes chat_exports exports schemas
-                    evaluators/result evaluators/trajectories evaluators/calls evaluators/completion
+                    conformity evaluators/result evaluators/trajectories evaluators/calls evaluators/completion
                     evaluators/selection evaluators/aggregate evaluators/reasoning evaluators/wordings
                     evaluators/toxicity evaluators/injection evaluators/futureagi evaluators/agreement
                     evaluators/judge_client evaluators/judge evaluators/settings evaluators/scoring evaluators/sending

@@ -242,3 +242,63 @@ def test_whatever_the_state_arguments_are_valid_against_the_schema(
     assert decision.action.kind == "tool_call"
     Draft202012Validator(schema or {}).validate(decision.action.arguments)
     json.dumps(decision.action.arguments, allow_nan=False)
+
+
+narrow = st.one_of(
+    st.sampled_from(
+        [{"type": "string", "pattern": pattern} for pattern in ("^W[0-9]+$", "^$", "x{3}", "(", "^[^a]*$")]
+    ),
+    st.sampled_from([{"type": "string", "minLength": 2, "maxLength": most} for most in (1, 3, 40)]),
+    st.sampled_from([{"type": "string", "format": name} for name in ("date", "email", "uuid", "date-time")]),
+    st.sampled_from([{"type": "integer", "minimum": 2}, {"type": "number", "exclusiveMaximum": 0}]),
+    st.sampled_from(
+        [{"type": "integer", "multipleOf": 3, "minimum": 1, "maximum": 9}, {"enum": ["a", 3], "minimum": 4}]
+    ),
+)
+unique = st.sampled_from(
+    [{}, {"uniqueItems": True, "minItems": 2}, {"uniqueItems": True, "minItems": 1, "maxItems": 2}]
+)
+narrowed = st.recursive(
+    narrow | flat,
+    lambda inner: (
+        st.builds(lambda items, most: {"type": "array", "items": items} | most, inner, unique)
+        | st.builds(lambda one, most: one | most, an_object(inner), st.sampled_from([{}, {"minProperties": 2}]))
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.lists(messages, max_size=4), tool_names, an_object(narrowed))
+def test_a_call_is_valid_whatever_narrows_it_or_there_is_none(
+    keen_clone: EmbeddedPolicy, history: list[Message], name: str, schema: Any
+) -> None:
+    action = keen_clone.act(State(history, [{"name": name, "description": "", "parameters": schema}])).action
+    if action.kind == "tool_call" and "(" not in json.dumps(schema):
+        Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(action.arguments)
+
+
+def test_where_nothing_makes_a_valid_call_there_is_none_and_no_confidence(
+    keen_clone: EmbeddedPolicy, play_shop: Play
+) -> None:
+    parameters = {"properties": {"order_id": {"type": "string", "pattern": "^never$"}}, "required": ["order_id"]}
+    shown = play_shop(1, 3)[0].state
+    decision = keen_clone.act(State(shown.messages, [{"name": "refund", "description": "", "parameters": parameters}]))
+    assert (decision.action.kind, decision.action.name) == ("message", None)
+    assert decision.confidence < 0.5
+
+
+def test_a_tool_that_takes_the_place_of_a_known_one_is_called_where_that_was(
+    shop_clone: EmbeddedPolicy, play_shop: Play
+) -> None:
+    shown = play_shop(12, 3)
+    found = hits = 0
+    for one in shown:
+        tools = [
+            {**tool, "name": "look_up_order"} if tool["name"] == "find_order" else tool for tool in one.state.tools
+        ]
+        if one.action.name == "find_order":
+            found += 1
+            hits += shop_clone.act(State(one.state.messages, tools)).action.name == "look_up_order"
+    assert found
+    assert hits >= 0.7 * found

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from imitrace_trainer.conformity import CONSTRAINTS, conforms
 from imitrace_trainer.encoding import StateView, feature_id
 from imitrace_trainer.reading import Scalar, Seen, value_key, value_shape
 from imitrace_trainer.schemas import allows, enumerated, is_of, plain_schema, schema_type
@@ -165,16 +166,19 @@ def candidates(view: StateView, slot: Slot, known: SlotKnowledge, chosen: Fillin
     kind = schema_type(slot.schema)
     enumeration = [value for value in enumerated(slot.schema) if not isinstance(value, (list, dict))]
     taken = {choice_key(value) for path, value in chosen.chosen if path == slot.path} if slot.index else set()
+    narrowed = not CONSTRAINTS.isdisjoint(slot.schema)
     closed: Sequence[Scalar] = enumeration or ((True, False) if kind == "boolean" else known.vocabulary)
     for value in closed:
         key = value_key(value)
-        if key not in taken and allows(slot.schema, value):
+        if key not in taken and allows(slot.schema, value) and (not narrowed or conforms(slot.schema, value)):
             result.append(Candidate(value, view.places.get(key, [])[:_MAX_PLACES]))
             taken.add(key)
     if enumerated(slot.schema) or kind == "boolean":
         return result
     for key, places in view.places.items():
-        if key not in taken and _suits(places, slot, kind, known):
+        if key in taken or not _suits(places, slot, kind, known):
+            continue
+        if not narrowed or conforms(slot.schema, places[0][1].value):
             result.append(Candidate(places[0][1].value, places[:_MAX_PLACES]))
             if len(result) >= MAX_CANDIDATES:
                 break

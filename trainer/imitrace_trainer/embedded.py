@@ -23,6 +23,7 @@ from imitrace_trainer.arguments import (
     fill,
 )
 from imitrace_trainer.calibration import Calibration
+from imitrace_trainer.conformity import conforms
 from imitrace_trainer.encoding import (
     MESSAGE,
     FloatArray,
@@ -36,7 +37,7 @@ from imitrace_trainer.features import ChoiceEncoder
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig
 from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.reading import Reader, Scalar
-from imitrace_trainer.schemas import blank
+from imitrace_trainer.schemas import blank, plain_schema
 
 _NEIGHBOURS = 5
 _TINY = 1e-9
@@ -127,7 +128,11 @@ class EmbeddedPolicy:
         self._described: dict[tuple[str, ...], IntArray] = {}
 
     def act(self, state: State) -> Decision:
-        """Return the decision for a state; the tools offered bound what can be chosen."""
+        """Return the decision for a state; the tools offered bound what can be chosen.
+
+        Where nothing in the state makes a valid call of the tool chosen, it is a message of no confidence to speak of,
+        which means escalate.
+        """
         scored, probabilities, distance = self._decide(state)
         tools = {("message" if action == MESSAGE else action): share for action, share in probabilities.items()}
         confidence = self.calibration.confidence(self.evidence(scored))
@@ -220,6 +225,8 @@ class EmbeddedPolicy:
             return options[best].value
 
         arguments = fill(view.tools[name], choose)
+        if not conforms(plain_schema(view.tools[name].get("parameters")), arguments):
+            return Scored(Action("message", message=""), probability, _TINY, _TINY)
         return Scored(Action("tool_call", name, arguments), probability, math.prod(shares), min(shares, default=1.0))
 
     def rank_rows(
@@ -239,7 +246,7 @@ class EmbeddedPolicy:
         return [
             math.log(share / (1 - share)),
             math.log(max(scored.argument_probability, _TINY)),
-            math.log(weakest / (1 - weakest)) if scored.action.kind == "tool_call" else 6.0,
+            math.log(weakest / (1 - weakest)) if scored.action.kind == "tool_call" or scored.weakest < 1 else 6.0,
         ]
 
     def distance(self, hidden: Tensor, unknown: float) -> float:

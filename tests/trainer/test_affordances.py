@@ -51,6 +51,13 @@ def test_values_of_another_look_or_another_source_do_not_count() -> None:
     assert (one.any, one.unused) == (False, set())
 
 
+def test_a_tool_whose_name_begins_as_the_users_role_is_not_the_user() -> None:
+    view = view_state([said("hi"), *called("user_list", {}, {"id": "W9"})], [LOOK], Reader())
+    origins = {"look.order": SlotOrigin(frozenset({"user_list:id"}))}
+    one = Affordances(view, origins, {}).found("look.order")
+    assert (one.unused, one.said) == ({"W9"}, set())
+
+
 def test_a_slot_that_training_never_saw_can_take_nothing() -> None:
     view = view_state([said("W1")], [LOOK], Reader())
     told = Affordances(view, {}, {"look": ["look.order"]}).of(LOOK)

@@ -117,7 +117,7 @@ class Affordances:
         result.unused.add(seen.value)
         if matched:
             result.matched.add(seen.value)
-        if seen.source.startswith("user"):
+        if seen.by_user:
             result.said.add(seen.value)
             if position == self.view.last_user:
                 result.said_last.add(seen.value)

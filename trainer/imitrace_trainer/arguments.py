@@ -251,7 +251,7 @@ class SlotContext:
         counts = (
             sum(place == position and seen.ordinal > ordinal for place, seen in self.view.by_source.get(source, ()))
             for (position, source), ordinal in self.before.items()
-            if source != "user" and source != "assistant"
+            if ":" in source
         )
         return max(counts, default=0)
 

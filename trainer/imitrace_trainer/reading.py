@@ -39,6 +39,11 @@ class Seen:
     before: str = ""
     after: str = ""
 
+    @property
+    def by_user(self) -> bool:
+        """Whether the user said it."""
+        return self.source.startswith("user") and ":" not in self.source
+
 
 @dataclass(slots=True, frozen=True)
 class Reading:

@@ -96,7 +96,7 @@ def match_features(view: StateView) -> list[str]:
 
 def said_values(view: StateView) -> set[object]:
     """Return the keys of all values in the user's messages."""
-    return {value_key(seen.value) for _, seen in view.seen if seen.source.startswith("user")}
+    return {value_key(seen.value) for _, seen in view.seen if seen.by_user}
 
 
 def _telling(value: Scalar) -> bool:

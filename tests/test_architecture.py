@@ -43,13 +43,14 @@ imitrace_trainer:   progress intervals drafts conditions cohort frames collector
                     encoding out_of_fold sketched_steps label_errors hindsight curate step_counts datasets
                     dataset_changes effect coverage curation_page curation episodes chat_exports exports schemas
                     conformity evaluators/result evaluators/trajectories evaluators/calls evaluators/completion
-                    evaluators/selection evaluators/aggregate evaluators/reasoning evaluators/wordings
-                    evaluators/toxicity evaluators/injection evaluators/futureagi evaluators/agreement
-                    evaluators/judge_client evaluators/judge evaluators/settings evaluators/scoring evaluators/sending
-                    evaluators/__init__ arguments argument_guess calibration subjects affordances features network
-                    embedded demonstrations fit clone_files frequency evaluate predict keys seal gate_report gate
-                    registry route rehearsal scan champion environment rollout config passport card stages trial
-                    refresh demo __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli tools_cli
+                    evaluators/selection evaluators/aggregate evaluators/reasoning evaluators/anchors
+                    evaluators/wordings evaluators/toxicity evaluators/injection evaluators/futureagi
+                    evaluators/agreement evaluators/judge_client evaluators/judge evaluators/settings
+                    evaluators/scoring evaluators/sending evaluators/__init__ arguments argument_guess calibration
+                    subjects affordances features network embedded demonstrations fit clone_files frequency evaluate
+                    predict keys seal gate_report gate registry route rehearsal scan champion environment rollout
+                    config passport card stages trial refresh demo __init__ datasets_cli clones_cli cli exports_cli
+                    score_cli scan_cli tools_cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 

@@ -2,14 +2,16 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from typing import Final
 
 from imitrace.canonical import canonical_json, text_hash
 from imitrace.messages import Message
 from imitrace_trainer.episodes import Episode
+from imitrace_trainer.evaluators.anchors import anchors_of
 from imitrace_trainer.evaluators.result import Result, StepResult
 from imitrace_trainer.evaluators.trajectories import conversation
 
@@ -42,9 +44,28 @@ class Wording:
     name: str
     weight: float
     pattern: re.Pattern[str]
+    anchors: frozenset[str] | None
+    """A text without any of these can't have it; None: every text is searched."""
 
 
-def read_wordings(name: str) -> tuple[tuple[Wording, ...], str]:
+@dataclass(frozen=True)
+class Wordings:
+    """Wordings that are looked for together."""
+
+    all: tuple[Wording, ...]
+
+    @cached_property
+    def anchors(self) -> tuple[str, ...]:
+        """Return the anchors of all."""
+        return tuple(sorted({anchor for wording in self.all for anchor in wording.anchors or ()}))
+
+    def possible(self, text: str) -> Iterator[Wording]:
+        """Yield those that can be in a text."""
+        there = {anchor for anchor in self.anchors if anchor in text}
+        return (one for one in self.all if one.anchors is None or not one.anchors.isdisjoint(there))
+
+
+def read_wordings(name: str) -> tuple[Wordings, str]:
     """Return the wordings of a file of this package, and a version that changes with the file.
 
     A line is a name, a weight and a pattern over text in lower case, in which a space stands for any white space; or
@@ -62,8 +83,9 @@ def read_wordings(name: str) -> tuple[tuple[Wording, ...], str]:
         if second == "=":
             parts[first] = rest
         else:
-            found.append(Wording(first, float(second), re.compile(_SPACE.sub(r"\\s+", rest))))
-    return tuple(found), text_hash(text)[:8]
+            pattern = _SPACE.sub(r"\\s+", rest)
+            found.append(Wording(first, float(second), re.compile(pattern), anchors_of(pattern)))
+    return Wordings(tuple(found)), text_hash(text)[:8]
 
 
 def plain(text: str) -> str:
@@ -77,13 +99,13 @@ def plain(text: str) -> str:
     return _MIXED.sub(lambda found: found[0].translate(_LEET), text)
 
 
-def weigh(text: str, known: Sequence[Wording]) -> tuple[float, list[str]]:
+def weigh(text: str, known: Wordings) -> tuple[float, list[str]]:
     """Return how strongly a text speaks, from 0 to under 1, and which wordings are in it.
 
     Wordings of several names speak as if they were independent: 1 less the product of what each leaves.
     """
     found: dict[str, float] = {}
-    for wording in known:
+    for wording in known.possible(text):
         if wording.pattern.search(text):
             found[wording.name] = max(found.get(wording.name, 0.0), wording.weight)
     left = 1.0

@@ -6,7 +6,9 @@ python benchmarks/scores.py --data ../shared/data    # with the recorded traject
 """
 
 import argparse
+import csv
 import gzip
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -106,6 +108,26 @@ def found(name: str, score: Callable[[str], tuple[float, list[str]]]) -> Json:
     return {part: _rates(pairs) for part, pairs in parts.items()}
 
 
+def public(folder: Path) -> Json:
+    """Return what holds on the half of public labelled texts that no wording was written on; halves go by a hash."""
+    with (folder / "toxicity_en.csv").open(encoding="utf-8", newline="") as file:
+        toxic = [(row["text"], row["is_toxic"] == "Toxic") for row in csv.DictReader(file)]
+    valid = json.loads((folder / "valid.json").read_text(encoding="utf-8"))
+    orders = [(row["prompt"], bool(row["label"])) for row in valid if row["source"].startswith(("PINT", "WildGuard"))]
+    harmless = [
+        (row["prompt"], False)
+        for part in ("one", "two", "three")
+        for row in json.loads((folder / f"NotInject_{part}.json").read_text(encoding="utf-8"))
+        if row["category"] != "Multilingual"
+    ]
+    sets = {
+        "toxicity": ("toxicity", toxic),
+        "injection": ("injection", orders),
+        "trigger words": ("injection", harmless),
+    }
+    return {name: _judged(SCORERS[scorer], texts) for name, (scorer, texts) in sets.items()}
+
+
 def recorded(folder: Path) -> Json:
     """Return what holds on the recorded trajectories: agreement with rewards, good ones that pass, false alarms."""
     airline, retail = (
@@ -142,7 +164,7 @@ def recorded(folder: Path) -> Json:
     }
 
 
-def measure(data: Path | None, quick: bool) -> Json:
+def measure(data: Path | None, quick: bool, texts: Path | None = None) -> Json:
     """Return everything that was measured."""
     there = data is not None and (data / "tau_airline_gpt4o.jsonl.gz").is_file()
     return {
@@ -152,9 +174,17 @@ def measure(data: Path | None, quick: bool) -> Json:
         "quick": quick,
         "disagreement": disagreement(),
         "scorers": {name: found(name, score) for name, score in SCORERS.items()},
+        "public": public(texts) if texts is not None else None,
         "recorded": recorded(data) if there and data is not None and not quick else None,
         "skipped": {} if there and not quick else {"recorded": "no recorded trajectories were named, see --data"},
     }
+
+
+def _judged(score: Callable[[str], tuple[float, list[str]]], texts: list[tuple[str, bool]]) -> Json:
+    held = [(text, label) for text, label in texts if hashlib.sha256(text.encode()).digest()[3] % 2]
+    pairs = [(label, score(text)[0] >= FLAGGED) for text, label in held]
+    alarms = sum(flagged and not label for label, flagged in pairs)
+    return _rates(pairs) | {"false_alarms": _share(alarms, sum(not label for label, _ in pairs))}
 
 
 def table(report: Json) -> str:
@@ -172,6 +202,8 @@ def table(report: Json) -> str:
         for part, rates in parts.items():
             shares = [f"{one:.2f} [{low:.2f}, {high:.2f}]" for one, low, high in (rates["precision"], rates["recall"])]
             lines.append(f"| {name} | {part} | {' | '.join(shares)} | {rates['positive']}, {rates['negative']} |")
+    if report["public"] is not None:
+        lines += ["", json.dumps(report["public"], indent=1)]
     if report["recorded"] is not None:
         lines += ["", json.dumps(report["recorded"], indent=1)]
     return "\n".join(lines)
@@ -237,7 +269,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure what the evaluators are worth.")
     parser.add_argument("--quick", action="store_true", help="without the recorded trajectories")
     parser.add_argument("--data", type=Path, help="folder with the recorded trajectories of tau-bench")
+    parser.add_argument("--public", type=Path, help="folder with public labelled texts, see README.md")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--output", type=Path, help="write the JSON there, too")
     options = parser.parse_args()
-    deliver(measure(options.data, options.quick), options, table)
+    deliver(measure(options.data, options.quick, options.public), options, table)

@@ -39,8 +39,8 @@ imitrace_collector: memory pace config tls tokens rates logs renewal compression
                     reads_cli maintenance_cli
 imitrace_trainer:   progress intervals drafts conditions cohort frames collector_reads sources source_copies portions
                     survey argument_fit tool_changes argument_maps policy tool_contracts tool_ledger tool_findings
-                    tool_migration live_tools repetition likeness quarantine personal step_masks clues rules reading
-                    encoding out_of_fold sketched_steps label_errors hindsight curate step_counts datasets
+                    tool_migration live_tools repetition likeness orders quarantine personal step_masks clues rules
+                    reading encoding out_of_fold sketched_steps label_errors hindsight curate step_counts datasets
                     dataset_changes effect coverage curation_page curation episodes chat_exports exports schemas
                     conformity evaluators/result evaluators/trajectories evaluators/calls evaluators/completion
                     evaluators/selection evaluators/aggregate evaluators/reasoning evaluators/anchors

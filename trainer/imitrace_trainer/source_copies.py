@@ -3,6 +3,7 @@
 The copy stands in the workspace for as long as it is read; what a killed reader left goes with the next one.
 """
 
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def at_hand(source: Source, home: Path, progress: Progress = silent) -> Iterator
             raise DatasetError(f"copy of {source.describe()} can't be written to {folder}: {error}") from error
         except RuntimeError as error:
             if "interrupted" in str(error):  # how DuckDB takes SIGINT
-                raise KeyboardInterrupt from error
+                signal.default_int_handler(signal.SIGINT, None)
             raise
         yield CopiedSource(source, folder, counts)
 

@@ -1,14 +1,26 @@
 """Score whether somebody tries to give an agent orders through what it reads: a user's message or a tool's answer."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+from imitrace.canonical import canonical_json, text_hash
 from imitrace_trainer.episodes import Episode
+from imitrace_trainer.evaluators.anchors import anchors_of
 from imitrace_trainer.evaluators.result import Result, Task
 from imitrace_trainer.evaluators.trajectories import as_episode
-from imitrace_trainer.evaluators.wordings import plain, read_wordings, strongest, weigh
+from imitrace_trainer.evaluators.wordings import Wording, Wordings, plain, read_wordings, strongest, weigh
+from imitrace_trainer.orders import HIDDEN, ORDERS
 
-_KNOWN, _VERSION = read_wordings("injection.wordings")
+ORDER: Final = 0.9
+"""What each of ``ORDERS`` weighs."""
+
+_WORDED, _OF_FILE = read_wordings("injection.wordings")
+_ORDERS = {name: re.compile(pattern) for name, pattern in ORDERS.items()}
+_KNOWN = Wordings(
+    (*_WORDED.all, *(Wording(name, ORDER, order, anchors_of(order.pattern)) for name, order in _ORDERS.items()))
+)
+_VERSION = text_hash(_OF_FILE + canonical_json(ORDERS))[:8]
 
 
 class PromptInjection:
@@ -33,4 +45,7 @@ class PromptInjection:
 
 def text_injection(text: str) -> tuple[float, list[str]]:
     """Return how much a text looks like an attempt, from 0 to 1, and what was found in it."""
-    return weigh(plain(text), _KNOWN)
+    score, found = weigh(plain(text), _KNOWN)
+    if _ORDERS[HIDDEN].search(text):  # which plain text has no more
+        return 1 - (1 - score) * (1 - ORDER), sorted({*found, HIDDEN})
+    return score, found

@@ -169,7 +169,8 @@ def measure(data: Path | None, quick: bool, texts: Path | None = None) -> Json:
     there = data is not None and (data / "tau_airline_gpt4o.jsonl.gz").is_file()
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "command": "python benchmarks/scores.py --json" + (" --quick" if quick else " --data ../shared/data"),
+        "command": "python benchmarks/scores.py --json"
+        + (" --quick" if quick else " --data ../shared/data" + (" --public FOLDER" if texts else "")),
         "machine": machine(),
         "quick": quick,
         "disagreement": disagreement(),

@@ -12,11 +12,9 @@ from imitrace.exceptions import DatasetError
 from imitrace_trainer.cohort import SPLITS
 from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.frames import gather
-from imitrace_trainer.intervals import cases_needed, paired_difference
+from imitrace_trainer.intervals import cases_needed
 
 NO_KIND: Final = "(none)"
-_MANY: Final = 40
-"""Tasks expected to disagree from which the normal approximation holds."""
 _FEW: Final = 30
 """Tasks in a split below which what is measured on it says little."""
 
@@ -79,35 +77,8 @@ def coverage(dataset: Dataset, config: CoverageConfig) -> list[Coverage]:
 
 
 def tasks_needed(config: CoverageConfig) -> int:
-    """Return with how many tasks an equal clone passes the gate with the asked power.
-
-    Where few tasks are expected to disagree the normal approximation is too hopeful, and every outcome is counted.
-    """
-    tasks = cases_needed(config.margin, config.disagreement, config.confidence, config.power)
-    while config.disagreement < 1 and 0 < tasks * config.disagreement < _MANY and _power(tasks, config) < config.power:
-        tasks += max(1, tasks // 50)
-    return tasks
-
-
-def _power(tasks: int, config: CoverageConfig) -> float:
-    """Return how likely it is that an equal clone passes, summed over what it and the expert may win alone."""
-    least, most = 0, min(tasks, round(tasks * config.disagreement / 2 + 8 * math.sqrt(tasks * config.disagreement) + 8))
-    side, neither = config.disagreement / 2, 1 - config.disagreement
-    passed = 0.0
-    for losses in range(most + 1):
-        while least + losses <= tasks and not _passes(tasks, least, losses, config):
-            least += 1  # the more the expert wins alone, the more the clone must
-        for wins in range(least, min(most, tasks - losses) + 1):
-            ways = math.lgamma(tasks + 1) - math.lgamma(wins + 1) - math.lgamma(losses + 1)
-            ways -= math.lgamma(tasks - wins - losses + 1)
-            chance = ways + (wins + losses) * math.log(side) + (tasks - wins - losses) * math.log(neither)
-            passed += math.exp(chance)
-    return passed
-
-
-def _passes(tasks: int, wins: int, losses: int, config: CoverageConfig) -> bool:
-    _, low, _ = paired_difference(tasks - wins - losses, wins, losses, 0, 2 * config.confidence - 1)
-    return low > -config.margin
+    """Return with how many tasks an equal clone passes the gate with the asked power."""
+    return cases_needed(config.margin, config.disagreement, config.confidence, config.power)
 
 
 def warnings(dataset: Dataset) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist, fmean, stdev
 
 _HALVINGS = 60  # 2**-60 of the interval that is searched
+_MANY = 40  # cases expected to disagree from which the normal approximation of a test's power holds
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -42,8 +43,11 @@ def upper_bound(events: int, n: int, confidence: float = 0.95) -> float:
     return _bisect(lambda p: _beta_cdf(p, events + 1, n - events) - confidence, 0.0, 1.0)
 
 
-def rate_at_most(events: int, n: int, limit: float, confidence: float = 0.95) -> bool:
-    """Tell whether ``upper_bound`` is at most ``limit``: by one evaluation, where the bound itself takes a search."""
+def rate_at_most(events: float, n: float, limit: float, confidence: float = 0.95) -> bool:
+    """Tell whether ``upper_bound`` is at most ``limit``: by one evaluation, where the bound itself takes a search.
+
+    Counts may be fractions: of cases that tell less than independent ones would.
+    """
     _check_counts(confidence, n, events)
     _check_share("limit", limit)
     return events < n and _beta_cdf(limit, events + 1, n - events) >= confidence
@@ -107,7 +111,8 @@ def cases_needed(margin: float, disagreement: float, confidence: float = 0.95, p
     """Return how many paired cases show with ``power`` that an equal clone is less than ``margin`` worse.
 
     Normal approximation of the paired non-inferiority test at a true difference of 0, and never fewer than the rule
-    of three asks for when no case disagrees.
+    of three asks for when no case disagrees. Where few cases are expected to disagree the approximation is too hopeful,
+    and every outcome is counted.
 
     Args:
         margin: the difference that is tolerated, over 0 and under 1.
@@ -121,7 +126,36 @@ def cases_needed(margin: float, disagreement: float, confidence: float = 0.95, p
     if not 0 <= disagreement <= 1:
         raise ValueError(f"disagreement is {disagreement}, allowed: 0 to 1")
     by_power = (_z(confidence) + _z(power)) ** 2 * disagreement / margin**2
-    return math.ceil(max(by_power, math.log1p(-confidence) / math.log1p(-margin)))
+    cases = math.ceil(max(by_power, math.log1p(-confidence) / math.log1p(-margin)))
+    if disagreement < 1:
+        while 0 < cases * disagreement < _MANY and _power(cases, margin, disagreement, confidence) < power:
+            cases += max(1, cases // 50)
+    return cases
+
+
+def _power(cases: int, margin: float, disagreement: float, confidence: float) -> float:
+    """Return how likely it is that an equal clone passes, summed over what it and the expert may win alone."""
+    spread = cases * disagreement
+    least, most = 0, min(cases, round(spread / 2 + 8 * math.sqrt(spread) + 8))
+    side, neither = disagreement / 2, 1 - disagreement
+    passed = 0.0
+    for losses in range(most + 1):
+        while least + losses <= cases and not _is_shown(cases, (least, losses), margin, confidence):
+            least += 1  # the more the expert wins alone, the more the clone must
+        for wins in range(least, min(most, cases - losses) + 1):
+            ways = math.lgamma(cases + 1) - math.lgamma(wins + 1) - math.lgamma(losses + 1)
+            ways -= math.lgamma(cases - wins - losses + 1)
+            chance = ways + (wins + losses) * math.log(side) + (cases - wins - losses) * math.log(neither)
+            passed += math.exp(chance)
+    return passed
+
+
+def _is_shown(cases: int, alone: tuple[int, int], margin: float, confidence: float) -> bool:
+    """Tell whether ``paired_difference`` lies above ``-margin``: by one evaluation, where the bound takes a search."""
+    wins, losses = alone
+    if losses == cases or _tango(losses, wins, cases, margin) >= -_z(confidence):
+        return False
+    return wins > 0 or rate_at_most(losses, cases, margin, confidence)
 
 
 def cases_for_variance(margin: float, deviation: float, confidence: float = 0.95, power: float = 0.8) -> int:
@@ -206,7 +240,7 @@ def _check_share(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value}, allowed: over 0 and under 1")
 
 
-def _check_counts(confidence: float, n: int, *counts: int) -> None:
+def _check_counts(confidence: float, n: float, *counts: float) -> None:
     _check_share("confidence", confidence)
     if n < 1 or not all(0 <= count <= n for count in counts):
         raise ValueError(f"counts are {', '.join(map(str, (*counts, n)))}, allowed: 0 to n, and n at least 1")

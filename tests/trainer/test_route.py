@@ -11,7 +11,7 @@ from imitrace.exceptions import ConfigError
 from imitrace.messages import Action
 from imitrace_trainer.intervals import upper_bound
 from imitrace_trainer.policy import Decision, State
-from imitrace_trainer.route import NEVER, Route, RouteConfig, Thresholds, choose_threshold, route
+from imitrace_trainer.route import NEVER, Route, RouteConfig, Thresholds, choose_threshold, design_effects, route
 
 TOOLS = [{"name": "look"}, {"name": "cancel"}]
 THRESHOLDS = Thresholds(0.6, 0.9, ("cancel",))
@@ -146,6 +146,43 @@ def test_the_promise_holds_at_least_as_often_as_its_confidence_says() -> None:
         broken += threshold < 1 and 1 - (1 - threshold**1.2) / 1.2 / (1 - threshold) > 0.08  # its integral above
     assert used / runs > 0.6
     assert broken / runs < 0.2 + 0.05
+
+
+def drawn_in_tasks(draw: random.Random, tasks: int) -> tuple[list[float], list[bool], list[int]]:
+    """Return twelve decisions a task; about one task in nine gets all of them wrong, the others all right."""
+    confidences, right = [], []
+    for _ in range(tasks):
+        lost = draw.random() < 0.11
+        for _ in range(12):
+            confidences.append(draw.random())
+            right.append(not lost)
+    return confidences, right, [number // 12 for number in range(12 * tasks)]
+
+
+def test_the_promise_holds_as_often_where_the_decisions_of_a_task_fail_together() -> None:
+    draw, runs = random.Random(5), 150
+    broken = {True: 0, False: 0}  # 11 % are wrong above every threshold, so each one breaks the promise of 10 %
+    for _ in range(runs):
+        confidences, right, tasks = drawn_in_tasks(draw, 40)
+        for known in broken:
+            broken[known] += choose_threshold(confidences, right, 0.1, 0.8, tasks if known else None) < 1
+    assert broken[True] / runs < 0.2 + 0.05
+    assert broken[False] / runs > 0.25
+
+
+def test_decisions_of_one_task_count_as_many_where_they_do_not_resemble_each_other() -> None:
+    surprises = [0.5, -0.5] * 300
+    apart = design_effects(surprises, range(600))
+    together = design_effects(surprises, [number // 6 for number in range(600)])
+    assert set(apart) == {1.0}
+    assert together[0] == 1.0
+    assert 1.0 < together[-1] < 1.2
+
+
+def test_decisions_of_one_task_that_are_all_alike_count_as_one() -> None:
+    tasks = [number // 6 for number in range(600)]
+    assert design_effects([float(task % 2) for task in tasks], tasks)[-1] == pytest.approx(6)
+    assert design_effects([0.5, -0.5, 0.5], ["a"] * 3) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("key", ["error", "irreversible_error", "confidence"])

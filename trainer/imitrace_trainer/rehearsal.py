@@ -91,6 +91,7 @@ def rehearse(judged: Judged, error: float, confidence: float, split: SplitConfig
         split: shares of the tasks that calibrate and judge, and the seed.
     """
     names, task = np.unique(np.array(judged.tasks), return_inverse=True)
+    rows = [np.flatnonzero(task == number) for number in range(len(names))]
     calibrate, judge = (max(1, round(share * len(names))) for share in (split.calibration, split.gate))
     draw, able = np.random.default_rng(split.seed), judged.call & ~judged.again
     thresholds = np.zeros(_DRAWS)
@@ -99,7 +100,8 @@ def rehearse(judged: Judged, error: float, confidence: float, split: SplitConfig
         part = np.empty(len(names), dtype=np.int64)  # of each task: its place in the draw
         part[draw.permutation(len(names))] = np.arange(len(names))
         place = part[task]
-        thresholds[number] = _threshold(judged, np.flatnonzero(place < calibrate), error, confidence)
+        chosen = [rows[one] for one in np.flatnonzero(part < calibrate)]
+        thresholds[number] = _threshold(judged, chosen, error, confidence)
         held_out[number] = (place >= calibrate) & (place < calibrate + judge)
         acted[number] = held_out[number] & able & (judged.confidence >= thresholds[number])
     return Draws(thresholds, held_out, acted)
@@ -125,13 +127,18 @@ def tasks_needed(judged: Judged, error: float, confidence: float, split: SplitCo
     draw = np.random.default_rng(split.seed)
     for factor in (1.0, *_FACTORS):
         count = max(1, round(split.calibration * len(names) * factor))
-        drawn = (np.concatenate([rows[one] for one in draw.integers(0, len(names), count)]) for _ in range(_TRIALS))
+        drawn = ([rows[one] for one in draw.integers(0, len(names), count)] for _ in range(_TRIALS))
         proven = sum(_threshold(judged, some, error, confidence) < NEVER for some in drawn)
         if proven >= _SURE * _TRIALS:
             return round(len(names) * factor)
     return None
 
 
-def _threshold(judged: Judged, rows: IntArray, error: float, confidence: float) -> float:
-    calls = rows[judged.call[rows]]
-    return choose_threshold(judged.confidence[calls].tolist(), judged.right[calls].tolist(), error, confidence)
+def _threshold(judged: Judged, tasks: Sequence[IntArray], error: float, confidence: float) -> float:
+    """Return the threshold on some tasks, each the rows of its decisions; one that was drawn twice counts as two."""
+    rows = np.concatenate(tasks) if tasks else np.zeros(0, dtype=np.int64)
+    names = np.repeat(np.arange(len(tasks)), [len(own) for own in tasks])
+    calls = judged.call[rows]
+    rows, names = rows[calls], names[calls]
+    confidences, right = judged.confidence[rows].tolist(), judged.right[rows].tolist()
+    return choose_threshold(confidences, right, error, confidence, names.tolist())

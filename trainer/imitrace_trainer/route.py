@@ -1,6 +1,8 @@
 """Decide who acts: the clone where it is proven and sure, the expert everywhere else. Pure: numbers in, a word out."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -86,7 +88,13 @@ _PARTS = 40
 _STARTS = (10, 20)
 
 
-def choose_threshold(confidences: Sequence[float], right: Sequence[bool], error: float, confidence: float) -> float:
+def choose_threshold(
+    confidences: Sequence[float],
+    right: Sequence[bool],
+    error: float,
+    confidence: float,
+    tasks: Sequence[Hashable] | None = None,
+) -> float:
     """Return the lowest confidence above which the error is proven to be small.
 
     Thresholds are tried downwards, a fortieth of the decisions at a time, each by the exact binomial bound (Clopper &
@@ -94,29 +102,81 @@ def choose_threshold(confidences: Sequence[float], right: Sequence[bool], error:
     al. 2021). Two sequences share the allowed risk: one starts at the most confident quarter, for clones that are good
     at little, one at the most confident half, where a few faults weigh less.
 
+    Decisions of one task tend to be right or wrong together, so they count for fewer: the bound is that of as many
+    cases as would tell as much if they were independent (Korn & Graubard 1998, with Kish's design effect).
+
     Args:
         confidences: of decisions that were not trained on, shape (n,).
         right: whether each was the expert's, shape (n,).
         error: the largest share of wrong decisions promised.
         confidence: of the one-sided bound.
+        tasks: of each decision its task; None: all are independent.
 
     Returns:
         The threshold, or ``NEVER`` where nothing can be promised.
     """
-    ranked = sorted(zip(confidences, right, strict=True), reverse=True)
+    names = range(len(right)) if tasks is None else tasks
+    ranked = sorted(zip(confidences, right, names, strict=True), key=lambda one: one[:2], reverse=True)
+    effects = design_effects([hit - sure for sure, hit, _ in ranked], [name for _, _, name in ranked])
     each = 1 - (1 - confidence) / len(_STARTS)
-    return min(_walk_down(ranked, start, error, each) for start in _STARTS)
+    judged = [(sure, hit) for sure, hit, _ in ranked]
+    return min(_walk_down(judged, effects, (start, error, each)) for start in _STARTS)
 
 
-def _walk_down(ranked: Sequence[tuple[float, bool]], start: int, error: float, confidence: float) -> float:
+def design_effects(surprises: Sequence[float], tasks: Sequence[Hashable]) -> list[float]:
+    """Return for the first 1, 2, ... decisions how many count for one, as those of a task resemble each other.
+
+    It is 1 + (m - 1) r (Kish 1965): m is the mean task size, weighted by size, and r the correlation within tasks over
+    all decisions, by analysis of variance, plus its standard error (Donner 1986).
+
+    Args:
+        surprises: 1 or 0 for right or wrong, less the confidence: what the confidence did not know.
+        tasks: of each decision its task.
+    """
+    alike = _alike(surprises, tasks)
+    counts: Counter[Hashable] = Counter()
+    squares, effects = 0, []
+    for seen, task in enumerate(tasks, start=1):
+        squares += 2 * counts[task] + 1
+        counts[task] += 1
+        effects.append(1 + (squares / seen - 1) * alike)
+    return effects
+
+
+def _alike(values: Sequence[float], tasks: Sequence[Hashable]) -> float:
+    """Return how far the values of one task resemble each other: 0 not at all, 1 they are the same."""
+    sizes = Counter(tasks)
+    n, k = len(values), len(sizes)
+    if k == n:
+        return 0.0
+    if k == 1:
+        return 1.0
+    sums: dict[Hashable, float] = defaultdict(float)
+    for value, task in zip(values, tasks, strict=True):
+        sums[task] += value
+    explained = sum(sums[task] ** 2 / size for task, size in sizes.items())
+    between = (explained - sum(values) ** 2 / n) / (k - 1)
+    within = (sum(value * value for value in values) - explained) / (n - k)
+    size = (n - sum(one * one for one in sizes.values()) / n) / (k - 1)
+    spread = between + (size - 1) * within
+    alike = max(0.0, (between - within) / spread) if spread > 0 else 0.0
+    error = (1 - alike) * (1 + (size - 1) * alike) * math.sqrt(2 / (size * max(size - 1, 0.1) * (k - 1)))
+    return min(1.0, alike + error)
+
+
+def _walk_down(
+    ranked: Sequence[tuple[float, bool]], effects: Sequence[float], asked: tuple[int, float, float]
+) -> float:
+    start, error, confidence = asked
     threshold = NEVER
     for part in range(start, _PARTS + 1):
         count = len(ranked) * part // _PARTS
         while 0 < count < len(ranked) and ranked[count][0] == ranked[count - 1][0]:
             count += 1
-        if not count or not rate_at_most(0, count, error, confidence):
+        effect = effects[count - 1] if count else 1.0
+        if not count or not rate_at_most(0, count / effect, error, confidence):
             continue
-        if not rate_at_most(sum(not hit for _, hit in ranked[:count]), count, error, confidence):
+        if not rate_at_most(sum(not hit for _, hit in ranked[:count]) / effect, count / effect, error, confidence):
             break
         threshold = ranked[count - 1][0]
     return threshold

@@ -27,7 +27,7 @@ def read_table(section: str, table: object) -> CloneConfig:
 def test_a_bare_table_gets_the_defaults_and_the_cohort_of_its_name() -> None:
     clone = read("[clone.desk]")
     assert clone == CloneConfig(name="desk", cohort=clone.cohort, folder=Path("/workspace"))
-    assert (clone.cohort.name, clone.family, clone.rollout) == ("desk", "embedded", None)
+    assert (clone.cohort.name, clone.family, clone.rollout) == ("desk", "best", None)
 
 
 def test_a_clone_may_learn_from_another_cohort() -> None:
@@ -113,7 +113,7 @@ def test_a_section_that_is_no_table_is_told_how_to_write_it(section: str) -> Non
         ("", "clone 'desk' is not in imitrace.toml, it has: none; add a table [clone.desk]"),
         ("[clone.b]\n[clone.a]", "clone 'desk' is not in imitrace.toml, it has: a, b; add a table [clone.desk]"),
         ("[clone]\ndesk = 1", "clone.desk = 1 in imitrace.toml is no table, write [clone.desk]"),
-        ("[clone.desk]\nfamily = 'lm'", "clone.desk.family is 'lm', allowed: embedded"),
+        ("[clone.desk]\nfamily = 'lm'", "clone.desk.family is 'lm', allowed: best, frequency, linear, embedded"),
         ("[clone.desk]\ncohort = 'x'", "cohort 'x' is not in imitrace.toml, it has: desk; add a table [cohort.x]"),
         ("[clone.desk]\nmodel = 1", f"clone.desk.model is unknown, allowed: cohort, {', '.join(SECTIONS)}"),
     ],

@@ -7,7 +7,13 @@ import pytest
 
 from imitrace.messages import Action
 from imitrace_trainer.demonstrations import Demonstration
-from imitrace_trainer.evaluate import EvaluationReport, calibration_figures, evaluate, share_by_task
+from imitrace_trainer.evaluate import (
+    EvaluationReport,
+    calibration_figures,
+    difference_by_task,
+    evaluate,
+    share_by_task,
+)
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.policy import Decision, State
 
@@ -97,3 +103,18 @@ def test_calibration_is_judged_by_bins_of_equal_size() -> None:
     exact = [n in (0, 5) for n in range(10)] + [n not in (0, 5) for n in range(10)]
     assert calibration_figures(decisions, exact)[0] == pytest.approx((6 * 0.2 + 4 * 0.3) / 10)
     assert calibration_figures(decisions, exact)[1] == pytest.approx(0.16)
+
+
+def test_a_difference_is_of_the_same_decisions_and_its_interval_of_whole_tasks() -> None:
+    tasks = [str(number // 4) for number in range(80)]
+    ours, theirs = [True] * 80, [number % 4 != 0 for number in range(80)]
+    told = difference_by_task(ours, theirs, tasks, 0)
+    assert (told.value, told.low, told.high) == (0.25, 0.25, 0.25)  # the same in every task
+    lost = difference_by_task([task < "15" for task in tasks], [True] * 80, tasks, 0)
+    assert lost.low < lost.value < lost.high < 0
+
+
+@pytest.mark.parametrize("decisions", [0, 3])
+def test_a_difference_in_one_task_or_none_says_nothing(decisions: int) -> None:
+    told = difference_by_task([True] * decisions, [False] * decisions, ["1"] * decisions, 0)
+    assert (told.low, told.high) == (-1, 1)

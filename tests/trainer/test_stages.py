@@ -13,6 +13,7 @@ from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.curation import curate_stage
 from imitrace_trainer.datasets import Example, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.families import FAMILIES
 from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.registry import Registry, list_clones
 from imitrace_trainer.route import NEVER, RouteConfig, Thresholds
@@ -104,7 +105,10 @@ def test_training_registers_a_candidate_with_its_report_and_card(trained_home: P
         "signature.json",
     }
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    ladder = report.pop("ladder")
     assert report == evaluate_stage(trained_home, "counter:1").to_json()
+    assert [rung["family"] for rung in ladder] == sorted(FAMILIES, key=lambda one: one != ladder[0]["family"])
+    assert load_clone(trained_home, "counter:1").card.training["family"] == ladder[0]["family"]
     assert report["exact_agreement"]["value"] == 1.0
     assert report["tasks"] == len(open_dataset(trained_home, "counter").tasks("gate"))
 

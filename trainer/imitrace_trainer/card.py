@@ -9,6 +9,7 @@ from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import argument_values, view_state
 from imitrace_trainer.evaluate import EvaluationReport
+from imitrace_trainer.ladder import Rung, render
 from imitrace_trainer.passport import mask_report
 from imitrace_trainer.reading import Reader, value_key
 from imitrace_trainer.route import Thresholds, cohort_of
@@ -50,29 +51,46 @@ def measure_limits(train: Sequence[Demonstration], held_out: Sequence[Demonstrat
     )
 
 
-def render_card(card: CloneCard, evaluation: EvaluationReport, thresholds: Thresholds, limits: Limits) -> str:
-    """Return the card as Markdown."""
+def render_card(
+    card: CloneCard, evaluation: EvaluationReport, rungs: Sequence[Rung], thresholds: Thresholds, limits: Limits
+) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        card: what it is.
+        evaluation: what it reached on held-out tasks.
+        rungs: what the other families reached there.
+        thresholds: from which confidence it may act.
+        limits: what bounds it.
+    """
     sections = [
-        heading(card),
+        heading(card, rungs[0].family),
         measured(evaluation),
+        compared(rungs),
         confidence(thresholds),
         "## Do not use it\n\n" + "\n".join(warnings(evaluation, thresholds, limits)),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def heading(card: CloneCard) -> str:
+def heading(card: CloneCard, family: str) -> str:
     """Return what the clone is and what it was made from."""
     return f"""# {card.name}
 
-Trained {card.created_at} with imitrace {card.imitrace} on dataset {card.dataset}
-v{card.dataset_version} (`{card.dataset_hash}`). It answers with tool calls; a predicted message means:
+A clone of the family `{family}`, trained {card.created_at} with imitrace {card.imitrace} on dataset
+{card.dataset} v{card.dataset_version} (`{card.dataset_hash}`). It answers with tool calls; a predicted message means:
 ask the expert."""
 
 
 def measured(evaluation: EvaluationReport) -> str:
     """Return what it reached on held-out tasks."""
     return f"## On tasks it never saw\n\n```\n{evaluation.render()}\n```"
+
+
+def compared(rungs: Sequence[Rung]) -> str:
+    """Return how far it leads before the other families."""
+    told = "Exact agreement with the expert. The calibration tasks chose; the held-out tasks had no say."
+    return f"## Beside the other families\n\n{told}\n\n{render(rungs)}"
 
 
 def confidence(thresholds: Thresholds) -> str:

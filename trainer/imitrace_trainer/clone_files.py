@@ -5,19 +5,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from imitrace.exceptions import CloneError
 from imitrace_trainer.calibration import Calibration
-from imitrace_trainer.embedded import EmbeddedPolicy, Knowledge
-from imitrace_trainer.encoding import Vocabulary
-from imitrace_trainer.network import NetworkConfig
+from imitrace_trainer.families import FAMILIES
+from imitrace_trainer.family import Clone, Parts
 
 FORMAT = 2
-_VOCABULARIES = ("features", "slots", "descriptions")
 
 
 @dataclass(frozen=True)
@@ -38,32 +34,25 @@ class CloneCard:
     """Whose clone it is; None where the file does not say."""
 
 
-def write_clone(folder: Path, policy: EmbeddedPolicy, card: CloneCard) -> None:
+def write_clone(folder: Path, clone: Clone, card: CloneCard) -> None:
     """Write ``model.safetensors`` and ``clone.json``."""
-    tensors = {f"choice.{name}": value for name, value in policy.choice.state_dict().items()}
-    tensors |= {f"ranker.{name}": value for name, value in policy.ranker.state_dict().items()}
-    for name in _VOCABULARIES:
-        vocabulary: Vocabulary = getattr(policy, name)
-        tensors[f"vocabulary.{name}.ids"] = torch.from_numpy(vocabulary.ids)
-        tensors[f"vocabulary.{name}.idf"] = torch.from_numpy(vocabulary.idf)
-    tensors["reference"] = policy.reference
-    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "model.safetensors")
+    parts = clone.parts()
+    save_file({name: value.contiguous() for name, value in parts.tensors.items()}, folder / "model.safetensors")
     record = {
         "format": FORMAT,
-        "family": policy.family,
+        "family": clone.family,
         **asdict(card),
-        "network": asdict(policy.config),
-        "knowledge": asdict(policy.knowledge),
-        "calibration": policy.calibration.to_json(),
+        **parts.record,
+        "calibration": clone.calibration.to_json(),
     }
     (folder / "clone.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def read_clone(folder: Path) -> tuple[EmbeddedPolicy, CloneCard]:
-    """Return the policy and the card that ``write_clone`` wrote.
+def read_clone(folder: Path) -> tuple[Clone, CloneCard]:
+    """Return the clone and the card that ``write_clone`` wrote.
 
     Raises:
-        CloneError: a file is missing, damaged, or of another format.
+        CloneError: a file is missing, damaged, or of another format, or the family is unknown.
     """
     try:
         record = json.loads((folder / "clone.json").read_text(encoding="utf-8"))
@@ -76,46 +65,11 @@ def read_clone(folder: Path) -> tuple[EmbeddedPolicy, CloneCard]:
                 f"clone {folder} has format {record['format']}, this imitrace reads {FORMAT}: train it again"
             )
         tensors = load_file(folder / "model.safetensors")
-        network = {**record["network"], "groups": tuple(record["network"]["groups"])}
-        policy = EmbeddedPolicy(NetworkConfig(**network), Knowledge(**record["knowledge"]), _vocabularies(tensors))
-        policy.choice.load_state_dict(_part(tensors, "choice."))
-        policy.ranker.load_state_dict(_part(tensors, "ranker."))
-        policy.reference = tensors["reference"].clone()  # a mapped file's alignment would change the last bits
-        policy.calibration = Calibration(**record["calibration"])
+        clone = FAMILIES[record["family"]].read(Parts(tensors, record))
+        clone.calibration = Calibration(**record["calibration"])
         record.setdefault("agent", None)
         card = CloneCard(**{name: record[name] for name in CloneCard.__dataclass_fields__})
-        mismatch = _mismatch(policy, record["family"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CloneError(f"clone {folder} can't be read ({reason}): train it again") from error
-    if mismatch:
-        raise CloneError(f"clone {folder} can't be read ({mismatch}): train it again")
-    policy.choice.eval()
-    policy.ranker.eval()
-    return policy, card
-
-
-def _mismatch(policy: EmbeddedPolicy, family: str) -> str | None:
-    """Say which part of a clone does not fit the others, if any."""
-    config = policy.config
-    pairs: dict[str, tuple[object, object]] = {
-        name: (getattr(policy, name).idf.shape, (getattr(config, name),)) for name in _VOCABULARIES
-    }
-    pairs["family"] = (family, policy.family)
-    pairs["actions"] = (len(policy.knowledge.actions), config.actions)
-    pairs["reference"] = (tuple(policy.reference.shape[1:]), (config.hidden,))
-    return next((f"{name} is {got}, expected {due}" for name, (got, due) in pairs.items() if got != due), None)
-
-
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _vocabularies(tensors: dict[str, torch.Tensor]) -> dict[str, Vocabulary]:
-    return {
-        name: Vocabulary(
-            tensors[f"vocabulary.{name}.ids"].numpy().astype(np.int64),
-            tensors[f"vocabulary.{name}.idf"].numpy().astype(np.float32),
-        )
-        for name in _VOCABULARIES
-    }
+    return clone, card

@@ -8,11 +8,10 @@ from typing import Any
 
 from imitrace.exceptions import ConfigError
 from imitrace_trainer.cohort import CohortConfig, cohort_from_config
+from imitrace_trainer.families import BEST, FAMILIES
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.gate import GateConfig
 from imitrace_trainer.route import RouteConfig
-
-FAMILIES = ("embedded",)
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", Mapping: "a table"}
 _FROM_ONE = {"epochs", "batch", "tasks"}
@@ -49,8 +48,8 @@ class CloneConfig:
     """What it learns from."""
     folder: Path
     """Where ``imitrace.toml`` lies."""
-    family: str = "embedded"
-    """Which rung of the ladder."""
+    family: str = BEST
+    """Which rung of the ladder; ``best``: all are fitted, and the calibration tasks choose."""
     train: BCConfig = field(default_factory=BCConfig)
     """How it is fitted."""
     gate: GateConfig = field(default_factory=GateConfig)
@@ -75,9 +74,9 @@ def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> Clo
     table = _table(clones[name], where)
     allowed = ("cohort", "family", "train", "gate", "route", "rollout")
     _refuse_unknown(table, allowed, where)
-    family = table.get("family", "embedded")
-    if family not in FAMILIES:
-        raise ConfigError(f"{where}.family is {family!r}, allowed: {', '.join(FAMILIES)}")
+    family = table.get("family", BEST)
+    if family not in (BEST, *FAMILIES):
+        raise ConfigError(f"{where}.family is {family!r}, allowed: {', '.join((BEST, *FAMILIES))}")
     rollout = table.get("rollout")
     return CloneConfig(
         name=name,

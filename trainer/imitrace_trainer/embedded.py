@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from imitrace_trainer.encoding import (
     description_features,
     view_state,
 )
+from imitrace_trainer.family import Parts, Scored
 from imitrace_trainer.features import ChoiceEncoder
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig
 from imitrace_trainer.policy import Decision, State
@@ -43,6 +44,7 @@ _NEIGHBOURS = 5
 _TINY = 1e-9
 _SHARPNESS = 20.0
 """How much more of a new tool goes to the known one most like it than to the next."""
+_VOCABULARIES = ("features", "slots", "descriptions")
 
 
 @dataclass
@@ -97,17 +99,6 @@ class Bags:
     """Share of features never seen in training."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """An action with its probabilities, before calibration."""
-
-    action: Action
-    tool_probability: float
-    argument_probability: float
-    weakest: float
-    """The least probable single argument."""
-
-
 class EmbeddedPolicy:
     """Choose a tool and fill its arguments; every answer is valid against the tool's schema."""
 
@@ -122,10 +113,17 @@ class EmbeddedPolicy:
         self.choice = ChoiceNetwork(config)
         self.ranker = ArgumentNetwork(config)
         self.calibration = Calibration()
+        self.choice_loss: list[float] = []
+        """Mean cross-entropy of each epoch that it was fitted in, in nats."""
         self.reference = torch.zeros(0, config.hidden)
         self.reader = Reader()
         self.encoder = ChoiceEncoder(knowledge.origins(), config.groups)
         self._described: dict[tuple[str, ...], IntArray] = {}
+
+    @property
+    def tools(self) -> Sequence[dict[str, Any]]:
+        """Return the newest definition of every tool that was offered in training."""
+        return list(self.knowledge.tools.values())
 
     def act(self, state: State) -> Decision:
         """Return the decision for a state; the tools offered bound what can be chosen.
@@ -148,12 +146,16 @@ class EmbeddedPolicy:
         view = self.view(state)
         probabilities, hidden, unknown = self._choose(view)
         name = max(probabilities, key=lambda action: probabilities[action])
-        scored = self._score(view, name, probabilities[name])
+        scored = self.call(view, name, probabilities[name])
         return scored, probabilities, self.distance(hidden, unknown)
 
     def view(self, state: State) -> StateView:
         """Read a state."""
         return view_state(state.messages, state.tools, self.reader)
+
+    def bags(self, view: StateView) -> Bags:
+        """Return what a choice between known actions is made on."""
+        return make_bags(self.encoder(view, self.knowledge.actions)[0], self.features)
 
     def _choose(self, view: StateView) -> tuple[dict[str, float], Tensor, float]:
         """Return the share of each action on offer, the hidden state, and the share of unknown features."""
@@ -207,7 +209,8 @@ class EmbeddedPolicy:
             self._described[key] = np.array(self.descriptions.rows(description_features(tool)), dtype=np.int64)
         return self._described[key]
 
-    def _score(self, view: StateView, name: str, probability: float) -> Scored:
+    def call(self, view: StateView, name: str, probability: float) -> Scored:
+        """Return a tool's call with its arguments filled, or a message."""
         if name == MESSAGE:
             return Scored(Action("message", message=""), probability, 1.0, 1.0)
         shares: list[float] = []
@@ -259,6 +262,59 @@ class EmbeddedPolicy:
         unit = torch.nn.functional.normalize(hidden, dim=0)
         nearest = (self.reference @ unit).topk(min(_NEIGHBOURS, len(self.reference))).values
         return float(1 - nearest.mean()) + unknown
+
+    def parts(self) -> Parts:
+        """Return the networks, the vocabularies, and what is known besides."""
+        tensors = {f"choice.{name}": value for name, value in self.choice.state_dict().items()}
+        tensors |= {f"ranker.{name}": value for name, value in self.ranker.state_dict().items()}
+        for name in _VOCABULARIES:
+            vocabulary: Vocabulary = getattr(self, name)
+            tensors[f"vocabulary.{name}.ids"] = torch.from_numpy(vocabulary.ids)
+            tensors[f"vocabulary.{name}.idf"] = torch.from_numpy(vocabulary.idf)
+        tensors["reference"] = self.reference
+        return Parts(tensors, {"network": asdict(self.config), "knowledge": asdict(self.knowledge)})
+
+    @classmethod
+    def of_parts(cls, parts: Parts, chooses: bool = True) -> "EmbeddedPolicy":
+        """Return the policy whose ``parts`` these are; without its choice network where another chooses.
+
+        Raises:
+            ValueError: one part does not fit the others.
+        """
+        tensors = parts.tensors
+        vocabularies = {
+            name: Vocabulary(
+                tensors[f"vocabulary.{name}.ids"].numpy().astype(np.int64),
+                tensors[f"vocabulary.{name}.idf"].numpy().astype(np.float32),
+            )
+            for name in _VOCABULARIES
+        }
+        network = {**parts.record["network"], "groups": tuple(parts.record["network"]["groups"])}
+        policy = cls(NetworkConfig(**network), Knowledge(**parts.record["knowledge"]), vocabularies)
+        policy.ranker.load_state_dict(_part(tensors, "ranker."))
+        if chooses:
+            policy.choice.load_state_dict(_part(tensors, "choice."))
+            policy.reference = tensors["reference"].clone()  # a mapped file's alignment would change the last bits
+        policy.choice.eval()
+        policy.ranker.eval()
+        if mismatch := _mismatch(policy):
+            raise ValueError(mismatch)
+        return policy
+
+
+def _mismatch(policy: EmbeddedPolicy) -> str | None:
+    """Say which part of a clone does not fit the others, if any."""
+    config = policy.config
+    pairs: dict[str, tuple[object, object]] = {
+        name: (getattr(policy, name).idf.shape, (getattr(config, name),)) for name in _VOCABULARIES
+    }
+    pairs["actions"] = (len(policy.knowledge.actions), config.actions)
+    pairs["reference"] = (tuple(policy.reference.shape[1:]), (config.hidden,))
+    return next((f"{name} is {got}, expected {due}" for name, (got, due) in pairs.items() if got != due), None)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def make_bags(groups: Mapping[str, Sequence[int]], vocabulary: Vocabulary) -> Bags:

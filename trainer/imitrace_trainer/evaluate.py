@@ -71,12 +71,18 @@ def evaluate(
     policy: Policy, held_out: Sequence[Demonstration], floor: FrequencyTable, seed: int = 0
 ) -> EvaluationReport:
     """Return how ``policy`` compares with the expert on held-out decisions; the floor is told beside it."""
-    decisions = [policy.act(demonstration.state) for demonstration in held_out]
+    return evaluate_decisions([policy.act(held.state) for held in held_out], held_out, floor, seed)
+
+
+def evaluate_decisions(
+    decisions: Sequence[Decision], held_out: Sequence[Demonstration], floor: FrequencyTable, seed: int = 0
+) -> EvaluationReport:
+    """Return the same of decisions that were taken already."""
     tasks = [demonstration.task for demonstration in held_out]
     named = [(decision.action.name or MESSAGE) for decision in decisions]
     same = [name == demonstration.label for name, demonstration in zip(named, held_out, strict=True)]
     exact = [same_action(decision.action, held.action) for decision, held in zip(decisions, held_out, strict=True)]
-    floored = [floor.predict(held.state.messages)[0] == held.label for held in held_out]
+    floored = [floor.predict(held.state)[0] == held.label for held in held_out]
     calls = [agrees and held.action.kind == "tool_call" for agrees, held in zip(same, held_out, strict=True)]
     error, brier = calibration_figures(decisions, exact)
     return EvaluationReport(
@@ -115,6 +121,21 @@ def share_by_task(hits: Sequence[bool], tasks: Sequence[str], seed: int) -> Shar
     shares = right[drawn].sum(axis=1) / total[drawn].sum(axis=1)
     low, high = np.quantile(shares, [0.025, 0.975])
     return Share(value, float(low), float(high), len(hits))
+
+
+def difference_by_task(ours: Sequence[bool], theirs: Sequence[bool], tasks: Sequence[str], seed: int) -> Share:
+    """Return our share less theirs on the same decisions, in [-1, 1], with its interval from the same bootstrap."""
+    if not ours:
+        return Share(0.0, -1.0, 1.0, 0)
+    names, place = np.unique(np.array(tasks), return_inverse=True)
+    gained = np.bincount(place, np.array(ours, dtype=float) - np.array(theirs, dtype=float))
+    total = np.bincount(place)
+    value = float(gained.sum() / total.sum())
+    if len(names) == 1:
+        return Share(value, -1.0, 1.0, len(ours))
+    drawn = np.random.default_rng(seed).integers(0, len(names), size=(_RESAMPLES, len(names)))
+    low, high = np.quantile(gained[drawn].sum(axis=1) / total[drawn].sum(axis=1), [0.025, 0.975])
+    return Share(value, float(low), float(high), len(ours))
 
 
 def calibration_figures(decisions: Sequence[Decision], exact: Sequence[bool]) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from imitrace_trainer.demonstrations import (
     read_choices,
 )
 from imitrace_trainer.embedded import EmbeddedPolicy, pack
+from imitrace_trainer.family import Clone
 from imitrace_trainer.features import GROUPS
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig, group_log_softmax
 from imitrace_trainer.policy import same_action
@@ -83,6 +84,31 @@ class FitReport:
     calibration_cases: int
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What all families learn from, read and encoded once."""
+
+    train: Sequence[Demonstration]
+    caller: EmbeddedPolicy
+    """It reads states and fills arguments; its choice network is not fitted yet."""
+    choices: list[ChoiceRows]
+    slots: int
+    coverage: float
+    argument_loss: list[float]
+    rng: random.Random
+
+    def report(self, clone: Clone, choice_loss: list[float]) -> FitReport:
+        """Return what the fit of a clone saw and reached."""
+        return FitReport(
+            decisions=len(self.train),
+            slots=self.slots,
+            coverage=self.coverage,
+            choice_loss=choice_loss,
+            argument_loss=self.argument_loss,
+            calibration_cases=clone.calibration.cases,
+        )
+
+
 def fit(
     train: Sequence[Demonstration],
     calibration: Sequence[Demonstration],
@@ -90,6 +116,18 @@ def fit(
     progress: Progress = silent,
 ) -> tuple[EmbeddedPolicy, FitReport]:
     """Fit an embedded clone to ``train`` and calibrate it on ``calibration``, whose tasks must be others.
+
+    Raises:
+        CloneError: there is nothing to learn: no decisions, or only one kind of action.
+    """
+    lesson = prepare(train, config, progress)
+    policy = fit_embedded(lesson, config, progress)
+    calibrate(policy, calibration)
+    return policy, lesson.report(policy, policy.choice_loss)
+
+
+def prepare(train: Sequence[Demonstration], config: BCConfig, progress: Progress = silent) -> Lesson:
+    """Read and encode decisions, and fit what fills a call's arguments.
 
     Raises:
         CloneError: there is nothing to learn: no decisions, or only one kind of action.
@@ -112,23 +150,20 @@ def fit(
     )
     policy = EmbeddedPolicy(sizes, knowledge, vocabularies)
     policy.reader = reader
-    device = pick_device(config.device)
     choices = encode_choices(cases, vocabularies["features"])
-    choice_loss = fit_choice(policy, choices, config, device, progress)
+    device = pick_device(config.device)
     argument_loss = fit_ranker(policy.ranker, encode_slots(slots, vocabularies["slots"]), config, device, progress)
-    policy.choice.eval()
     policy.ranker.eval()
-    policy.reference = reference_states(policy, choices, rng)
-    calibrate(policy, calibration)
-    report = FitReport(
-        decisions=len(train),
-        slots=len(slots),
-        coverage=coverage.share,
-        choice_loss=choice_loss,
-        argument_loss=argument_loss,
-        calibration_cases=policy.calibration.cases,
-    )
-    return policy, report
+    return Lesson(train, policy, choices, len(slots), coverage.share, argument_loss, rng)
+
+
+def fit_embedded(lesson: Lesson, config: BCConfig, progress: Progress = silent) -> EmbeddedPolicy:
+    """Fit the choice network."""
+    policy = lesson.caller
+    policy.choice_loss = fit_choice(policy, lesson.choices, config, pick_device(config.device), progress)
+    policy.choice.eval()
+    policy.reference = reference_states(policy, lesson.choices, lesson.rng)
+    return policy
 
 
 def check_trainable(train: Sequence[Demonstration]) -> None:
@@ -264,15 +299,16 @@ def reference_states(policy: EmbeddedPolicy, choices: Sequence[ChoiceRows], rng:
         return nn.functional.normalize(hidden, dim=1).clone()
 
 
-def calibrate(policy: EmbeddedPolicy, demonstrations: Sequence[Demonstration]) -> None:
-    """Fit confidence and the accepted distance on decisions that were not trained on."""
+def calibrate(clone: Clone, demonstrations: Sequence[Demonstration]) -> list[bool]:
+    """Fit confidence and the accepted distance on decisions that were not trained on; return which were right."""
     evidence, right, distances = [], [], []
     for demonstration in demonstrations:
-        scored, distance = policy.score(demonstration.state)
-        evidence.append(policy.evidence(scored))
+        scored, distance = clone.score(demonstration.state)
+        evidence.append(clone.evidence(scored))
         right.append(same_action(scored.action, demonstration.action))
         distances.append(distance)
-    policy.calibration = fit_calibration(evidence, right, distances)
+    clone.calibration = fit_calibration(evidence, right, distances)
+    return right
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, config: BCConfig, epoch: int) -> None:

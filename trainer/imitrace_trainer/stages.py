@@ -18,12 +18,13 @@ from imitrace_trainer.config import CloneConfig, RolloutConfig
 from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import Environment, Expert, load_object
-from imitrace_trainer.evaluate import EvaluationReport, evaluate
-from imitrace_trainer.fit import FitReport, fit
+from imitrace_trainer.evaluate import EvaluationReport, evaluate, evaluate_decisions
+from imitrace_trainer.fit import FitReport
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.gate import PairedCase, judge
 from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.keys import signing_key
+from imitrace_trainer.ladder import Rung, climb, compare
 from imitrace_trainer.live_tools import Tools, dead_tool
 from imitrace_trainer.passport import passport, write_passport
 from imitrace_trainer.policy import Policy, State, same_action
@@ -42,6 +43,8 @@ class Trained:
     version: int
     path: Path
     fit: FitReport
+    rungs: list[Rung]
+    """How each family that was fitted did, the one that ships first."""
     evaluation: EvaluationReport
     thresholds: Thresholds
 
@@ -96,10 +99,13 @@ def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
     check_licences(dataset, clone.cohort)
     signing_key(home)  # what would stop the clone from being registered is told before it is trained
     train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
-    policy, fitted = fit(train, calibration, clone.train, progress)
+    climbed = climb((train, calibration), clone.family, clone.train, progress)
+    policy = climbed.clone
     rules = read_ledger(home).rules(clone.cohort.agent)
     thresholds = choose_thresholds(policy, calibration, clone.route).with_irreversible(rules.irreversible)
-    evaluation = evaluate(policy, held_out, FrequencyTable(train))
+    decisions = [policy.act(held.state) for held in held_out]
+    evaluation = evaluate_decisions(decisions, held_out, FrequencyTable(train))
+    rungs = compare(climbed, held_out, decisions)
     card = CloneCard(
         name=clone.name,
         dataset=dataset.name,
@@ -107,7 +113,7 @@ def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
         dataset_hash=dataset.hash,
         created_at=now(),
         imitrace=installed_version("imitrace"),
-        training={"config": asdict(clone.train), "fit": asdict(fitted)},
+        training={"config": asdict(clone.train), "fit": asdict(climbed.fit), "family": climbed.chosen},
         route=thresholds.to_json(),
         agent=clone.cohort.agent,
     )
@@ -117,27 +123,29 @@ def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
     def write(folder: Path) -> None:
         write_clone(folder, policy, card)
         write_passport(folder, passport(dataset, clone, rules))
-        report = json.dumps(evaluation.to_json(), indent=1)
+        ladder = [asdict(rung) for rung in rungs]
+        report = json.dumps({**evaluation.to_json(), "ladder": ladder}, indent=1)
         (folder / "report.json").write_text(report + "\n", encoding="utf-8")
-        (folder / "card.md").write_text(render_card(card, evaluation, thresholds, limits), encoding="utf-8")
+        (folder / "card.md").write_text(render_card(card, evaluation, rungs, thresholds, limits), encoding="utf-8")
 
     registry = Registry(home)
     number = registry.register(clone.name, write)
     path = registry.resolve(f"{clone.name}:{number}").path
-    return Trained(clone.name, number, path, fitted, evaluation, thresholds)
+    return Trained(clone.name, number, path, climbed.fit, rungs, evaluation, thresholds)
 
 
 def choose_thresholds(policy: Policy, calibration: Sequence[Demonstration], config: RouteConfig) -> Thresholds:
     """Choose from which confidence the clone may act, on tasks it was not trained on."""
     decisions = [policy.act(demonstration.state) for demonstration in calibration]
     judged = [
-        (decision.confidence, same_action(decision.action, held.action))
+        (decision.confidence, same_action(decision.action, held.action), held.task)
         for decision, held in zip(decisions, calibration, strict=True)
         if decision.action.kind == "tool_call"
     ]
-    confidences, right = [value for value, _ in judged], [hit for _, hit in judged]
-    loose = choose_threshold(confidences, right, config.error, config.confidence)
-    strict = choose_threshold(confidences, right, config.irreversible_error, config.confidence)
+    confidences, right = [value for value, _, _ in judged], [hit for _, hit, _ in judged]
+    tasks = [task for _, _, task in judged]
+    loose = choose_threshold(confidences, right, config.error, config.confidence, tasks)
+    strict = choose_threshold(confidences, right, config.irreversible_error, config.confidence, tasks)
     return Thresholds(loose, max(loose, strict), config.irreversible)
 
 
@@ -152,7 +160,7 @@ def load_clone(home: Path, reference: str) -> LoadedClone:
     registry.check(version)
     policy, card = read_clone(version.path)
     rules = read_ledger(home).rules(card.agent)
-    tools = list(policy.knowledge.tools.values())
+    tools = list(policy.tools)
     return LoadedClone(version, rules.restrict(policy), card, tools, rules)
 
 

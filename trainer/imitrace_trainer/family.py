@@ -1,0 +1,65 @@
+"""Say what a family of clones is: something that learns from a lesson, decides, and can be written down."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from imitrace.messages import Action
+from imitrace_trainer.calibration import Calibration
+from imitrace_trainer.policy import Policy, State
+from imitrace_trainer.reading import Reader
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An action with its probabilities, before calibration."""
+
+    action: Action
+    tool_probability: float
+    argument_probability: float
+    weakest: float
+    """The least probable single argument."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A clone as it is kept: weights for safetensors, all else for JSON."""
+
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+    """JSON values."""
+
+
+class Clone(Policy, Protocol):
+    """A fitted policy of some family."""
+
+    calibration: Calibration
+
+    @property
+    def family(self) -> str:
+        """Name the family."""
+        ...
+
+    @property
+    def reader(self) -> Reader:
+        """Reads messages, each once."""
+        ...
+
+    @property
+    def tools(self) -> Sequence[dict[str, Any]]:
+        """Return the newest definition of every tool that was offered in training."""
+        ...
+
+    def score(self, state: State) -> tuple[Scored, float]:
+        """Return the action with its raw probabilities, and the state's distance: what calibration is fitted on."""
+        ...
+
+    def evidence(self, scored: Scored) -> list[float]:
+        """Return what confidence is calibrated on, a number a piece."""
+        ...
+
+    def parts(self) -> Parts:
+        """Return what is to be kept, but for the calibration."""
+        ...

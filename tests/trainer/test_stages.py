@@ -155,7 +155,7 @@ def test_progress_reaches_one_in_every_stage(trained_home: Path, counter_clone: 
     home = fork(trained_home)
     train_stage(home, clone, listen)
     gate_stage(home, rolled(clone, tasks=2), "counter:1", listen)
-    assert {stage for stage in told if told[stage][-1] == 1.0} == {"choose", "arguments", "rollout"}
+    assert {stage for stage in told if told[stage][-1] == 1.0} == {"choose", "linear", "arguments", "rollout"}
     assert all(shares == sorted(shares) for shares in told.values())
 
 
@@ -183,7 +183,8 @@ def test_steps_that_are_context_only_are_no_demonstrations() -> None:
 
 def test_a_strict_promise_needs_more_confidence_than_a_loose_one() -> None:
     wrong = Action("tool_call", "look", {"order": 2})
-    calibration = [held(0.9, LOOK)] * 40 + [held(0.5, LOOK)] * 16 + [held(0.5, wrong)] * 4 + [held(0.1, wrong)] * 20
+    shown = [held(0.9, LOOK)] * 40 + [held(0.5, LOOK)] * 16 + [held(0.5, wrong)] * 4 + [held(0.1, wrong)] * 20
+    calibration = [replace(one, task=str(number)) for number, one in enumerate(shown)]
     config = RouteConfig(error=0.2, irreversible_error=0.1, confidence=0.8, irreversible=("cancel",))
     assert choose_thresholds(Sure(), calibration, config) == Thresholds(0.5, 0.9, ("cancel",))
 

@@ -214,3 +214,12 @@ def test_a_table_fills_the_settings() -> None:
 @pytest.mark.parametrize("confidence", [0.1, 0.5])
 def test_a_modest_confidence_is_allowed_too(confidence: float) -> None:
     assert choose_threshold([0.5] * 100, [True] * 100, 0.1, confidence) == 0.5
+
+
+@pytest.mark.parametrize("value", [0.1, 0.9, -0.3, 1 / 3])
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_decisions_that_surprise_equally_count_for_one_at_most_a_task(value: float, size: int) -> None:
+    tasks = [f"t{number}" for number in range(5) for _ in range(size)]
+    effects = design_effects([value] * len(tasks), tasks)
+    assert min(effects) == 1.0
+    assert max(effects) <= size

@@ -143,6 +143,10 @@ def design_effects(surprises: Sequence[float], tasks: Sequence[Hashable]) -> lis
     return effects
 
 
+_ROUNDING = 1e-12
+"""A variance of values of at most 1 that equal values have by rounding."""
+
+
 def _alike(values: Sequence[float], tasks: Sequence[Hashable]) -> float:
     """Return how far the values of one task resemble each other: 0 not at all, 1 they are the same."""
     sizes = Counter(tasks)
@@ -156,10 +160,10 @@ def _alike(values: Sequence[float], tasks: Sequence[Hashable]) -> float:
         sums[task] += value
     explained = sum(sums[task] ** 2 / size for task, size in sizes.items())
     between = (explained - sum(values) ** 2 / n) / (k - 1)
-    within = (sum(value * value for value in values) - explained) / (n - k)
+    within = max(0.0, sum(value * value for value in values) - explained) / (n - k)
     size = (n - sum(one * one for one in sizes.values()) / n) / (k - 1)
     spread = between + (size - 1) * within
-    alike = max(0.0, (between - within) / spread) if spread > 0 else 0.0
+    alike = max(0.0, (between - within) / spread) if spread > _ROUNDING else 0.0
     error = (1 - alike) * (1 + (size - 1) * alike) * math.sqrt(2 / (size * max(size - 1, 0.1) * (k - 1)))
     return min(1.0, alike + error)
 

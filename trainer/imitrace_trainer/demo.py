@@ -33,6 +33,11 @@ split = {{ by = "task", calibration = 0.2, gate = 0.05, seed = 7 }}
 cohort = "support"
 family = "embedded"
 
+[clone.support.train]
+epochs = 12
+feature_dropout = 0.4
+smoothing = 0.0
+
 [clone.support.route]
 irreversible = ["process_refund", "cancel_order"]
 

@@ -38,6 +38,7 @@ KEYS = {
     },
     "filtering": {"sets", "skipped"},
     "scan": {"sets", "label_errors", "skipped"},
+    "clone_quality": {"sets", "skipped", "versions"},
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }
 DESCRIBED = {"date", "machine", "command"}

@@ -70,6 +70,8 @@ class CohortConfig:
     """Share of the train split's steps to learn from that may come of failures, where a success proves them right."""
     hindsight_where: tuple[Condition, ...] = ()
     """Which of its steps' scores prove a failure's step right as well; one of them suffices."""
+    failures: int = 300
+    """How many failures that only ``where`` rejects the dataset keeps for a critic; none is learnt as an action."""
     confirmed: Condition | None = None
     """What a step's score by a person or the expert must be for a clone's own action to be learnt from; None: never."""
     max_repeats: int | None = None
@@ -294,6 +296,7 @@ _COHORT_READERS: Final[_Readers] = {
     "mask_cap": _part,
     "hindsight": _share,
     "hindsight_where": _conditions,
+    "failures": _seed,
     "max_repeats": _count,
     "duplicates": _likeness,
     "quarantine": _flag,

@@ -16,6 +16,7 @@ from imitrace.exceptions import DatasetError
 from imitrace.schema import STEPS, TRAJECTORIES
 from imitrace_trainer.clues import clues
 from imitrace_trainer.cohort import MOST_WEIGHT, CohortConfig, SplitConfig
+from imitrace_trainer.failures import failed_steps, failures
 from imitrace_trainer.frames import gather
 from imitrace_trainer.hindsight import COLUMNS as RELABELLED
 from imitrace_trainer.hindsight import NOTHING, Relabelled, mask_unproven, relabelled
@@ -53,15 +54,17 @@ class Curated:
     """Kept, by trajectory: the columns of ``schema.STEPS``, ``task`` (its key), ``tags``, ``outcome``, ``split``,
     ``loss_mask``, ``mask_reason`` (why it is false), ``weight``, ``tool_change`` (one of ``CHANGES``)."""
     messages: pl.LazyFrame
-    """The messages that kept steps name, by id."""
+    """The messages that kept steps and failures name, by id."""
     tools: pl.LazyFrame
-    """The tools that kept steps offer."""
+    """The tools that kept steps and failures offer."""
     other_agents: int
     """How many trajectories of other agents the source holds."""
     evaluators: list[dict[str, str | None]]
     """Which evaluators gave the scores of the agent's trajectories: ``name``, ``evaluator``, ``evaluator_version``."""
     ledger: str
     """The hash of what was decided about the agent's tools."""
+    failures: pl.LazyFrame | None = None
+    """Steps of failures for the critic alone, with the columns of ``steps``, none of them trained on; None: no such."""
     personal: dict[str, dict[str, int]] = field(default_factory=dict)
     """By redaction rule that was asked: how often it ``found`` something, and in how many ``trajectories``."""
 
@@ -108,6 +111,8 @@ def curate(
     else:
         again = NOTHING
     trajectories = _with_scores(_with_relabelled(kept, again), small["scores"])
+    failed = failures(judged, trajectories, cohort)
+    held = pl.concat([trajectories.select("trajectory_id"), failed.select("trajectory_id")])
     return Curated(
         trajectories=trajectories,
         rejected=rejected,
@@ -115,10 +120,9 @@ def curate(
         evaluators=small["evaluators"].to_dicts(),
         ledger=rules.hash,
         steps=mask_personal(kept_steps(frames, cohort, trajectories, again), judged),
-        messages=frames["messages"].join(
-            _named(found, trajectories), on="message_id", how="semi", maintain_order="left"
-        ),
-        tools=_offered(frames, trajectories),
+        failures=None if failed.is_empty() else _dataset_steps(failed_steps(frames, cohort, failed, judged)),
+        messages=frames["messages"].join(_named(found, held), on="message_id", how="semi", maintain_order="left"),
+        tools=_offered(frames, held),
         personal=count_personal(judged),
     )
 
@@ -169,9 +173,11 @@ def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame, again: 
     if cohort.label_errors is not None:
         marked = _without_errors(marked, label_errors(frames, cohort, kept.filter(pl.col("relabelled_by").is_null())))
     own = marked.join(kept.lazy().select(of_trajectory), on="trajectory_id", how="inner", maintain_order="left")
-    return mask_unproven(mask_wrong(own, cohort, frames["scores"]), again).select(
-        *STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason", "weight", "tool_change"
-    )
+    return _dataset_steps(mask_unproven(mask_wrong(own, cohort, frames["scores"]), again))
+
+
+def _dataset_steps(steps: pl.LazyFrame) -> pl.LazyFrame:
+    return steps.select(*STEPS, "task", "tags", "outcome", "split", "loss_mask", "mask_reason", "weight", "tool_change")
 
 
 def _without_errors(marked: pl.LazyFrame, doubts: pl.DataFrame) -> pl.LazyFrame:

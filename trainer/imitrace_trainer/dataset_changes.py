@@ -16,7 +16,7 @@ from imitrace.messages import Action, Message
 from imitrace.semconv import POLICY_ROLES
 from imitrace_trainer.cohort import SPLITS
 from imitrace_trainer.curate import Curated
-from imitrace_trainer.datasets import DATASET_TABLES, Dataset, write_version
+from imitrace_trainer.datasets import DATASET_TABLES, FAILURES, Dataset, write_version
 from imitrace_trainer.drafts import locked
 from imitrace_trainer.frames import empty, gather
 from imitrace_trainer.live_tools import dead_call
@@ -138,6 +138,7 @@ def add_rows(home: Path, dataset: Dataset, rows: Sequence[Row], who: str) -> Dat
         other_agents=dataset.manifest["other_agents"],
         evaluators=dataset.manifest["evaluators"],
         ledger=dataset.manifest["tools"]["ledger"],
+        failures=dataset.frame(FAILURES) if FAILURES in dataset.manifest["counts"] else None,
     )
     kept = {key: dataset.manifest[key] for key in ("cohort", "spec")}
     source = f"{len(rows)} rows by {who} to v{dataset.version} of {dataset.manifest['source']}"
@@ -221,7 +222,8 @@ def _counted(rows: pl.DataFrame) -> dict[str, int]:
 
 def _check(dataset: Dataset, rows: Sequence[Row]) -> None:
     splits = gather({"tasks": dataset.frame("trajectories").select("task_key", "split").unique()})["tasks"]
-    known: dict[str, str] = dict(splits.iter_rows())
+    failed = gather({"tasks": dataset.frame(FAILURES).select("task", "split").unique()})["tasks"]
+    known: dict[str, str] = dict(splits.iter_rows()) | dict(failed.iter_rows())
     for row in rows:
         if row.split not in SPLITS:
             raise DatasetError(f"split of a row is {row.split!r}, expected one of {', '.join(SPLITS)}")

@@ -20,7 +20,8 @@ from imitrace_trainer.clues import forbidden_steps
 from imitrace_trainer.cohort import SPLITS, CohortConfig
 from imitrace_trainer.curate import Curated
 from imitrace_trainer.drafts import draft, locked
-from imitrace_trainer.frames import gather, read_manifest, scan_tables
+from imitrace_trainer.failures import FAILED
+from imitrace_trainer.frames import empty, gather, read_manifest, scan_tables
 from imitrace_trainer.portions import write_table
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.rules import RULES
@@ -51,8 +52,11 @@ DATASET_TABLES: Final[dict[str, dict[str, str]]] = {
     "tools": TOOLS,
 }
 """The columns of a dataset's Parquet files, in the types of ``schema.py``."""
+FAILURES: Final = "failures"
+"""The file of failures that are kept for the critic, with the columns of steps; absent where there are none."""
 
-_LONG: Final = {"steps": ("state", "action_arguments", "action_message", "observation"), "messages": ("content",)}
+_LONG_STEPS: Final = ("state", "action_arguments", "action_message", "observation")
+_LONG: Final = {"steps": _LONG_STEPS, "failures": _LONG_STEPS, "messages": ("content",)}
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 
 
@@ -97,7 +101,7 @@ class Dataset:
         return str(self.manifest["hash"])
 
     def examples(self, split: str | None = None) -> list[Example]:
-        """Return the steps as examples, by trajectory's start and step.
+        """Return the steps as examples, by trajectory's start and step; failures for the critic are not among them.
 
         Args:
             split: ``train``, ``calibration`` or ``gate``; None for all.
@@ -106,6 +110,16 @@ class Dataset:
             DatasetError: there is no such split, or a file is broken.
         """
         return [self._example(step) for step in self._of("steps", split).iter_rows(named=True)]
+
+    def failures(self, split: str) -> list[Example]:
+        """Return the steps that are kept for the critic alone, none of them to be trained on.
+
+        Raises:
+            DatasetError: a file is broken.
+        """
+        own = (pl.col("split") == split) & (pl.col("mask_reason") == FAILED)
+        steps = gather({FAILURES: self.frame(FAILURES).filter(own)})[FAILURES]
+        return [self._example(step) for step in steps.iter_rows(named=True)]
 
     def tasks(self, split: str | None = None) -> set[str]:
         """Return the tasks of a split.
@@ -124,12 +138,15 @@ class Dataset:
         return self._tables | {table: self._of(table, split) for table in ("trajectories", "steps")}
 
     def frame(self, table: str) -> pl.LazyFrame:
-        """Return a table of ``DATASET_TABLES`` as a plan, steps by trajectory; nothing is read yet.
+        """Return a table of ``DATASET_TABLES``, or ``FAILURES``, as a plan by trajectory; nothing is read yet.
 
         Raises:
             DatasetError: the file is broken.
         """
-        return scan_tables(self.path, {table: DATASET_TABLES[table]}, self.manifest["counts"])[table]
+        columns, counts = DATASET_TABLES["steps" if table == FAILURES else table], self.manifest["counts"]
+        if table == FAILURES and table not in counts:
+            return empty(columns).lazy()
+        return scan_tables(self.path, {table: columns}, counts)[table]
 
     def rejected_counts(self) -> dict[str, int]:
         """Return how many trajectories each rule rejected, in the order of the rules."""
@@ -327,6 +344,8 @@ def _write_tables(aside: Path, curated: Curated, progress: Progress) -> dict[str
     """Write the files; return ``counts`` and ``content`` by table, and ``splits``."""
     splits = StepCounts(curated.trajectories, progress)
     frames = {table: getattr(curated, table).lazy() for table in DATASET_TABLES}
+    if curated.failures is not None:
+        frames[FAILURES] = curated.failures
     found = {
         table: write_table(frame, aside / f"{table}.parquet", _LONG.get(table, ()), splits.watch(table))
         for table, frame in frames.items()

@@ -49,8 +49,9 @@ imitrace_trainer:   progress intervals drafts conditions cohort frames collector
                     evaluators/settings evaluators/scoring evaluators/sending evaluators/__init__ arguments
                     argument_guess calibration family subjects affordances features network embedded demonstrations
                     fit frequency linear families clone_files evaluate ladder predict keys seal gate_report gate
-                    registry route rehearsal scan champion environment rollout config passport card stages trial
-                    refresh demo __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli tools_cli
+                    registry route judged_texts veto_rules discrimination critic critic_fit critic_files rehearsal
+                    scan champion environment rollout config passport card stages trial refresh demo __init__
+                    datasets_cli clones_cli cli exports_cli score_cli scan_cli tools_cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 

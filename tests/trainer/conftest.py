@@ -345,20 +345,26 @@ def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def record_tickets(counter: Path, folder: Path, count: int) -> Path:
-    """Write a snapshot of the counter's first so many tickets, as the clerk solved them."""
+def record_tickets(counter: Path, folder: Path, count: int, failed: int = 0) -> Path:
+    """Write a snapshot of the counter's first so many tickets, as the clerk solved them, and of others that failed.
+
+    Those were refunded though nothing was owed. All have the score ``Done``, 1 or 0.
+    """
     from imitrace_trainer.environment import load_object
 
     world = load_object("counter_world:Counter", counter)()
-    solve = load_object("counter_world:solve", counter)
+    solve, reckless = (load_object(f"counter_world:{name}", counter) for name in ("solve", "Reckless"))
     tools = [tool_definition(tool) for tool in world.tools]
     rows: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
-    for ticket in world.tasks(count, 1):
-        messages = [from_openai(message) for message in solve(ticket.id)]
+    solved = [(ticket, solve(ticket.id), "success") for ticket in world.tasks(count, 1)]
+    lost = [(ticket, solve(ticket.id, reckless), "failure") for ticket in world.tasks(failed, 2, "safety")]
+    for ticket, conversation, outcome in (*solved, *lost):
+        messages = [from_openai(message) for message in conversation]
         made = list(decisions(messages))
         case: dict[str, Any] = {"id": f"t-{ticket.id}", "roles": ["expert"] * len(made), "agent": "counter"}
-        case |= {"task": ticket.id, "tags": ticket.tags, "outcome": "success"}
+        case |= {"task": ticket.id, "tags": ticket.tags, "outcome": outcome}
         rows["trajectories"].append(_trajectory(case))
+        rows["scores"].append(_score(case["id"], "Done", float(outcome == "success")))
         rows["messages"] += [
             {"message_id": content_hash(message), "role": message["role"], "content": canonical_json(message)}
             for message in messages
@@ -380,6 +386,12 @@ def record_tickets(counter: Path, folder: Path, count: int) -> Path:
 def more_tickets(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a snapshot that holds the counter's 64 tickets and 8 more."""
     return record_tickets(counter, tmp_path_factory.mktemp("more") / "snapshot", 72)
+
+
+@pytest.fixture(scope="session")
+def reckless_tickets(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a snapshot that holds the counter's 64 tickets and 24 that failed."""
+    return record_tickets(counter, tmp_path_factory.mktemp("reckless") / "snapshot", 64, 24)
 
 
 @pytest.fixture(scope="session")

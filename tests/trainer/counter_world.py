@@ -114,10 +114,22 @@ class Clerk:
         return Action("tool_call", "close_ticket", {"resolution": resolution})
 
 
-def solve(ticket: str) -> list[dict[str, Any]]:
-    """Return the whole conversation in which the clerk solves a ticket."""
+@dataclass
+class Reckless(Clerk):
+    """A clerk who refunds whatever it is."""
+
+    def act(self, messages: Sequence[Mapping[str, Any]]) -> Action | None:
+        right = super().act(messages)
+        if right is not None and right.arguments == {"resolution": "refused"}:
+            order = json.loads(messages[-1]["content"])["order_id"]
+            return Action("tool_call", "refund_order", {"order_id": order})
+        return right
+
+
+def solve(ticket: str, clerk_type: type[Clerk] = Clerk) -> list[dict[str, Any]]:
+    """Return the whole conversation in which a clerk closes a ticket."""
     counter = Counter()
-    clerk, messages, done = Clerk(counter), counter.reset(ticket), False
+    clerk, messages, done = clerk_type(counter), counter.reset(ticket), False
     while not done:
         action = clerk.act(messages)
         assert action is not None

@@ -90,7 +90,8 @@ def test_a_clone_is_shown_with_its_card_its_gate_and_its_passport(trained_home: 
     assert "Never asked: it may act nowhere." in run("clones", "show", "counter", "--home", trained_home).stdout
     told = read(run("clones", "show", "counter:1", "--home", promoted_home, "--json"))
     assert (told["name"], told["version"], told["faults"], told["gate"]["verdict"]) == ("counter", 1, [], "pass")
-    assert told["passport"]["files"].keys() == {"card.md", "model.safetensors", "report.json"}
+    files = {"card.md", "critic.json", "critic.safetensors", "model.safetensors", "report.json"}
+    assert told["passport"]["files"].keys() == files
 
 
 def test_keys_tell_which_signs_here_and_which_are_trusted(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ def test_each_assistant_decision_gets_one_line_with_its_first_step(tmp_path: Pat
         "action": {"kind": "tool_call", "name": "look", "arguments": {"at": "hi"}},
         "confidence": 0.333333,
         "ood": 0.25,
+        "critic": None,
+        "veto": None,
         "tools": {"look": 1},
     }
 

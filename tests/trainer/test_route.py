@@ -24,10 +24,11 @@ def decide(
     ood: float = 0.5,
     order: object = 1,
     tags: Mapping[str, str] = {},
+    vetoes: tuple[str | None, str | None] = (None, None),
 ) -> Route:
     kind = "message" if name is None else "tool_call"
     arguments = {} if name is None else {"order": order}
-    decision = Decision(Action(kind, name, arguments), confidence, ood, {})
+    decision = Decision(Action(kind, name, arguments), confidence, ood, {}, None, *vetoes)
     made = [{"type": "tool_call", "id": str(order), "name": "look", "arguments": {"order": order}} for order in (2, 3)]
     messages = [{"role": "assistant", "parts": [part]} for part in made]
     return route(decision, State(messages, TOOLS, {"cohort": "common"} | dict(tags)), THRESHOLDS, {"common"})
@@ -45,6 +46,8 @@ def test_a_proven_sure_new_call_of_an_offered_tool_is_the_clones() -> None:
         ({"name": "refund"}, "tool 'refund' is not offered"),
         ({"ood": 1.01}, "out of distribution (1.01)"),
         ({"confidence": 0.599}, "confidence 0.599"),
+        ({"vetoes": ("veto: never", None)}, "veto: never"),
+        ({"name": "cancel", "confidence": 0.95, "vetoes": (None, "veto: not this")}, "veto: not this"),
         ({"order": 2}, "the same call was already made"),
         ({"order": 3.0}, "the same call was already made"),
         ({"tags": {"cohort": "safety"}, "name": None, "ood": 9.0}, "cohort 'safety' has no passing gate"),
@@ -54,7 +57,10 @@ def test_the_expert_acts_for_the_first_reason_that_holds(changed: dict[str, Any]
     assert decide(**changed) == Route("expert", reason)
 
 
-@pytest.mark.parametrize("changed", [{"ood": 1.0}, {"confidence": 0.6}, {"order": "2"}, {"order": True}])
+@pytest.mark.parametrize(
+    "changed",
+    [{"ood": 1.0}, {"confidence": 0.6}, {"order": "2"}, {"order": True}, {"vetoes": (None, "veto: not this")}],
+)
 def test_the_clone_acts_at_the_very_limits(changed: dict[str, Any]) -> None:
     assert decide(**changed).actor == "clone"
 

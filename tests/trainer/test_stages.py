@@ -99,13 +99,16 @@ def test_training_registers_a_candidate_with_its_report_and_card(trained_home: P
     folder = registry.resolve("counter").path
     assert {path.name for path in folder.iterdir()} == {
         "model.safetensors",
+        "critic.safetensors",
+        "critic.json",
         "clone.json",
         "report.json",
         "card.md",
         "signature.json",
     }
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    ladder = report.pop("ladder")
+    ladder, critic = report.pop("ladder"), report.pop("critic")
+    assert critic["refused"] == "0 training tasks failed, needed 5: it learns from successes and failures"
     assert report == evaluate_stage(trained_home, "counter:1").to_json()
     assert [rung["family"] for rung in ladder] == sorted(FAMILIES, key=lambda one: one != ladder[0]["family"])
     assert load_clone(trained_home, "counter:1").card.training["family"] == ladder[0]["family"]
@@ -120,6 +123,7 @@ def test_the_card_says_what_was_learned_from_and_when_it_acts(trained_home: Path
     assert f"v{dataset.version} (`{dataset.hash}`)" in card
     assert f"can't (refund_order): {loaded.thresholds.irreversible:.4f}" in card
     assert "held-out tasks        16" in card
+    assert "## Its critic\n\n- off: 0 training tasks failed" in card
 
 
 def test_the_record_names_dataset_configuration_and_fit(trained_home: Path, counter_clone: CloneConfig) -> None:

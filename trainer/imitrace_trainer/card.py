@@ -36,6 +36,8 @@ class Limits:
     """How the trajectories ended that it learned from; ``unknown`` where nobody said."""
     masked: Mapping[str, int] = field(default_factory=dict)
     """Training steps that were context only, by reason."""
+    critic: Sequence[str] = ("- none",)
+    """What its critic reached or why it is off, and what it forbids, a line each."""
 
 
 def measure_limits(train: Sequence[Demonstration], held_out: Sequence[Demonstration], dataset: Dataset) -> Limits:
@@ -68,6 +70,7 @@ def render_card(
         measured(evaluation),
         compared(rungs),
         confidence(thresholds),
+        "## Its critic\n\n" + "\n".join(limits.critic),
         "## Do not use it\n\n" + "\n".join(warnings(evaluation, thresholds, limits)),
     ]
     return "\n\n".join(sections) + "\n"

@@ -15,6 +15,7 @@ from imitrace.clones import Verdict
 from imitrace.exceptions import CloneError, ConfigError
 from imitrace.messages import Message
 from imitrace_trainer.clone_files import CloneCard, read_clone
+from imitrace_trainer.critic_files import criticised
 from imitrace_trainer.keys import FOLDER as KEYS
 from imitrace_trainer.policy import State
 from imitrace_trainer.registry import CloneVersion, Registry
@@ -103,7 +104,8 @@ def _read(version: CloneVersion) -> OpenClone:
         thresholds = Thresholds.from_json(card.route)
     except (LookupError, TypeError) as error:
         raise CloneError(f"{version.name} v{version.version} has no thresholds ({error!r}); train it again") from error
-    return OpenClone(version, card, RoutedClone(policy, thresholds, ()), None)
+    acting = criticised(policy, version.path, policy.reader)
+    return OpenClone(version, card, RoutedClone(acting, thresholds, ()), None)
 
 
 def stamp(home: Path, reference: str) -> Hashable:

@@ -8,6 +8,7 @@ from typing import Any
 
 from imitrace.exceptions import ConfigError
 from imitrace_trainer.cohort import CohortConfig, cohort_from_config
+from imitrace_trainer.critic_fit import CriticConfig
 from imitrace_trainer.families import BEST, FAMILIES
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.gate import GateConfig
@@ -56,6 +57,8 @@ class CloneConfig:
     """What it must reach."""
     route: RouteConfig = field(default_factory=RouteConfig)
     """What the route promises."""
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    """What its critic may veto."""
     rollout: RolloutConfig | None = None
     """Where it is played."""
 
@@ -72,7 +75,7 @@ def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> Clo
         raise ConfigError(f"clone {name!r} is not in imitrace.toml, it has: {known}; add a table [clone.{name}]")
     where = f"clone.{name}"
     table = _table(clones[name], where)
-    allowed = ("cohort", "family", "train", "gate", "route", "rollout")
+    allowed = ("cohort", "family", "train", "gate", "route", "critic", "rollout")
     _refuse_unknown(table, allowed, where)
     family = table.get("family", BEST)
     if family not in (BEST, *FAMILIES):
@@ -86,6 +89,7 @@ def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> Clo
         train=BCConfig(**_typed(table.get("train", {}), BCConfig(), f"{where}.train")),
         gate=GateConfig.from_table(_table(table.get("gate", {}), f"{where}.gate")),
         route=RouteConfig.from_table(_table(table.get("route", {}), f"{where}.route")),
+        critic=CriticConfig.from_table(_table(table.get("critic", {}), f"{where}.critic")),
         rollout=None if rollout is None else _rollout(rollout, f"{where}.rollout"),
     )
 

@@ -42,6 +42,12 @@ class Decision:
     """Distance from the training states in units of the accepted limit: above 1 the state is out of distribution."""
     tools: dict[str, float]
     """Probability of each tool offered, and of ``message``; they sum to 1, less what a retired tool has."""
+    critic: float | None = None
+    """Probability that this leads to success, by a critic; None: there is none, or it is off."""
+    veto: str | None = None
+    """Why a critic forbids it to the clone; None: it does not."""
+    veto_irreversible: str | None = None
+    """Why a critic forbids it to the clone if it can't be undone, of which more is asked; None: it does not."""
 
 
 class Policy(Protocol):

@@ -96,6 +96,8 @@ def prediction_record(trajectory: str, step: int, decision: Decision) -> dict[st
         "action": action,
         "confidence": round(decision.confidence, 6),
         "ood": round(decision.ood, 6),
+        "critic": None if decision.critic is None else round(decision.critic, 6),
+        "veto": decision.veto,
         "tools": {name: round(share, 6) for name, share in decision.tools.items()},
     }
 

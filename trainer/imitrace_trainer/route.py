@@ -208,6 +208,7 @@ def route(decision: Decision, state: State, thresholds: Thresholds, passed: Coll
     """
     cohort = cohort_of(state.tags)
     action = decision.action
+    veto = decision.veto_irreversible if action.name in thresholds.irreversible_tools else decision.veto
     checks = (
         (cohort in passed, f"cohort {cohort!r} has no passing gate"),
         (action.kind == "tool_call", "the clone can't write text"),
@@ -215,6 +216,7 @@ def route(decision: Decision, state: State, thresholds: Thresholds, passed: Coll
         (decision.ood <= 1, f"out of distribution ({decision.ood:.2f})"),
         (decision.confidence >= thresholds.of(action.name), f"confidence {decision.confidence:.3f}"),
         (not repeats(decision.action, state.messages), "the same call was already made"),
+        (veto is None, veto or ""),
     )
     failed = next((reason for holds, reason in checks if not holds), None)
     return Route("expert", failed) if failed else Route("clone", "trusted")

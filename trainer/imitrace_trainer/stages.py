@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -15,6 +15,7 @@ from imitrace.messages import tool_definition
 from imitrace_trainer.card import measure_limits, render_card
 from imitrace_trainer.clone_files import CloneCard, read_clone, write_clone
 from imitrace_trainer.config import CloneConfig, RolloutConfig
+from imitrace_trainer.critic_files import critic_tasks, criticised, train_critic, write_critic
 from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import Environment, Expert, load_object
@@ -119,12 +120,18 @@ def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
     )
 
     limits = measure_limits(train, held_out, dataset)
+    critic = train_critic(dataset, clone.critic, policy.reader, clone.train.seed)
+    if critic is not None:
+        limits = replace(limits, critic=critic.lines())
 
     def write(folder: Path) -> None:
         write_clone(folder, policy, card)
+        if critic is not None:
+            write_critic(folder, critic)
         write_passport(folder, passport(dataset, clone, rules))
         ladder = [asdict(rung) for rung in rungs]
-        report = json.dumps({**evaluation.to_json(), "ladder": ladder}, indent=1)
+        judged = None if critic is None else critic.to_json()
+        report = json.dumps({**evaluation.to_json(), "ladder": ladder, "critic": judged}, indent=1)
         (folder / "report.json").write_text(report + "\n", encoding="utf-8")
         (folder / "card.md").write_text(render_card(card, evaluation, rungs, thresholds, limits), encoding="utf-8")
 
@@ -161,7 +168,8 @@ def load_clone(home: Path, reference: str) -> LoadedClone:
     policy, card = read_clone(version.path)
     rules = read_ledger(home).rules(card.agent)
     tools = list(policy.tools)
-    return LoadedClone(version, rules.restrict(policy), card, tools, rules)
+    acting = criticised(policy, version.path, policy.reader)
+    return LoadedClone(version, rules.restrict(acting), card, tools, rules)
 
 
 def evaluate_stage(home: Path, reference: str) -> EvaluationReport:
@@ -256,7 +264,7 @@ def rollout_cases(
     """
     environment, make_expert = make_world(clone, config)
     cohorts = sorted({cohort_of(example.tags) for example in dataset.examples()})
-    known, tools = dataset.tasks(), [tool_definition(tool) for tool in environment.tools]
+    known, tools = dataset.tasks() | critic_tasks(dataset), [tool_definition(tool) for tool in environment.tools]
     cases = []
     for number, cohort in enumerate(cohorts):
         count = config.tasks_in.get(cohort, config.tasks)

@@ -41,7 +41,7 @@ from imitrace_trainer.fit import BCConfig, fit
 from imitrace_trainer.policy import State
 from imitrace_trainer.reading import Reader
 
-torch.set_num_threads(1)
+assert torch.get_num_threads() == int(sys.argv[2])
 folder = Path(sys.argv[1])
 shown = [
     Demonstration(State(row["messages"], row["tools"]), Action(**row["action"]), row["task"])
@@ -53,21 +53,24 @@ write_clone(folder, policy, CloneCard("shop", "shop", 1, "", "", "", training, {
 """
 
 
-def start_fit(folder: Path, hash_seed: str) -> subprocess.Popen[str]:
+def start_fit(folder: Path, hash_seed: str, threads: str) -> subprocess.Popen[str]:
     folder.mkdir()
-    environment = child_environment({"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"})
-    return subprocess.Popen([sys.executable, "-c", TWICE, folder], env=environment, stderr=subprocess.PIPE, text=True)
+    environment = child_environment({"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": threads})
+    command = [sys.executable, "-c", TWICE, str(folder), threads]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def test_the_same_seed_gives_the_same_clone_in_another_process(play_shop: Play, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_clone_in_another_process_with_other_threads(
+    play_shop: Play, tmp_path: Path
+) -> None:
     shown = [
         {"messages": d.state.messages, "tools": d.state.tools, "action": vars(d.action), "task": d.task}
         for d in play_shop(10, 4)
     ]
     (tmp_path / "shown.json").write_text(json.dumps(shown))
     folders = [tmp_path / "first", tmp_path / "second"]
-    started = [start_fit(folder, seed) for folder, seed in zip(folders, ("1", "2"), strict=True)]
-    assert [(process.communicate(timeout=60)[1], process.returncode) for process in started] == [("", 0), ("", 0)]
+    started = [start_fit(folder, number, number) for folder, number in zip(folders, ("1", "2"), strict=True)]
+    assert [(process.communicate(timeout=180)[1], process.returncode) for process in started] == [("", 0), ("", 0)]
     first, second = (load_file(folder / "model.safetensors") for folder in folders)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -144,7 +147,44 @@ def test_both_losses_fall(fitted: tuple[EmbeddedPolicy, FitReport]) -> None:
     report = fitted[1]
     assert report.choice_loss[-1] < 0.6 * report.choice_loss[0]  # smoothing keeps it above nothing
     assert report.argument_loss[-1] < 0.3 * report.argument_loss[0]
-    assert (len(report.choice_loss), len(report.argument_loss)) == (8, 6)
+    assert len(report.argument_loss) == 6
+
+
+def test_the_epoch_that_does_best_on_the_calibration_tasks_is_kept(
+    fitted: tuple[EmbeddedPolicy, FitReport], play_shop: Play
+) -> None:
+    policy, report = fitted
+    assert report.judged_loss[report.kept_epoch - 1] == min(report.judged_loss)
+    assert len(report.choice_loss) == len(report.judged_loss) <= BCConfig().epochs
+    described = policy.describe([policy.knowledge.tools.get(name) for name in policy.knowledge.actions])
+    loss = choice_loss(policy.choice, described, encoded(policy, play_shop(12, 2)), 0.0)
+    assert loss.item() == pytest.approx(min(report.judged_loss), abs=1e-5)
+
+
+def test_without_patience_the_last_epoch_is_kept(play_shop: Play) -> None:
+    _, report = fit(play_shop(2, 4), play_shop(2, 5), BCConfig(device="cpu", epochs=2, patience=0))
+    assert (report.judged_loss, report.kept_epoch) == ([], 2)
+
+
+def test_products_of_half_precision_lose_next_to_nothing(shop_clone: EmbeddedPolicy, play_shop: Play) -> None:
+    rows = encoded(shop_clone, play_shop(6, 5))
+    losses = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            described = shop_clone.describe([shop_clone.knowledge.tools.get(n) for n in shop_clone.knowledge.actions])
+            losses.append(choice_loss(shop_clone.choice, described, rows, 0.0, 0.1).item())
+            slots = [SlotRows(np.arange(9) % len(shop_clone.slots.ids), np.array([2, 3, 4]), 1)] * 4
+            losses.append(argument_loss(shop_clone.ranker, slots, torch.device("cpu")).item())
+    assert losses[2:] == pytest.approx(losses[:2], rel=0.03, abs=0.03)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA")
+def test_cuda_reaches_what_the_cpu_reaches(play_shop: Play) -> None:
+    shown, calibration = play_shop(24, 1), play_shop(12, 2)
+    reports = [fit(shown, calibration, BCConfig(device=device, batch=4))[1] for device in ("cpu", "cuda")]
+    best = [min(report.judged_loss) for report in reports]
+    assert best[1] == pytest.approx(best[0], abs=0.1)
+    assert reports[1].argument_loss[-1] == pytest.approx(reports[0].argument_loss[-1], abs=0.1)
 
 
 def test_the_report_says_what_was_seen(fitted: tuple[EmbeddedPolicy, FitReport], play_shop: Play) -> None:

@@ -3,14 +3,16 @@
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from imitrace.exceptions import CloneError
 from imitrace_trainer.calibration import fit_calibration
+from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
 from imitrace_trainer.demonstrations import (
     ChoiceRows,
     Demonstration,
@@ -29,8 +31,10 @@ from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConf
 from imitrace_trainer.policy import same_action
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.reading import Reader
+from imitrace_trainer.training import Course, Learnt, one_thread, train
 
 _REFERENCE_STATES = 2_000
+_JUDGED_AT_ONCE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,9 @@ class BCConfig:
     """How a clone is fitted."""
 
     epochs: int = 8
-    """Passes over the training decisions; three for every four go over their arguments."""
+    """Passes over the training decisions at most; three for every four go over their arguments."""
+    patience: int = 3
+    """Passes without a lower loss on the calibration tasks after which it stops; 0: never. The best are kept."""
     batch: int = 64
     """Decisions a gradient step; slots go two times as many."""
     learning_rate: float = 0.01
@@ -52,7 +58,7 @@ class BCConfig:
     leave_out: str = ""
     """Groups of features that are left out, with commas between: to see what each is worth."""
     seed: int = 0
-    """Seeds weights, order and dropout: the same seed and data give the same weights on one CPU."""
+    """Seeds weights, order and dropout: the same seed and data give the same weights on CPUs of one kind."""
     device: str = "auto"
     """``auto`` takes CUDA where there is one; else ``cpu`` or ``cuda``."""
 
@@ -82,6 +88,10 @@ class FitReport:
     """Mean cross-entropy of each epoch, in nats."""
     argument_loss: list[float]
     calibration_cases: int
+    judged_loss: list[float] = field(default_factory=list)
+    """Cross-entropy on the calibration tasks after each epoch, without dropout and smoothing."""
+    kept_epoch: int = 0
+    """The epoch, from 1, whose weights were kept: the best of ``judged_loss``, else the last."""
 
 
 @dataclass(frozen=True)
@@ -92,55 +102,78 @@ class Lesson:
     caller: EmbeddedPolicy
     """It reads states and fills arguments; its choice network is not fitted yet."""
     choices: list[ChoiceRows]
+    judged: list[ChoiceRows]
+    """Of the calibration decisions those whose action was seen in training: they say when to stop."""
     slots: int
     coverage: float
-    argument_loss: list[float]
     rng: random.Random
+    kept: Checkpoints
+    """Where it is kept how far the fit has come."""
+    learnt: dict[str, Learnt]
+    """By stage, as far as it has run."""
 
-    def report(self, clone: Clone, choice_loss: list[float]) -> FitReport:
+    def report(self, clone: Clone) -> FitReport:
         """Return what the fit of a clone saw and reached."""
+        choice = self.learnt.get("choose", Learnt([], [], 0))
         return FitReport(
             decisions=len(self.train),
             slots=self.slots,
             coverage=self.coverage,
-            choice_loss=choice_loss,
-            argument_loss=self.argument_loss,
+            choice_loss=choice.losses,
+            argument_loss=self.learnt["arguments"].losses,
             calibration_cases=clone.calibration.cases,
+            judged_loss=choice.judged,
+            kept_epoch=choice.kept,
         )
 
 
 def fit(
-    train: Sequence[Demonstration],
+    shown: Sequence[Demonstration],
     calibration: Sequence[Demonstration],
     config: BCConfig,
     progress: Progress = silent,
 ) -> tuple[EmbeddedPolicy, FitReport]:
-    """Fit an embedded clone to ``train`` and calibrate it on ``calibration``, whose tasks must be others.
+    """Fit an embedded clone to decisions and calibrate it on ``calibration``, whose tasks must be others.
 
     Raises:
         CloneError: there is nothing to learn: no decisions, or only one kind of action.
     """
-    lesson = prepare(train, config, progress)
-    policy = fit_embedded(lesson, config, progress)
-    calibrate(policy, calibration)
-    return policy, lesson.report(policy, policy.choice_loss)
+    with one_thread():
+        lesson = prepare(shown, config, progress, calibration)
+        policy = fit_embedded(lesson, config, progress)
+        calibrate(policy, calibration)
+    return policy, lesson.report(policy)
 
 
-def prepare(train: Sequence[Demonstration], config: BCConfig, progress: Progress = silent) -> Lesson:
+def prepare(
+    shown: Sequence[Demonstration],
+    config: BCConfig,
+    progress: Progress = silent,
+    calibration: Sequence[Demonstration] = (),
+    kept: Checkpoints = NOTHING_KEPT,
+) -> Lesson:
     """Read and encode decisions, and fit what fills a call's arguments.
 
+    Args:
+        shown: what to train on.
+        config: how.
+        progress: told how far it is.
+        calibration: of other tasks, which say when to stop.
+        kept: where to keep how far the fit has come, and to take it up from.
+
     Raises:
         CloneError: there is nothing to learn: no decisions, or only one kind of action.
     """
-    check_trainable(train)
+    check_trainable(shown)
+    device = pick_device(config.device)
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     progress("read", 0.0)
     reader = Reader()
-    knowledge = learn_knowledge(train, reader)
-    cases = read_choices(train, knowledge, config.groups, reader)
+    knowledge = learn_knowledge(shown, reader)
+    cases = read_choices(shown, knowledge, config.groups, reader)
     vocabularies = learn_vocabularies(cases, knowledge)
-    vocabularies["slots"], slots, coverage = learn_slot_vocabulary(train, knowledge, reader, rng)
+    vocabularies["slots"], slots, coverage = learn_slot_vocabulary(shown, knowledge, reader, rng)
     sizes = NetworkConfig(
         features=len(vocabularies["features"].ids),
         descriptions=len(vocabularies["descriptions"].ids),
@@ -151,33 +184,36 @@ def prepare(train: Sequence[Demonstration], config: BCConfig, progress: Progress
     policy = EmbeddedPolicy(sizes, knowledge, vocabularies)
     policy.reader = reader
     choices = encode_choices(cases, vocabularies["features"])
-    device = pick_device(config.device)
-    argument_loss = fit_ranker(policy.ranker, encode_slots(slots, vocabularies["slots"]), config, device, progress)
+    known = [one for one in calibration if one.label in knowledge.actions] if config.patience else []
+    judged = encode_choices(read_choices(known, knowledge, config.groups, reader), vocabularies["features"])
+    encoded = encode_slots(slots, vocabularies["slots"])
+    arguments = train(_argument_course(policy.ranker, encoded, config, device), kept, progress)
     policy.ranker.eval()
-    return Lesson(train, policy, choices, len(slots), coverage.share, argument_loss, rng)
+    return Lesson(shown, policy, choices, judged, len(slots), coverage.share, rng, kept, {"arguments": arguments})
 
 
 def fit_embedded(lesson: Lesson, config: BCConfig, progress: Progress = silent) -> EmbeddedPolicy:
-    """Fit the choice network."""
+    """Fit the choice network, to the epoch that does best on the calibration decisions."""
     policy = lesson.caller
-    policy.choice_loss = fit_choice(policy, lesson.choices, config, pick_device(config.device), progress)
+    course = _choice_course(policy, lesson, config, pick_device(config.device))
+    lesson.learnt["choose"] = train(course, lesson.kept, progress)
     policy.choice.eval()
     policy.reference = reference_states(policy, lesson.choices, lesson.rng)
     return policy
 
 
-def check_trainable(train: Sequence[Demonstration]) -> None:
+def check_trainable(shown: Sequence[Demonstration]) -> None:
     """Refuse training data from which nothing can be learned.
 
     Raises:
         CloneError: no decisions, or one kind of action only.
     """
-    if not train:
+    if not shown:
         raise CloneError("no decision to train on: the dataset's train split is empty; curate with a wider cohort")
-    labels = {demonstration.label for demonstration in train}
+    labels = {demonstration.label for demonstration in shown}
     if len(labels) == 1:
         raise CloneError(
-            f"all {len(train)} decisions are {labels.pop()!r}: a clone needs two kinds of action; widen the cohort"
+            f"all {len(shown)} decisions are {labels.pop()!r}: a clone needs two kinds of action; widen the cohort"
         )
 
 
@@ -196,35 +232,40 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def fit_choice(
-    policy: EmbeddedPolicy,
-    choices: Sequence[ChoiceRows],
-    config: BCConfig,
-    device: torch.device,
-    progress: Progress,
-) -> list[float]:
-    """Fit the choice network; return each epoch's mean loss."""
-    network = policy.choice.to(device).train()
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    rng = np.random.default_rng(config.seed)
+def _choice_course(policy: EmbeddedPolicy, lesson: Lesson, config: BCConfig, device: torch.device) -> Course:
     described = [policy.knowledge.tools.get(name) for name in policy.knowledge.actions]
-    losses = []
-    for epoch in range(config.epochs):
-        _set_rate(optimiser, config, epoch)
-        total = 0.0
-        for batch in _batches(len(choices), config.batch, rng):
-            rows = [choices[index] for index in batch]
-            loss = choice_loss(network, policy.describe(described), rows, config.feature_dropout, config.smoothing)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            optimiser.step()
-            total += float(loss.detach()) * len(rows)
-        losses.append(total / len(choices))
-        progress("choose", (epoch + 1) / config.epochs)
-    network.to("cpu")
-    return losses
+    choices, judged = lesson.choices, lesson.judged
+
+    def loss(batch: list[int]) -> Tensor:
+        rows = [choices[index] for index in batch]
+        return choice_loss(policy.choice, policy.describe(described), rows, config.feature_dropout, config.smoothing)
+
+    def judge() -> float:
+        parts = [judged[start : start + _JUDGED_AT_ONCE] for start in range(0, len(judged), _JUDGED_AT_ONCE)]
+        losses = [float(choice_loss(policy.choice, policy.describe(described), part, 0.0)) for part in parts]
+        return sum(loss * len(part) for loss, part in zip(losses, parts, strict=True)) / len(judged)
+
+    def arrays() -> Iterator[npt.NDArray[np.generic]]:
+        yield np.array([config.feature_dropout, config.smoothing, len(choices)])
+        yield policy.descriptions.ids
+        for row in (*choices, *judged):
+            yield from (row.bags.rows, row.bags.weights, row.affordance, row.offered, np.array(row.label))
+
+    return Course(
+        name="choose",
+        network=policy.choice,
+        size=len(choices),
+        loss=loss,
+        judge=judge if judged else None,
+        arrays=arrays,
+        epochs=config.epochs,
+        batch=config.batch,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        patience=config.patience,
+        seed=config.seed,
+        device=device,
+    )
 
 
 def choice_loss(
@@ -240,7 +281,7 @@ def choice_loss(
     """
     device = descriptions.device
     features, weights, offsets = (tensor.to(device) for tensor in pack([row.bags for row in rows]))
-    weights = nn.functional.dropout(weights, feature_dropout)
+    weights = nn.functional.dropout(weights, feature_dropout) if feature_dropout else weights
     affordance = torch.from_numpy(np.stack([row.affordance for row in rows])).to(device)
     offered = torch.from_numpy(np.stack([row.offered for row in rows])).to(device)
     labels = torch.tensor([row.label for row in rows], device=device)
@@ -251,32 +292,26 @@ def choice_loss(
     return torch.as_tensor(-((1 - smoothing) * taken + smoothing * spread).mean())
 
 
-def fit_ranker(
-    network: ArgumentNetwork, slots: Sequence[SlotRows], config: BCConfig, device: torch.device, progress: Progress
-) -> list[float]:
-    """Fit the argument ranker; return each epoch's mean loss."""
-    if not slots:
-        return []
-    network.to(device).train()
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+def _argument_course(
+    ranker: ArgumentNetwork, slots: Sequence[SlotRows], config: BCConfig, device: torch.device
+) -> Course:
+    def arrays() -> Iterator[npt.NDArray[np.generic]]:
+        for slot in slots:
+            yield from (slot.rows, slot.lengths, np.array(slot.gold))
+
+    return Course(
+        name="arguments",
+        network=ranker,
+        size=len(slots),
+        loss=lambda batch: argument_loss(ranker, [slots[index] for index in batch], device),
+        arrays=arrays,
+        epochs=max(1, config.epochs * 3 // 4) if slots else 0,
+        batch=config.batch * 2,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        device=device,
     )
-    rng = np.random.default_rng(config.seed)
-    epochs = max(1, config.epochs * 3 // 4)
-    losses = []
-    for epoch in range(epochs):
-        _set_rate(optimiser, config, epoch * config.epochs // epochs)
-        total = 0.0
-        for batch in _batches(len(slots), config.batch * 2, rng):
-            loss = argument_loss(network, [slots[index] for index in batch], device)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            optimiser.step()
-            total += float(loss.detach()) * len(batch)
-        losses.append(total / len(slots))
-        progress("arguments", (epoch + 1) / epochs)
-    network.to("cpu")
-    return losses
 
 
 def argument_loss(network: ArgumentNetwork, slots: Sequence[SlotRows], device: torch.device) -> Tensor:
@@ -309,16 +344,3 @@ def calibrate(clone: Clone, demonstrations: Sequence[Demonstration]) -> list[boo
         distances.append(distance)
     clone.calibration = fit_calibration(evidence, right, distances)
     return right
-
-
-def _set_rate(optimiser: torch.optim.Optimizer, config: BCConfig, epoch: int) -> None:
-    share = epoch / max(1, config.epochs - 1)
-    rate = config.learning_rate * (0.1 + 0.45 * (1 + float(np.cos(np.pi * share))))
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-
-
-def _batches(size: int, batch: int, rng: np.random.Generator) -> Iterator[list[int]]:
-    order = rng.permutation(size).tolist()
-    for start in range(0, size, batch):
-        yield order[start : start + batch]

@@ -6,6 +6,7 @@ The gate's tasks may not choose: what was chosen by them could not be judged by 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.evaluate import Share, difference_by_task, share_by_task
 from imitrace_trainer.families import BEST, FAMILIES
@@ -13,6 +14,7 @@ from imitrace_trainer.family import Clone
 from imitrace_trainer.fit import BCConfig, FitReport, calibrate, prepare
 from imitrace_trainer.policy import Decision, same_action
 from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.training import one_thread
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def climb(
     family: str,
     config: BCConfig,
     progress: Progress = silent,
+    kept: Checkpoints = NOTHING_KEPT,
 ) -> Climb:
     """Fit one family, or all, and choose by the lower bound of exact agreement on the calibration tasks.
 
@@ -58,20 +61,22 @@ def climb(
         family: a name in ``FAMILIES``, or ``BEST``.
         config: how to fit.
         progress: told how far it is.
+        kept: where to keep how far the fit has come, and to take it up from.
 
     Raises:
         CloneError: there is nothing to learn.
     """
-    train, calibration = shown
-    lesson = prepare(train, config, progress)
+    learnt_from, calibration = shown
     tasks = [one.task for one in calibration]
     clones: dict[str, Clone] = {}
     shares: dict[str, Share] = {}
-    for name in FAMILIES if family == BEST else (family,):
-        clones[name] = FAMILIES[name].fit(lesson, config, progress)
-        shares[name] = share_by_task(calibrate(clones[name], calibration), tasks, config.seed)
+    with one_thread():
+        lesson = prepare(learnt_from, config, progress, calibration, kept)
+        for name in FAMILIES if family == BEST else (family,):
+            clones[name] = FAMILIES[name].fit(lesson, config, progress)
+            shares[name] = share_by_task(calibrate(clones[name], calibration), tasks, config.seed)
     chosen = max(clones, key=lambda name: shares[name].low) if calibration else list(clones)[-1]
-    return Climb(clones, chosen, shares, lesson.report(clones[chosen], lesson.caller.choice_loss))
+    return Climb(clones, chosen, shares, lesson.report(clones[chosen]))
 
 
 def compare(

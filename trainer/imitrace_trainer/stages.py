@@ -13,6 +13,7 @@ from imitrace.canonical import text_hash
 from imitrace.exceptions import CloneError, DatasetError
 from imitrace.messages import tool_definition
 from imitrace_trainer.card import measure_limits, render_card
+from imitrace_trainer.checkpoints import Checkpoints, unfinished
 from imitrace_trainer.clone_files import CloneCard, read_clone, write_clone
 from imitrace_trainer.config import CloneConfig, RolloutConfig
 from imitrace_trainer.critic_files import critic_tasks, criticised, train_critic, write_critic
@@ -27,6 +28,7 @@ from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.keys import signing_key
 from imitrace_trainer.ladder import Rung, climb, compare
 from imitrace_trainer.live_tools import Tools, dead_tool
+from imitrace_trainer.mask_audit import audit_masks
 from imitrace_trainer.passport import passport, write_passport
 from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.progress import Progress
@@ -91,16 +93,25 @@ def _times(example: Example) -> int:
 def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
     """Fit a clone on its cohort's newest dataset, evaluate it on the gate split, and register it as candidate.
 
+    A fit that was killed is taken up again after its last whole epoch; one that fails leaves nothing.
+
     Raises:
         DatasetError: the cohort was never curated, or the dataset has steps that the cohort's licences now forbid.
-        CloneError: there is nothing to learn.
+        CloneError: there is nothing to learn, or steps would be learnt from that must not be.
         ConfigError: the workspace's key can't be used.
     """
+    Registry(home).versions(clone.name)  # refuses a name that is not allowed
+    with unfinished(home / "fits" / clone.name) as kept:
+        return _train(home, clone, kept, progress)
+
+
+def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress) -> Trained:
     dataset = open_dataset(home, clone.cohort.name)
     check_licences(dataset, clone.cohort)
     signing_key(home)  # what would stop the clone from being registered is told before it is trained
+    audit_masks(dataset.examples("train"), clone.cohort)
     train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
-    climbed = climb((train, calibration), clone.family, clone.train, progress)
+    climbed = climb((train, calibration), clone.family, clone.train, progress, kept)
     policy = climbed.clone
     rules = read_ledger(home).rules(clone.cohort.agent)
     thresholds = choose_thresholds(policy, calibration, clone.route).with_irreversible(rules.irreversible)

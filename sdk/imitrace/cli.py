@@ -59,6 +59,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "export": LazyCommand(_EXPORTS, "export", "trainer", "Write trajectories for other trainers."),
     "train": LazyCommand(_TRAINER, "train", "trainer", "Train a clone on its cohort's newest dataset."),
     "evaluate": LazyCommand(_TRAINER, "evaluate", "trainer", "Compare a clone with the expert, decision by decision."),
+    "report": LazyCommand(_CLONES, "report", "trainer", "Measure how far a clone can be trusted, as a page."),
     "gate": LazyCommand(_TRAINER, "gate", "trainer", "Decide per cohort whether a clone may act."),
     "clones": LazyCommand(_CLONES, "clones", "trainer", "List, show and verify clones."),
     "keys": LazyCommand(_CLONES, "keys", "trainer", "Show the key that signs clones, and whose are trusted."),

@@ -90,7 +90,7 @@ def test_a_clone_is_shown_with_its_card_its_gate_and_its_passport(trained_home: 
     assert "Never asked: it may act nowhere." in run("clones", "show", "counter", "--home", trained_home).stdout
     told = read(run("clones", "show", "counter:1", "--home", promoted_home, "--json"))
     assert (told["name"], told["version"], told["faults"], told["gate"]["verdict"]) == ("counter", 1, [], "pass")
-    files = {"card.md", "critic.json", "critic.safetensors", "model.safetensors", "report.json"}
+    files = {"card.md", "critic.json", "critic.safetensors", "model.safetensors", "report.html", "report.json"}
     assert told["passport"]["files"].keys() == files
 
 

@@ -34,7 +34,8 @@ def dataset(make_snapshot: Callable[..., Path], tmp_path: Path) -> Dataset:
 def test_the_registered_clone_carries_its_passport(trained_home: Path, counter_clone: CloneConfig) -> None:
     record = json.loads((trained_home / "clones/counter/v1/clone.json").read_text(encoding="utf-8"))
     dataset, told = open_dataset(trained_home, "counter"), record["passport"]
-    assert told["files"].keys() == {"card.md", "critic.json", "critic.safetensors", "model.safetensors", "report.json"}
+    files = {"card.md", "critic.json", "critic.safetensors", "model.safetensors", "report.html", "report.json"}
+    assert told["files"].keys() == files
     assert all(re.fullmatch("[0-9a-f]{64}", hashed) for hashed in told.pop("files").values())
     assert told == passport(dataset, counter_clone, read_ledger(trained_home).rules("counter"))
     assert (told["dataset"]["hash"], told["seeds"]) == (dataset.hash, {"train": 0, "split": 0})

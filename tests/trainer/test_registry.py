@@ -85,7 +85,7 @@ def test_versions_count_up_and_the_newest_is_the_candidate(registry: Registry) -
 def test_a_file_that_could_run_code_is_refused_and_nothing_is_left(
     registry: Registry, name: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(CloneError, match=r"allowed: plain files ending in \.safetensors, \.json, \.md$"):
+    with pytest.raises(CloneError, match=r"allowed: plain files ending in \.safetensors, \.json, \.md, \.html$"):
         registry.register("airline", files(**{name: "cos\nsystem\n"}))
     assert registry.versions("airline") == []
     assert [path.name for path in (tmp_path / "clones").iterdir()] == [".lock"]

@@ -103,15 +103,18 @@ def test_training_registers_a_candidate_with_its_report_and_card(trained_home: P
         "critic.json",
         "clone.json",
         "report.json",
+        "report.html",
         "card.md",
         "signature.json",
     }
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    ladder, critic = report.pop("ladder"), report.pop("critic")
+    ladder, critic, quality = report.pop("ladder"), report.pop("critic"), report.pop("quality")
     assert critic["refused"] == "0 training tasks failed, needed 5: it learns from successes and failures"
     assert report == evaluate_stage(trained_home, "counter:1").to_json()
     assert [rung["family"] for rung in ladder] == sorted(FAMILIES, key=lambda one: one != ladder[0]["family"])
     assert load_clone(trained_home, "counter:1").card.training["family"] == ladder[0]["family"]
+    assert quality["exact"]["value"] == report["exact_agreement"]["value"]
+    assert (quality["tasks"], quality["origin"]["family"]) == (report["tasks"], ladder[0]["family"])
     assert report["exact_agreement"]["value"] == 1.0
     assert report["tasks"] == len(open_dataset(trained_home, "counter").tasks("gate"))
 

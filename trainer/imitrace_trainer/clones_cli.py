@@ -126,6 +126,32 @@ def verify(group_home: Path | None, clone: str, key: Path | None, home: Path | N
     sys.exit(1 if found else 0)
 
 
+@click.command()
+@click.argument("clone")
+@click.option("--full", is_flag=True, help="Also the learning curve and the worth of features: some 15 fits.")
+@_HOME
+@_JSON
+def report(clone: str, full: bool, home: Path | None, as_json: bool) -> None:
+    """Measure how far CLONE (NAME, NAME@champion or NAME:3) can be trusted, on tasks it never saw.
+
+    Writes clones/NAME/reports/vN.json and vN.html, a page with plots, and prints what each part says.
+
+    \b
+    Examples:
+      imitrace report airline
+      imitrace report airline@champion --full
+    """
+    import torch
+
+    from imitrace_trainer.progress import progress_bar
+    from imitrace_trainer.reporting import report_stage
+
+    torch.set_num_threads(1)  # these networks are small: two threads wait for each other more than they work
+    with progress_bar() as progress:
+        reported = report_stage(workspace_home(home), clone, full, progress)
+    click.echo(json.dumps(reported.to_json(), indent=1) if as_json else reported.text())
+
+
 @click.group(invoke_without_command=True)
 @_HOME
 @_JSON

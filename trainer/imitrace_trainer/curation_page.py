@@ -1,7 +1,7 @@
 """Show what a curation kept and why not the rest, as one HTML page that needs nothing else: no script, no network."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from imitrace_trainer.cohort import SPLITS
 from imitrace_trainer.coverage import warnings
 from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.frames import gather
+from imitrace_trainer.pages import page, table
 from imitrace_trainer.rules import RULES
 from imitrace_trainer.tool_migration import CHANGES
 
@@ -21,19 +22,6 @@ _EXAMPLES: Final = 3
 _LETTERS: Final = 160
 _WIDTH: Final = 560
 _COLOURS: Final = {"train": "#2f6f9f", "calibration": "#e0a030", "gate": "#8a4f9e"}
-_STYLE: Final = """
-:root { color-scheme: light dark; --line: #8886; --faint: #8883; --bar: #2f6f9f; --out: #b5493b; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; }
-p.note, td.note, figcaption { color: #888; } p.note { margin: .2rem 0 .8rem; }
-table { border-collapse: collapse; width: 100%; } th { text-align: left; font-weight: 600; }
-th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem .25rem 0; vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.bar { width: 36%; }
-td.name { overflow-wrap: anywhere; } figure { display: inline-block; margin: 0 1.5rem 1rem 0; }
-svg { display: block; } svg rect.kept { fill: var(--bar); } svg rect.out { fill: var(--out); }
-svg rect.back { fill: var(--faint); } svg text { font: 11px system-ui, sans-serif; fill: #888; }
-code { overflow-wrap: anywhere; }
-"""
 
 
 def render(dataset: Dataset, scores: pl.LazyFrame, tools: Collection[str]) -> str:
@@ -74,9 +62,7 @@ def render(dataset: Dataset, scores: pl.LazyFrame, tools: Collection[str]) -> st
         _personal(dataset.manifest),
         _asked(dataset.manifest),
     ]
-    title = escape(f"{dataset.name} v{dataset.version}")
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    return f"<!doctype html>\n<html lang=en><head>{head}</head><body>\n" + "\n".join(sections) + "\n</body></html>\n"
+    return page(f"{dataset.name} v{dataset.version}", sections)
 
 
 def _steps(steps: pl.LazyFrame) -> pl.LazyFrame:
@@ -110,7 +96,7 @@ def _funnel(kept: pl.DataFrame, rejected: pl.DataFrame) -> str:
             rows.append(_funnel_row(rule, f"-{counts[rule]:,}", left, total, counts[rule]))
     rows.append(_funnel_row("kept", "", left, total))
     head = ("after rule", "n:rejected", "n:left", "n:of all", "")
-    return "<h2>What the rules left</h2>" + _table(head, rows)
+    return "<h2>What the rules left</h2>" + table(head, rows)
 
 
 def _funnel_row(name: str, lost: str, left: int, total: int, out: int = 0) -> list[str]:
@@ -130,7 +116,7 @@ def _rejections(rejected: pl.DataFrame) -> str:
         ):
             rows.append([f"name:{rule}", f"n:{count:,}", f"name:{_short(reason)}", f"name:{_short(example)}"])
     note = f"<p class=note>The {_EXAMPLES} most frequent reasons of each rule; rejected.parquet has all.</p>"
-    return "<h2>Rejected</h2>" + note + _table(("rule", "n:trajectories", "reason", "for instance"), rows)
+    return "<h2>Rejected</h2>" + note + table(("rule", "n:trajectories", "reason", "for instance"), rows)
 
 
 def _score_charts(scores: pl.DataFrame, kept: pl.DataFrame) -> str:
@@ -154,7 +140,7 @@ def _labels(scores: pl.DataFrame, kept: pl.DataFrame) -> str:
         .sort("name", "label")
         .iter_rows()
     ]
-    return _table(("score", "label", "n:kept", "n:rejected"), rows)
+    return table(("score", "label", "n:kept", "n:rejected"), rows)
 
 
 def _histogram(name: str, scores: pl.DataFrame, kept: pl.DataFrame) -> str:
@@ -191,7 +177,7 @@ def _splits(splits: Mapping[str, Mapping[str, int]]) -> str:
         counts = [f"n:{splits[split][key]:,}" for key in keys]
         bar = _bar(splits[split]["trained_steps"] / total, colour=_COLOURS[split])
         rows.append([f"name:{split}", *counts, f"bar:{bar}"])
-    return "<h2>Splits</h2>" + _table(("split", "n:tasks", "n:trajectories", "n:steps", "n:to learn from", ""), rows)
+    return "<h2>Splits</h2>" + table(("split", "n:tasks", "n:trajectories", "n:steps", "n:to learn from", ""), rows)
 
 
 def _balance(kept: pl.DataFrame) -> str:
@@ -218,7 +204,7 @@ def _balance(kept: pl.DataFrame) -> str:
             rest = sum(total for total, *_ in values[_MOST:])
             rows.append([f"name:{_short(key)}", f"name:{len(values) - _MOST} more", f"n:{rest:,}", "n:", "n:", "bar:"])
     head = ("tag", "value", *(f"n:{split}" for split in SPLITS), "")
-    return "<h2>Balance</h2><p class=note>Kept trajectories by tag, and by how many steps they have.</p>" + _table(
+    return "<h2>Balance</h2><p class=note>Kept trajectories by tag, and by how many steps they have.</p>" + table(
         head, rows
     )
 
@@ -241,7 +227,7 @@ def _coverage(steps: pl.DataFrame, offered: pl.DataFrame, known: Collection[str]
         rows.append([f"name:{_short(name)}", *(f"n:{counts[split]:,}" for split in SPLITS), f"note:{told}"])
         rows[-1].append("bar:" + _stack(counts, max(1, most)))
     head = ("tool", *(f"n:{split}" for split in SPLITS), "", "")
-    return "<h2>Tools</h2><p class=note>Calls to learn from, of every tool that the source knows.</p>" + _table(
+    return "<h2>Tools</h2><p class=note>Calls to learn from, of every tool that the source knows.</p>" + table(
         head, rows
     )
 
@@ -250,7 +236,7 @@ def _changed(counts: Mapping[str, int]) -> str:
     if not counts:
         return ""
     rows = [[f"name:{change}", f"n:{count:,}", f"note:{CHANGES[change]}"] for change, count in counts.items()]
-    return "<h2>Calls as they are now</h2>" + _table(("what became of a call", "n:steps", ""), rows)
+    return "<h2>Calls as they are now</h2>" + table(("what became of a call", "n:steps", ""), rows)
 
 
 def _masked(steps: pl.DataFrame) -> str:
@@ -259,7 +245,7 @@ def _masked(steps: pl.DataFrame) -> str:
         [f"name:{_short(str(why))}", f"n:{count:,}"]
         for why, count in reasons.sort("count", descending=True).iter_rows()
     ]
-    return "<h2>Context only</h2>" + (_table(("why a step is not learnt from", "n:steps"), rows) if rows else _NOTHING)
+    return "<h2>Context only</h2>" + (table(("why a step is not learnt from", "n:steps"), rows) if rows else _NOTHING)
 
 
 def _proven(dataset: Dataset) -> pl.LazyFrame:
@@ -280,8 +266,8 @@ def _hindsight(kept: pl.DataFrame, proven: pl.DataFrame, trained: int) -> str:
     note = (
         f"{steps:,} steps of {failures:,} failures, {steps / max(1, trained):.1%} of the train split's to learn from."
     )
-    table = _table(("learnt from failures, as proven right", "n:steps"), rows)
-    return f"<h2>In hindsight</h2><p class=note>{note}</p>{table}"
+    shown = table(("learnt from failures, as proven right", "n:steps"), rows)
+    return f"<h2>In hindsight</h2><p class=note>{note}</p>{shown}"
 
 
 _NOTHING: Final = "<p class=note>Nothing.</p>"
@@ -304,24 +290,12 @@ def _personal(manifest: Mapping[str, Any]) -> str:  # JSON
         [f"name:{rule}", *(f"n:{counts.get(rule, none)[key]:,}" for key in ("found", "trajectories"))] for rule in asked
     ]
     note = f"<p class=note>{_BECAME[manifest['cohort']['personal_data_action']]}</p>"
-    return "<h2>Personal data</h2>" + note + _table(("rule", "n:found", "n:in trajectories"), rows)
+    return "<h2>Personal data</h2>" + note + table(("rule", "n:found", "n:in trajectories"), rows)
 
 
 def _asked(manifest: Mapping[str, Any]) -> str:  # JSON
     text = json.dumps(manifest.get("spec", {}), indent=1, ensure_ascii=False)
     return f"<h2>What was asked for</h2><pre>{escape(text)}</pre>"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; a cell is ``class:text``, a header ``text`` or ``n:text``; only a bar is markup."""
-    cells = "".join(f"<th class=n>{name[2:]}</th>" if name.startswith("n:") else f"<th>{name}</th>" for name in head)
-    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _cell(cell: str) -> str:
-    kind, _, text = cell.partition(":")
-    return f"<td class={kind}>{text if kind == 'bar' else escape(text)}</td>"
 
 
 def _bar(share: float, out: float = 0.0, colour: str = "") -> str:

@@ -3,6 +3,7 @@
     clones/NAME/vN/{model.safetensors, clone.json, ...}   written once, under another name, signed, then renamed
     clones/NAME/aliases.json                              champion, candidate, previous -> N
     clones/NAME/gates/vN.json                             the newest gate record of a version
+    clones/NAME/reports/vN.{json,html}                    what it was last measured to be, after it was registered
 
 Writers take turns by one lock file, readers need none: every file and folder appears whole or not at all.
 """
@@ -10,7 +11,7 @@ Writers take turns by one lock file, readers need none: every file and folder ap
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +23,8 @@ from imitrace_trainer.keys import signing_key, trusted_keys
 from imitrace_trainer.seal import Fault, check_seal, faults, seal
 
 ALIASES = ("champion", "candidate", "previous")
-SUFFIXES = (".safetensors", ".json", ".md")
-"""What a version may hold: weights and text, nothing that runs code when it is loaded."""
+SUFFIXES = (".safetensors", ".json", ".md", ".html")
+"""What a version may hold: weights and text, nothing that runs code when it is loaded; pages have no script."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
@@ -174,6 +175,21 @@ class Registry:
             return GateReport.from_json(self._gate_path(name, version).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+
+    def record_report(self, clone: CloneVersion, texts: Mapping[str, str]) -> list[Path]:
+        """Keep what a version was measured to be, in place of what was kept before; return where.
+
+        Args:
+            clone: the version.
+            texts: by the ending of the file's name.
+        """
+        folder = self._folder(clone.name) / "reports"
+        paths = [folder / f"v{clone.version}{ending}" for ending in texts]
+        with locked(self._clones):
+            folder.mkdir(exist_ok=True)
+            for path, text in zip(paths, texts.values(), strict=True):
+                _replace(path, text)
+        return paths
 
     def promote(self, name: str, version: int | None = None, *, dataset_hash: str) -> Promotion:
         """Make a version the champion, if the gate let it pass in at least one cohort.

@@ -29,9 +29,11 @@ from imitrace_trainer.keys import signing_key
 from imitrace_trainer.ladder import Rung, climb, compare
 from imitrace_trainer.live_tools import Tools, dead_tool
 from imitrace_trainer.mask_audit import audit_masks
+from imitrace_trainer.measuring import Shown, measure
 from imitrace_trainer.passport import passport, write_passport
 from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.progress import Progress
+from imitrace_trainer.quality_page import render as render_page
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
 from imitrace_trainer.rollout import Episode, expert_actor, hybrid_actor, play
 from imitrace_trainer.route import NO_COHORT, RouteConfig, RoutedClone, Thresholds, choose_threshold, cohort_of
@@ -134,16 +136,22 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     critic = train_critic(dataset, clone.critic, policy.reader, clone.train.seed)
     if critic is not None:
         limits = replace(limits, critic=critic.lines())
+    shown = Shown(train, calibration, held_out)
+    quality = measure(policy, card, shown, decisions=decisions, thresholds=thresholds, promised=clone.route)
 
     def write(folder: Path) -> None:
         write_clone(folder, policy, card)
         if critic is not None:
             write_critic(folder, critic)
         write_passport(folder, passport(dataset, clone, rules))
-        ladder = [asdict(rung) for rung in rungs]
-        judged = None if critic is None else critic.to_json()
-        report = json.dumps({**evaluation.to_json(), "ladder": ladder, "critic": judged}, indent=1)
+        told = {
+            "ladder": [asdict(rung) for rung in rungs],
+            "critic": None if critic is None else critic.to_json(),
+            "quality": quality.to_json(),
+        }
+        report = json.dumps({**evaluation.to_json(), **told}, indent=1)
         (folder / "report.json").write_text(report + "\n", encoding="utf-8")
+        (folder / "report.html").write_text(render_page(quality, rungs), encoding="utf-8")
         (folder / "card.md").write_text(render_card(card, evaluation, rungs, thresholds, limits), encoding="utf-8")
 
     registry = Registry(home)

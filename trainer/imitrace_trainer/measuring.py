@@ -1,0 +1,128 @@
+"""Run a clone over what it was not trained on and gather its figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from imitrace_trainer.clone_files import CloneCard
+from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.encoding import MESSAGE
+from imitrace_trainer.family import Clone
+from imitrace_trainer.figures import CriticFigures, Origin, Quality, Refits
+from imitrace_trainer.frequency import FrequencyTable
+from imitrace_trainer.policy import Decision, same_action
+from imitrace_trainer.quality import (
+    Judged,
+    TaskDraws,
+    by_cohort,
+    by_tool,
+    difference,
+    judge_decisions,
+    promises,
+    reliability,
+    risk_coverage,
+    unseen_confidences,
+)
+from imitrace_trainer.route import NEVER, RouteConfig, Thresholds
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The decisions of an expert that a clone is measured with; no two parts share a task."""
+
+    train: Sequence[Demonstration]
+    calibration: Sequence[Demonstration]
+    held_out: Sequence[Demonstration]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is measured elsewhere, where it is."""
+
+    critic: CriticFigures | None = None
+    refits: Refits | None = None
+
+
+def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
+    clone: Clone,
+    card: CloneCard,
+    shown: Shown,
+    *,
+    decisions: Sequence[Decision],
+    thresholds: Thresholds,
+    promised: RouteConfig,
+    version: int | None = None,
+    extras: Extras = Extras(),
+) -> Quality:
+    """Return every figure of a clone.
+
+    Args:
+        clone: fitted and calibrated.
+        card: what it was made from.
+        shown: the dataset's three splits.
+        decisions: the clone's own on the held-out part.
+        thresholds: from which confidence it may act.
+        promised: what these thresholds were asked to promise.
+        version: its number, where it has one.
+        extras: what is measured elsewhere.
+    """
+    rows = judge_decisions(decisions, shown.held_out, thresholds)
+    calibration, unseen = _calibrated(clone, shown.calibration)
+    draws, others = TaskDraws([row.task for row in rows]), TaskDraws([row.task for row in unseen])
+    agrees = [row.agrees for row in rows]
+    table = FrequencyTable(shown.train)
+    floor = [table.predict(one.state)[0] == one.label for one in shown.held_out]
+    return Quality(
+        origin=_origin(card, version),
+        tasks=len({row.task for row in rows}),
+        decisions=len(rows),
+        trained_tasks=len({one.task for one in shown.train}),
+        calibration_tasks=len({row.task for row in unseen}),
+        calibration_decisions=len(unseen),
+        agreement=draws.share(agrees),
+        exact=draws.share([row.exact for row in rows]),
+        floor=draws.share(floor),
+        lead=difference(agrees, floor, draws),
+        reliability=reliability(rows, draws),
+        on_calibration=reliability(unseen, others),
+        risk_coverage=risk_coverage(rows, draws),
+        promised=promised.error,
+        proof=promised.confidence,
+        threshold=None if thresholds.reversible >= NEVER else thresholds.reversible,
+        acted=draws.share([row.acts for row in rows]),
+        acted_right=draws.share([row.exact for row in rows], [row.acts for row in rows]),
+        promises=promises(calibration, rows, draws, promised.confidence),
+        tools=by_tool(rows, draws),
+        cohorts=by_cohort(rows, draws),
+        critic=extras.critic,
+        refits=extras.refits,
+    )
+
+
+def _calibrated(clone: Clone, shown: Sequence[Demonstration]) -> tuple[list[Judged], list[Judged]]:
+    """Return the calibration tasks' decisions by the clone's own confidence, and by one that did not see them."""
+    scored = [clone.score(one.state)[0] for one in shown]
+    evidence = [clone.evidence(one) for one in scored]
+    right = [same_action(made.action, one.action) for made, one in zip(scored, shown, strict=True)]
+
+    def judged(confidences: Sequence[float]) -> list[Judged]:
+        return [
+            Judged(one.task, "", one.label, made.action.name or MESSAGE, hit, sure, 0.0, acts=False)
+            for one, made, hit, sure in zip(shown, scored, right, confidences, strict=True)
+        ]
+
+    unseen = unseen_confidences(evidence, right, [one.task for one in shown])
+    return judged([clone.calibration.confidence(one) for one in evidence]), judged(unseen)
+
+
+def _origin(card: CloneCard, version: int | None) -> Origin:
+    return Origin(
+        clone=card.name,
+        version=version,
+        family=str(card.training["family"]),
+        dataset=card.dataset,
+        dataset_version=card.dataset_version,
+        dataset_hash=card.dataset_hash,
+        trained_at=card.created_at,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

@@ -1,0 +1,256 @@
+"""Measure how far a clone's word can be trusted: its predictions in, figures out, each with an interval by task. Pure.
+
+An interval comes from a bootstrap over tasks, as decisions of one task are right or wrong together. Where it would be
+empty, as all tasks agree, it reaches as far as the exact bound for so many tasks (Clopper & Pearson 1934).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from imitrace_trainer.calibration import fit_calibration
+from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.encoding import MESSAGE
+from imitrace_trainer.evaluate import Share
+from imitrace_trainer.figures import Bin, Promise, Reliability, RiskPoint, Slice
+from imitrace_trainer.intervals import upper_bound
+from imitrace_trainer.policy import Decision, same_action
+from imitrace_trainer.route import NEVER, Thresholds, choose_threshold, cohort_of, route
+
+PROMISES = (0.01, 0.02, 0.05, 0.1)
+"""Shares of wrong decisions that a threshold is asked to promise."""
+
+_Floats = npt.NDArray[np.float64]
+_DRAWS = 1_000
+_BINS = 10
+_STEPS = 20
+_FOLDS = 5
+_EDGE = 0.975
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A clone's decision beside what the expert did."""
+
+    task: str
+    cohort: str
+    label: str
+    """What the expert called, or ``MESSAGE``."""
+    guess: str
+    exact: bool
+    """The same action, arguments included; two messages count as the same."""
+    confidence: float
+    ood: float
+    acts: bool
+    """The clone would act where its gate had passed."""
+
+    @property
+    def agrees(self) -> bool:
+        """Tell whether the tool is the same, or both are messages."""
+        return self.guess == self.label
+
+
+def judge_decisions(
+    decisions: Sequence[Decision], shown: Sequence[Demonstration], thresholds: Thresholds
+) -> list[Judged]:
+    """Return decisions beside the expert's; whether one would be acted on is told as if every gate had passed."""
+    return [
+        Judged(
+            task=one.task,
+            cohort=cohort_of(one.state.tags),
+            label=one.label,
+            guess=decision.action.name or MESSAGE,
+            exact=same_action(decision.action, one.action),
+            confidence=decision.confidence,
+            ood=decision.ood,
+            acts=route(decision, one.state, thresholds, (cohort_of(one.state.tags),)).actor == "clone",
+        )
+        for decision, one in zip(decisions, shown, strict=True)
+    ]
+
+
+class TaskDraws:
+    """Tasks drawn with replacement, so that each figure of the same decisions gets its interval from the same draws.
+
+    They are those of ``evaluate.share_by_task``, so that a figure that stands in both has one interval.
+    """
+
+    def __init__(self, tasks: Sequence[str], seed: int = 0) -> None:
+        names, self._place = np.unique(np.array(tasks, dtype=object).astype(str), return_inverse=True)
+        self._tasks = len(names)
+        drawn = np.random.default_rng(seed).integers(0, max(1, self._tasks), size=(_DRAWS, self._tasks))
+        self._counts = np.zeros((_DRAWS, self._tasks))
+        np.add.at(self._counts, (np.arange(_DRAWS)[:, None], drawn), 1)
+
+    def tasks(self, mask: npt.NDArray[np.bool_]) -> int:
+        """Return how many tasks have a decision that the mask picks."""
+        return len(np.unique(self._place[mask]))
+
+    def sums(self, values: _Floats) -> _Floats:
+        """Return the sum of values, shape (decisions, ...), in each draw, shape (draws, ...)."""
+        by_task = np.zeros((self._tasks, *values.shape[1:]))
+        np.add.at(by_task, self._place, values)
+        return np.tensordot(self._counts, by_task, axes=1)
+
+    def share(
+        self,
+        hits: Sequence[bool] | _Floats,
+        mask: Sequence[bool] | npt.NDArray[np.bool_] | None = None,
+        least: float = 0.0,
+    ) -> Share:
+        """Return the mean of hits over the decisions that the mask picks; each is between ``least`` and 1."""
+        hit = np.asarray(hits, dtype=np.float64)
+        picked = np.ones(len(hit), dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+        tasks = self.tasks(picked)
+        count = int(picked.sum())
+        if not count:
+            return Share(0.0, least, 1.0, 0)
+        value = float(hit[picked].mean())
+        if tasks == 1:
+            return Share(value, least, 1.0, count)
+        whole = self.sums(picked.astype(np.float64))
+        drawn = self.sums(hit * picked)[whole > 0] / whole[whole > 0]
+        low, high = (float(edge) for edge in np.quantile(drawn, [1 - _EDGE, _EDGE]))
+        if low == high:  # every task says the same: so may others not
+            reach = upper_bound(0, tasks, _EDGE)
+            low, high = max(least, value - reach), min(1.0, value + reach)
+        return Share(value, low, high, count)
+
+
+def difference(ours: Sequence[bool], theirs: Sequence[bool], draws: TaskDraws) -> Share:
+    """Return our share less theirs on the same decisions, in [-1, 1]."""
+    return draws.share(np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64), least=-1.0)
+
+
+def reliability(rows: Sequence[Judged], draws: TaskDraws) -> Reliability:
+    """Return how confidence compares with being right, of ``rows`` whose tasks are those of ``draws``."""
+    sure = np.array([row.confidence for row in rows])
+    right = np.array([row.exact for row in rows], dtype=np.float64)
+    parts = np.array_split(np.argsort(sure, kind="stable"), min(_BINS, len(rows)) or 1)
+    inside = np.zeros((len(rows), len(parts)))
+    for number, part in enumerate(parts):
+        inside[part, number] = 1
+    bins = [
+        Bin(float(sure[part].mean()), draws.share(right, inside[:, number] > 0), draws.tasks(inside[:, number] > 0))
+        for number, part in enumerate(parts)
+        if len(part)
+    ]
+    return Reliability(bins, _error(sure - right, inside, draws), _by_chance(sure), draws.share(sure - right, least=-1))
+
+
+def _error(gaps: _Floats, inside: _Floats, draws: TaskDraws) -> Share:
+    """Return the calibration error; its interval is that of the same bins in each draw."""
+    if not len(gaps):
+        return Share(0.0, 0.0, 1.0, 0)
+    value = float(np.abs(gaps @ inside).sum()) / len(gaps)
+    drawn = np.abs(draws.sums(gaps[:, None] * inside)).sum(axis=1) / np.maximum(draws.sums(np.ones(len(gaps))), 1)
+    low, high = np.quantile(drawn, [1 - _EDGE, _EDGE])
+    return Share(value, min(float(low), value), max(float(high), value), len(gaps))
+
+
+def _by_chance(sure: _Floats) -> float:
+    if not len(sure):
+        return 0.0
+    ordered = np.sort(sure)
+    right = np.random.default_rng(0).random((200, len(ordered))) < ordered
+    gaps = np.array_split(ordered - right, min(_BINS, len(ordered)), axis=1)
+    return float(sum(np.abs(part.sum(axis=1)) for part in gaps).mean()) / len(ordered)
+
+
+def risk_coverage(rows: Sequence[Judged], draws: TaskDraws) -> list[RiskPoint]:
+    """Return what thresholds give, from the surest calls to all of them (El-Yaniv & Wiener 2010)."""
+    calls = np.array([row.guess != MESSAGE for row in rows], dtype=bool)
+    sure = np.array([row.confidence for row in rows])
+    wrong = np.array([not row.exact for row in rows], dtype=np.float64)
+    ranked = np.sort(sure[calls])[::-1]
+    cuts = (
+        dict.fromkeys(float(ranked[max(0, len(ranked) * part // _STEPS - 1)]) for part in range(1, _STEPS + 1))
+        if (len(ranked))
+        else {}
+    )
+    points = []
+    for cut in cuts:
+        taken = calls & (sure >= cut)
+        points.append(RiskPoint(cut, float(taken.mean()), draws.share(wrong, taken.tolist())))
+    return points
+
+
+def promises(
+    calibration: Sequence[Judged], held_out: Sequence[Judged], draws: TaskDraws, confidence: float
+) -> list[Promise]:
+    """Return what thresholds that the calibration tasks chose give on the held-out ones.
+
+    Args:
+        calibration: what the thresholds are chosen on, as the route's own are.
+        held_out: what they are measured on; its tasks are those of ``draws``.
+        draws: for the intervals.
+        confidence: of the proof of each promise.
+    """
+    known = [row for row in calibration if row.guess != MESSAGE]
+    sure, right = [row.confidence for row in known], [row.exact for row in known]
+    wrong = np.array([not row.exact for row in held_out], dtype=np.float64)
+    found = []
+    for error in PROMISES:
+        threshold = choose_threshold(sure, right, error, confidence, [row.task for row in known]) if known else NEVER
+        taken = [row.guess != MESSAGE and row.confidence >= threshold for row in held_out]
+        covered = draws.share(np.array(taken, dtype=np.float64))
+        kept = None if threshold == NEVER else threshold
+        found.append(Promise(error, kept, covered, draws.share(wrong, taken)))
+    return found
+
+
+def by_tool(rows: Sequence[Judged], draws: TaskDraws) -> list[Slice]:
+    """Return how the clone does by what the expert did, the most frequent first."""
+    labels = [row.label for row in rows]
+    names = sorted(set(labels), key=lambda name: (-labels.count(name), name))
+    return [
+        _slice(name, rows, ([row.label == name for row in rows], [row.guess == name for row in rows]), draws)
+        for name in names
+    ]
+
+
+def by_cohort(rows: Sequence[Judged], draws: TaskDraws) -> list[Slice]:
+    """Return how the clone does by cohort, the largest first."""
+    cohorts = [row.cohort for row in rows]
+    names = sorted(set(cohorts), key=lambda name: (-cohorts.count(name), name))
+    found = []
+    for name in names:
+        inside = [cohort == name for cohort in cohorts]
+        found.append(_slice(name, rows, (inside, inside), draws))
+    return found
+
+
+def _slice(name: str, rows: Sequence[Judged], masks: tuple[list[bool], list[bool]], draws: TaskDraws) -> Slice:
+    inside, chosen = masks
+    acted = [row.acts and picked for row, picked in zip(rows, inside, strict=True)]
+    agrees, exact = [row.agrees for row in rows], [row.exact for row in rows]
+    return Slice(
+        name=name,
+        tasks=draws.tasks(np.array(inside, dtype=bool)),
+        agreement=draws.share(agrees, inside),
+        exact=draws.share(exact, inside),
+        chosen_right=draws.share(agrees, chosen),
+        acted=draws.share([row.acts for row in rows], inside),
+        acted_right=draws.share(exact, acted),
+        strange=draws.share([row.ood > 1 for row in rows], inside),
+    )
+
+
+def unseen_confidences(evidence: Sequence[Sequence[float]], right: Sequence[bool], tasks: Sequence[str]) -> list[float]:
+    """Return the confidence of each decision by a calibration that was fitted to other tasks, in five folds.
+
+    Those by the calibration that ships were fitted to the very decisions that they would be judged by. Of one task
+    alone nothing can be said: 0 for all.
+    """
+    names = {name: number % _FOLDS for number, name in enumerate(sorted(set(tasks)))}
+    folds = [names[task] for task in tasks]
+    found = [0.0] * len(evidence)
+    for fold in set(folds):
+        others = [row for row, of in enumerate(folds) if of != fold]
+        fitted = fit_calibration([evidence[row] for row in others], [right[row] for row in others], [0.0] * len(others))
+        for row, of in enumerate(folds):
+            if of == fold:
+                found[row] = fitted.confidence(evidence[row])
+    return found

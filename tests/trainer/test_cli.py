@@ -180,17 +180,32 @@ def test_predict_writes_a_line_for_each_decision_and_names_broken_lines(
     result = run("predict", "counter", source, "--out", out, "--home", trained_home)
     made = sum(message["role"] == "assistant" for message in chat)
     assert result.exit_code == 0
-    assert result.stdout == f"counter v1: {made} decisions of 1 trajectories -> {out}; 1 broken lines left out\n"
+    first, about, *figures = result.stdout.splitlines()
+    assert first == f"counter v1: {made} decisions of 1 trajectories -> {out}; 1 broken lines left out"
+    assert (about, figures[1]) == ("all:", f"  exact agreement     1.000 [0.000, 1.000] of {made}")
     assert (
         result.stderr == f"{source}: line 2: no JSON: Expecting property name enclosed in double quotes at column 2\n"
     )
     assert [json.loads(line)["step"] for line in out.read_text(encoding="utf-8").splitlines()] == [*range(made)]
 
 
+def test_predict_gives_its_summary_as_json(counter: Path, trained_home: Path, tmp_path: Path) -> None:
+    solve = load_object("counter_world:solve", counter)
+    lines = [{"id": str(number), "reward": 1.0, "messages": solve(f"common-5-{number}")} for number in range(3)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    out = tmp_path / "out.jsonl"
+    result = run("predict", "counter", tmp_path / "a.jsonl", "--out", out, "--home", trained_home, "--json")
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["clone"], told["trajectories"], told["broken"]) == (0, "counter", 3, [])
+    assert told["decisions"] == len(out.read_text(encoding="utf-8").splitlines())
+    assert told["agreement"]["successes"] == told["agreement"]["all"]
+
+
 def test_predict_exits_2_when_no_line_can_be_read(trained_home: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text("{\n[\n", encoding="utf-8")
     result = run("predict", "counter", tmp_path / "broken.jsonl", "--out", tmp_path / "out", "--home", trained_home)
-    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 2)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 3)
+    assert "has no decision that can be read: name chat JSONL" in result.stderr
 
 
 def test_home_and_configuration_may_come_from_the_environment(

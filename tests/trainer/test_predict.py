@@ -10,10 +10,12 @@ from imitrace.exceptions import ConfigError
 from imitrace.messages import Action, message_text
 from imitrace_trainer.environment import load_object
 from imitrace_trainer.policy import Decision, State
-from imitrace_trainer.predict import Prediction, predict_file, read_lines
+from imitrace_trainer.predict import Prediction, Predictor, agreement, predict_file, read_lines, summary, summary_json
+from imitrace_trainer.route import Thresholds
 from imitrace_trainer.stages import load_clone
 
 TOOLS = [{"name": "look", "description": "", "parameters": {}}]
+SURE = Thresholds(0.3, 0.3)
 
 
 class Echo:
@@ -50,14 +52,14 @@ def write(path: Path, *lines: object) -> Path:
 
 def run(source: Path, policy: Echo | None = None) -> tuple[Prediction, list[dict[str, Any]]]:
     target = source.with_name("actions.jsonl")
-    done = predict_file(policy or Echo(), TOOLS, source, target)
+    done = predict_file(Predictor(policy or Echo(), TOOLS, SURE), source, target)
     return done, [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
 
 
 def test_each_assistant_decision_gets_one_line_with_its_first_step(tmp_path: Path) -> None:
     done, rows = run(write(tmp_path / "a.jsonl", {"id": 7, "messages": CHAT}, {"id": "b", "messages": CHAT[:2]}))
     assert [(row["id"], row["step"]) for row in rows] == [("7", 0), ("7", 2), ("7", 3), ("b", 0)]
-    assert done == Prediction(trajectories=2, decisions=4)
+    assert (done.trajectories, done.decisions, done.broken) == (2, 4, [])
     assert rows[0] == {
         "id": "7",
         "step": 0,
@@ -67,7 +69,47 @@ def test_each_assistant_decision_gets_one_line_with_its_first_step(tmp_path: Pat
         "critic": None,
         "veto": None,
         "tools": {"look": 1},
+        "acts": True,
+        "reason": "trusted",
+        "expert": {"kind": "tool_call", "name": "look", "arguments": {}},
+        "agrees": True,
+        "exact": False,
     }
+    assert (rows[1]["reason"], rows[1]["expert"]["kind"], rows[1]["agrees"]) == ("trusted", "message", False)
+
+
+def test_what_was_done_is_compared_by_task_and_by_success(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "hi"}, call("look", "c")]
+    said[1]["tool_calls"][0]["function"]["arguments"] = '{"at": "hi"}'
+    lines = [
+        {"id": f"{task}-{trial}", "task_id": task, "reward": float(trial), "messages": said if trial else CHAT[:2]}
+        for task in range(12)
+        for trial in range(2)
+    ]
+    done, _ = run(write(tmp_path / "a.jsonl", *lines))
+    found = summary(done)
+    assert (found["all"].tasks, found["all"].action.value, found["all"].exact.value) == (12, 1, 0.5)
+    assert (found["successes"].decisions, found["successes"].exact.value) == (12, 1)
+    assert 0.5 < found["successes"].exact.low < 1
+    assert (found["all"].acted.value, found["all"].acted_right.value, found["all"].call_exact.decisions) == (1, 0.5, 24)
+    assert "exact agreement     0.500 [" in found["all"].text()
+    told = summary_json(done)
+    assert (told["decisions"], told["agreement"]["successes"]["exact"]["value"]) == (24, 1)
+
+
+def test_a_file_without_rewards_has_no_successes_and_one_without_decisions_nothing_to_agree_with(
+    tmp_path: Path,
+) -> None:
+    assert list(summary(run(write(tmp_path / "a.jsonl", {"id": 7, "messages": CHAT}))[0])) == ["all"]
+    assert agreement([]).text() == "nothing to agree with"
+
+
+def test_a_clone_that_is_not_sure_enough_leaves_it_to_the_expert_and_says_why(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", {"id": 7, "messages": CHAT[:2]})
+    done = predict_file(Predictor(Echo(), TOOLS, Thresholds(0.5, 0.5)), source, tmp_path / "out.jsonl")
+    (row,) = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert (row["acts"], row["reason"]) == (False, "confidence 0.333")
+    assert (summary(done)["all"].acted.value, summary(done)["all"].acted_right.decisions) == (0, 0)
 
 
 def test_the_state_is_the_true_history_before_the_decision(tmp_path: Path) -> None:
@@ -151,14 +193,14 @@ def test_a_file_that_cannot_be_read_leaves_no_output_behind(tmp_path: Path, name
     source, target = damaged(tmp_path, name), tmp_path / "out" / "actions.jsonl"
     target.parent.mkdir()
     with pytest.raises(ConfigError, match=r"^file [^\n]+ can't be read: [^\n]+; name chat JSONL, plain or \.gz$"):
-        predict_file(Echo(), TOOLS, source, target)
+        predict_file(Predictor(Echo(), TOOLS, SURE), source, target)
     assert list(target.parent.iterdir()) == []
 
 
 def test_what_was_there_before_stays_when_the_new_run_fails(tmp_path: Path) -> None:
     target = write(tmp_path / "actions.jsonl", {"id": "old"})
     with pytest.raises(ConfigError, match="can't be read"):
-        predict_file(Echo(), TOOLS, tmp_path / "absent.jsonl", target)
+        predict_file(Predictor(Echo(), TOOLS, SURE), tmp_path / "absent.jsonl", target)
     assert json.loads(target.read_text(encoding="utf-8")) == {"id": "old"}
 
 
@@ -167,7 +209,7 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, place: str) -
     source = write(tmp_path / "a.jsonl", {"id": 7, "messages": CHAT})
     (tmp_path / "folder").mkdir()
     with pytest.raises(ConfigError, match=rf"^file {tmp_path / place} can't be written: [^\n]+; name one in a folder"):
-        predict_file(Echo(), TOOLS, source, tmp_path / place)
+        predict_file(Predictor(Echo(), TOOLS, SURE), source, tmp_path / place)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "folder"]
 
 
@@ -195,7 +237,7 @@ def test_a_real_clone_repeats_its_expert_on_recorded_conversations(
     solve, loaded = load_object("counter_world:solve", counter), load_clone(trained_home, "counter")
     chats: Sequence[Any] = [solve(f"common-5-{number}") for number in range(8)]
     source = write(tmp_path / "a.jsonl", *({"id": number, "messages": chat} for number, chat in enumerate(chats)))
-    predict_file(loaded.policy, loaded.tools, source, tmp_path / "out.jsonl")
+    done = predict_file(Predictor(loaded.policy, loaded.tools, loaded.thresholds), source, tmp_path / "out.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     made = [
         message["tool_calls"][0]["function"] for chat in chats for message in chat if message["role"] == "assistant"
@@ -203,3 +245,4 @@ def test_a_real_clone_repeats_its_expert_on_recorded_conversations(
     assert [row["action"]["name"] for row in rows] == [action["name"] for action in made]
     assert [row["action"]["arguments"] for row in rows] == [json.loads(action["arguments"]) for action in made]
     assert all(sum(row["tools"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
+    assert summary(done)["all"].exact.value == 1

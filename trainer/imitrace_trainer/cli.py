@@ -180,29 +180,43 @@ def rollback(clone: str, home: Path | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON Lines, one a decision.")
 @_HOME
-def predict(clone: str, file: Path, out: Path, home: Path | None) -> None:
-    """Write CLONE's action for every assistant decision in FILE (chat JSONL, plain or .gz).
+@_JSON
+def predict(clone: str, file: Path, out: Path, home: Path | None, as_json: bool) -> None:
+    """Write CLONE's action for every assistant decision in FILE (chat JSONL, plain or .gz), and how often it agrees.
 
-    Each line: id, step, action {kind, name, arguments}, confidence, ood, tools {name: probability}. The state is the
-    true history before that decision.
+    Each line: id, step, action {kind, name, arguments}, confidence, ood, tools {name: probability}, acts and reason
+    (would it act where its gate had passed), expert (what was done), agrees, exact. The state is the true
+    history before that decision. Exits 2 when FILE has no decision that can be read; broken lines beside others are
+    named and left out.
 
     \b
     Examples:
       imitrace predict airline held_out.jsonl.gz --out actions.jsonl
+      imitrace predict airline:3 held_out.jsonl.gz --out actions.jsonl --json
     """
-    from imitrace_trainer.predict import predict_file
+    from imitrace_trainer.predict import Predictor, predict_file, summary, summary_json
     from imitrace_trainer.stages import load_clone
 
     _one_thread()
     loaded = load_clone(workspace_home(home), clone)
-    done = predict_file(loaded.policy, loaded.tools, file, out)
+    done = predict_file(Predictor(loaded.policy, loaded.tools, loaded.thresholds), file, out)
     for problem in done.broken:
         click.echo(f"{file}: {problem}", err=True)
-    click.echo(
-        f"{loaded.version.name} v{loaded.version.version}: {done.decisions} decisions of {done.trajectories} "
-        f"trajectories -> {out}{f'; {len(done.broken)} broken lines left out' if done.broken else ''}"
+    left_out = f"; {len(done.broken)} broken lines left out" if done.broken else ""
+    version = loaded.version
+    head = (
+        f"{version.name} v{version.version}: {done.decisions} decisions of {done.trajectories} trajectories "
+        f"-> {out}{left_out}"
     )
-    if done.broken and not done.trajectories:
+    _print(
+        as_json,
+        lambda: {"clone": version.name, "version": version.version, "out": str(out)} | summary_json(done),
+        lambda: "\n".join([head, *(f"{name}:\n{one.text()}" for name, one in summary(done).items())]),
+    )
+    if not done.decisions:
+        click.echo(
+            f"imitrace: file {file} has no decision that can be read: name chat JSONL, 'id' and 'messages'", err=True
+        )
         sys.exit(2)
 
 

@@ -119,8 +119,10 @@ class CriticFigures:
     """Why the critic is off; None: it is on."""
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> "CriticFigures":
-        """Return the figures of a critic's own report: ``refused``, and ``auroc`` and ``by_length`` in ``report``."""
+    def from_json(cls, told: Mapping[str, Any]) -> "CriticFigures | None":
+        """Return the figures of a critic as it is kept, ``refused`` and ``report``; None where it was not measured."""
+        if "auroc" not in told["report"]:
+            return None
         auroc, by_length = (
             Share(one["value"], one["low"], one["high"], int(one.get("decisions", 0)))
             for one in (told["report"]["auroc"], told["report"]["by_length"])

@@ -76,7 +76,7 @@ def report_stage(home: Path, reference: str, full: bool, progress: Progress) -> 
         thresholds=loaded.thresholds,
         promised=_promised(known),
         version=version.version,
-        extras=Extras(refits=refits),
+        extras=Extras(critic=_critic(known), refits=refits),
     )
     rungs = [_rung(told) for told in known.get("ladder", ())]
     text = json.dumps({"ladder": known.get("ladder", []), "quality": quality.to_json()}, indent=1) + "\n"
@@ -95,6 +95,11 @@ def _known(folder: Path) -> Mapping[str, Any]:  # JSON
     """Return what was written when it was trained, by this imitrace or an older one."""
     found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return found if isinstance(found, dict) else {}
+
+
+def _critic(known: Mapping[str, Any]) -> CriticFigures | None:  # JSON
+    found = known.get("critic")
+    return CriticFigures.from_json(found) if found else None
 
 
 def _promised(known: Mapping[str, Any]) -> RouteConfig:

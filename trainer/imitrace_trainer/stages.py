@@ -21,6 +21,7 @@ from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dat
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import Environment, Expert, load_object
 from imitrace_trainer.evaluate import EvaluationReport, evaluate, evaluate_decisions
+from imitrace_trainer.figures import CriticFigures
 from imitrace_trainer.fit import FitReport
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.gate import PairedCase, judge
@@ -29,7 +30,7 @@ from imitrace_trainer.keys import signing_key
 from imitrace_trainer.ladder import Rung, climb, compare
 from imitrace_trainer.live_tools import Tools, dead_tool
 from imitrace_trainer.mask_audit import audit_masks
-from imitrace_trainer.measuring import Shown, measure
+from imitrace_trainer.measuring import Extras, Shown, measure
 from imitrace_trainer.passport import passport, write_passport
 from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.progress import Progress
@@ -137,7 +138,10 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     if critic is not None:
         limits = replace(limits, critic=critic.lines())
     shown = Shown(train, calibration, held_out)
-    quality = measure(policy, card, shown, decisions=decisions, thresholds=thresholds, promised=clone.route)
+    extras = Extras(critic=None if critic is None else CriticFigures.from_json(critic.to_json()))
+    quality = measure(
+        policy, card, shown, decisions=decisions, thresholds=thresholds, promised=clone.route, extras=extras
+    )
 
     def write(folder: Path) -> None:
         write_clone(folder, policy, card)

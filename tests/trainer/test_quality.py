@@ -174,4 +174,6 @@ def test_a_critics_own_report_gives_its_figures() -> None:
     found = CriticFigures.from_json(
         {"refused": None, "report": {"auroc": figure, "by_length": figure | {"value": 0.6}}}
     )
+    assert found is not None
     assert (found.auroc.value, found.by_length.value, found.refused) == (0.7, 0.6, None)
+    assert CriticFigures.from_json({"refused": "3 training tasks failed, needed 5", "report": {}}) is None

@@ -9,7 +9,7 @@ from typing import Any
 from imitrace.exceptions import CloneError
 from imitrace_trainer.clone_files import CloneCard, read_clone
 from imitrace_trainer.evaluate import Share
-from imitrace_trainer.figures import Quality
+from imitrace_trainer.figures import CriticFigures, Quality
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.ladder import Rung
 from imitrace_trainer.measuring import Extras, Shown, measure

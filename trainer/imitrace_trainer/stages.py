@@ -27,7 +27,7 @@ from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.gate import PairedCase, judge
 from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.keys import signing_key
-from imitrace_trainer.ladder import Rung, climb, compare
+from imitrace_trainer.ladder import Climb, Rung, climb, compare
 from imitrace_trainer.live_tools import Tools, dead_tool
 from imitrace_trainer.mask_audit import audit_masks
 from imitrace_trainer.measuring import Extras, Shown, measure
@@ -121,18 +121,7 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     decisions = [policy.act(held.state) for held in held_out]
     evaluation = evaluate_decisions(decisions, held_out, FrequencyTable(train))
     rungs = compare(climbed, held_out, decisions)
-    card = CloneCard(
-        name=clone.name,
-        dataset=dataset.name,
-        dataset_version=dataset.version,
-        dataset_hash=dataset.hash,
-        created_at=now(),
-        imitrace=installed_version("imitrace"),
-        training={"config": asdict(clone.train), "fit": asdict(climbed.fit), "family": climbed.chosen},
-        route=thresholds.to_json(),
-        agent=clone.cohort.agent,
-    )
-
+    card = _card(clone, dataset, climbed, thresholds)
     limits = measure_limits(train, held_out, dataset)
     critic = train_critic(dataset, clone.critic, policy.reader, clone.train.seed)
     if critic is not None:
@@ -162,6 +151,20 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     number = registry.register(clone.name, write)
     path = registry.resolve(f"{clone.name}:{number}").path
     return Trained(clone.name, number, path, climbed.fit, rungs, evaluation, thresholds)
+
+
+def _card(clone: CloneConfig, dataset: Dataset, climbed: Climb, thresholds: Thresholds) -> CloneCard:
+    return CloneCard(
+        name=clone.name,
+        dataset=dataset.name,
+        dataset_version=dataset.version,
+        dataset_hash=dataset.hash,
+        created_at=now(),
+        imitrace=installed_version("imitrace"),
+        training={"config": asdict(clone.train), "fit": asdict(climbed.fit), "family": climbed.chosen},
+        route=thresholds.to_json(),
+        agent=clone.cohort.agent,
+    )
 
 
 def choose_thresholds(policy: Policy, calibration: Sequence[Demonstration], config: RouteConfig) -> Thresholds:

@@ -3,7 +3,7 @@
 The critic never teaches an action: the clone is fitted without it, and a veto means that the expert acts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sized
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -126,7 +126,7 @@ def encode(texts: JudgedTexts, vocabulary: Vocabulary) -> IntArray:
     return np.array(vocabulary.rows(features), dtype=np.int64)
 
 
-def feature_weight(rows: Sequence[Any] | np.ndarray[Any, Any]) -> float:  # only their number counts
+def feature_weight(rows: Sized) -> float:
     """Return what each feature of a call counts, so that a call of many features is no surer."""
     return float(1 / max(1, len(rows)) ** 0.5)
 

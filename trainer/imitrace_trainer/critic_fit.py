@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
 from imitrace.canonical import text_hash
 from imitrace.exceptions import ConfigError
 from imitrace.messages import Action
 from imitrace_trainer.calibration import Calibration, fit_calibration
-from imitrace_trainer.critic import Critic, encode, feature_weight
+from imitrace_trainer.critic import Critic, feature_weight
 from imitrace_trainer.discrimination import auroc_by_task
 from imitrace_trainer.encoding import FloatArray, IntArray, Vocabulary, feature_id, view_state
 from imitrace_trainer.evaluate import Share
@@ -93,6 +92,8 @@ class _Calls:
     """Calls made ready to be weighed; of each array an entry a call."""
 
     judged: list[Judged]
+    ids: list[tuple[int, ...]]
+    """Of the features, each once."""
     steps: Numbers
     """How many steps came before."""
 
@@ -105,7 +106,7 @@ class _Calls:
         return np.array([one.success for one in self.judged], dtype=np.float64)
 
     def of(self, rows: Sequence[int]) -> "_Calls":
-        return _Calls([self.judged[row] for row in rows], self.steps[list(rows)])
+        return _Calls([self.judged[row] for row in rows], [self.ids[row] for row in rows], self.steps[list(rows)])
 
 
 def fit_critic(
@@ -226,54 +227,87 @@ def _drawn(cases: Sequence[CriticCase], most: int, seed: int) -> list[CriticCase
 
 
 def _read(cases: Sequence[CriticCase], reader: Reader) -> _Calls:
-    judged, steps = [], []
+    judged: list[Judged] = []
+    ids: list[tuple[int, ...]] = []
+    steps: list[int] = []
     for case in cases:
         view = view_state(case.state.messages, case.state.tools, reader)
-        judged.append(Judged(judged_texts(view, case.action), case.trajectory, case.task, case.success))
+        texts = judged_texts(view, case.action)
+        judged.append(Judged(texts, case.trajectory, case.task, case.success))
+        ids.append(tuple(dict.fromkeys(map(feature_id, texts.features()))))
         steps.append(len(view.actions))
-    return _Calls(judged, np.array(steps, dtype=np.float64))
+    return _Calls(judged, ids, np.array(steps, dtype=np.float64))
 
 
 def _together(shown: _Calls, kept: _Calls) -> _Calls:
-    return _Calls(shown.judged + kept.judged, np.concatenate([shown.steps, kept.steps]))
+    return _Calls(shown.judged + kept.judged, shown.ids + kept.ids, np.concatenate([shown.steps, kept.steps]))
 
 
 def _fitted(shown: _Calls, kept: _Calls) -> Critic:
     """Return a critic fitted to some tasks and calibrated on others."""
     of_task: dict[str, set[int]] = defaultdict(set)
-    for one in shown.judged:
-        of_task[one.task].update(map(feature_id, one.texts.features()))
+    for one, ids in zip(shown.judged, shown.ids, strict=True):
+        of_task[one.task].update(ids)
     vocabulary = Vocabulary.learn(of_task.values(), minimum=_TASKS)
-    rows = [encode(one.texts, vocabulary) for one in shown.judged]
-    critic = Critic(vocabulary, _weights(rows, shown.success, len(vocabulary.ids)), Calibration(), None)
-    evidence = [[critic.score(one.texts)] for one in kept.judged]
-    success = [one.success for one in kept.judged]
-    return replace(critic, calibration=fit_calibration(evidence, success, [0.0] * len(evidence)))
+    weights = _weights(_Rows.of(shown, vocabulary), shown.success)
+    evidence = _Rows.of(kept, vocabulary).times(weights).reshape(-1, 1).tolist()
+    calibration = fit_calibration(evidence, [one.success for one in kept.judged], [0.0] * len(evidence))
+    return Critic(vocabulary, weights, calibration, None)
 
 
-def _weights(rows: Sequence[IntArray], success: Numbers, size: int) -> FloatArray:
-    """Return the weights of a penalised logistic regression, the bias last; both classes weigh the same."""
-    flat = torch.from_numpy(np.concatenate(rows))
-    each = torch.from_numpy(np.concatenate([np.full(len(row), feature_weight(row)) for row in rows])).float()
-    offsets = torch.tensor(np.cumsum([0, *map(len, rows)])[:-1])
-    share = success.mean()
-    balance = torch.from_numpy(np.where(success > 0, 0.5 / share, 0.5 / (1 - share))).float()
-    target = torch.from_numpy(success).float()
-    table, bias = torch.zeros(size, 1, requires_grad=True), torch.zeros(1, requires_grad=True)
-    optimiser = torch.optim.LBFGS([table, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
+@dataclass(frozen=True)
+class _Rows:
+    """The features of calls as a sparse matrix, a row a call, each of whose features counts the same."""
 
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        logits = nn.functional.embedding_bag(flat, table, offsets, mode="sum", per_sample_weights=each)
-        fit = nn.functional.binary_cross_entropy_with_logits(
-            logits.squeeze(1) + bias, target, weight=balance, reduction="sum"
+    columns: IntArray
+    each: Numbers
+    calls: IntArray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, calls: _Calls, vocabulary: Vocabulary) -> "_Rows":
+        rows = [vocabulary.rows(ids) for ids in calls.ids]
+        lengths = [len(row) for row in rows]
+        return cls(
+            np.array([column for row in rows for column in row], dtype=np.int64),
+            np.repeat([feature_weight(row) for row in rows], lengths).astype(np.float64),
+            np.repeat(np.arange(len(rows)), lengths),
+            (len(rows), len(vocabulary.ids)),
         )
-        penalised = fit + _RIDGE / 2 * table.square().sum()
-        penalised.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        return penalised
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]  # the same
-    return torch.cat([table.detach().squeeze(1), bias.detach()]).numpy()
+    def times(self, weights: FloatArray | Numbers) -> Numbers:
+        """Return the log-odds of each call; the bias is the last weight."""
+        told = np.bincount(self.calls, self.each * weights[self.columns], self.shape[0])
+        return np.asarray(told + weights[-1], dtype=np.float64)
+
+    def back(self, gaps: Numbers) -> Numbers:
+        """Return the gradient of the weights, the bias last, for one of each call's log-odds."""
+        told = np.bincount(self.columns, self.each * gaps[self.calls], self.shape[1])
+        return np.append(told, gaps.sum())
+
+
+def _weights(rows: _Rows, success: Numbers) -> FloatArray:
+    """Return the weights of a penalised logistic regression, the bias last; both classes weigh the same."""
+    share = success.mean()
+    balance = np.where(success > 0, 0.5 / share, 0.5 / (1 - share))
+    penalty = np.append(np.full(rows.shape[1], _RIDGE), 0.0)
+    weights = torch.zeros(rows.shape[1] + 1, dtype=torch.float64)
+    weights.grad = torch.zeros_like(weights)
+    optimiser = torch.optim.LBFGS([weights], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        now = weights.numpy()
+        logits = rows.times(now)
+        weights.grad = torch.from_numpy(rows.back(balance * (_sigmoid(logits) - success)) + penalty * now)
+        fit = balance * (np.logaddexp(0, logits) - success * logits)
+        return float(fit.sum() + (penalty * now * now).sum() / 2)
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    return weights.numpy().astype(np.float32)
+
+
+def _sigmoid(logits: Numbers) -> Numbers:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))), dtype=np.float64)
 
 
 def _measure(calls: _Calls, seed: int) -> tuple[Share, Share]:
@@ -281,14 +315,13 @@ def _measure(calls: _Calls, seed: int) -> tuple[Share, Share]:
     tasks = sorted(set(calls.tasks), key=lambda task: text_hash(f"critic {seed}:{task}"))
     fold = {task: place % _FOLDS for place, task in enumerate(tasks)}
     scores = np.zeros(len(calls.judged))
-    nobody = _Calls([], np.zeros(0))
+    nobody = _Calls([], [], np.zeros(0))
     for number in range(_FOLDS):
         others = calls.of([row for row, task in enumerate(calls.tasks) if fold[task] != number])
         if 0 < others.success.mean() < 1:
             critic = _fitted(others, nobody)
-            for row, one in enumerate(calls.judged):
-                if fold[one.task] == number:
-                    scores[row] = critic.score(one.texts)
+            held = [row for row, task in enumerate(calls.tasks) if fold[task] == number]
+            scores[held] = _Rows.of(calls.of(held), critic.vocabulary).times(critic.weights)
     length = auroc_by_task(-calls.steps, calls.success, calls.tasks, seed)
     if length.value < 0.5:  # here the longer ones succeed
         length = Share(1 - length.value, 1 - length.high, 1 - length.low, length.decisions)

@@ -37,6 +37,7 @@ KEYS = {
         *("rows_with_a_map", "rows_with_a_map_kept", "rows_retired", "rows_masked", "versions"),
     },
     "filtering": {"sets", "skipped"},
+    "critic": {"sets", "planted", "budget", "skipped"},
     "scan": {"sets", "label_errors", "skipped"},
     "clone_quality": {"sets", "skipped", "versions"},
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},

@@ -58,13 +58,14 @@ class Agreement:
         """Return this as text, a line a figure."""
         if not self.decisions:
             return "nothing to agree with"
+        none = "none: too unsure, too strange, or it may never act"
         return "\n".join(
             [
                 f"  action agreement    {self.action}, of {self.tasks} tasks",
                 f"  exact agreement     {self.exact}",
                 f"  argument exactness  {self.call_exact}",
-                f"  would take          {self.acted}",
-                f"  of that right       {self.acted_right if self.acted_right.decisions else 'nothing taken'}",
+                f"  would take          {self.acted if self.acted.value else none}",
+                *([f"  of that right       {self.acted_right}"] if self.acted_right.decisions else []),
             ]
         )
 

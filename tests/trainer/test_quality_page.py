@@ -19,7 +19,7 @@ EMPTY = Share(0, 0, 1, 0)
 
 HALF, GAIN = Share(0.5, 0.4, 0.6, 100), Share(0.65, 0.64, 0.66, 100)
 REFITS = Refits(
-    [LearningPoint(20, 40, HALF, HALF), LearningPoint(150, 300, HALF, HALF)],
+    [LearningPoint(20, 40, HALF, HALF, HALF), LearningPoint(150, 300, HALF, HALF, GAIN)],
     [Ablated("facts", HALF, GAIN), Ablated("history", HALF, Share(-0.01, -0.02, 0.01, 100))],
     Ablated("", HALF, Share(0.0, -0.01, 0.01, 100)),
     12.0,

@@ -37,6 +37,7 @@ def test_the_curve_is_of_growing_parts_of_the_tasks(refits: Refits, play_shop: P
     assert refits.learning[0].decisions < refits.learning[-1].decisions
     assert {point.agreement.decisions for point in refits.learning} == {len(play_shop(6, 2))}
     assert all(point.exact.value <= point.agreement.value for point in refits.learning)
+    assert sum(point.gain.value for point in refits.learning) == pytest.approx(refits.learning[-1].agreement.value)
 
 
 def test_each_group_that_is_used_is_left_out_once_and_its_worth_is_what_is_lost(refits: Refits) -> None:

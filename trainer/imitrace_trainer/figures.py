@@ -85,6 +85,8 @@ class LearningPoint:
     decisions: int
     agreement: Share
     exact: Share
+    gain: Share
+    """Agreement less that of the point before, on the same decisions; of the first, less nothing."""
 
 
 @dataclass(frozen=True)

@@ -293,10 +293,16 @@ def _learning(refits: Refits) -> str:
     ]
     plot = Plot("Learning curve", Axis("training tasks", 0, most, percent=False), Axis("share right"), series)
     rows = [
-        [f"row:{one.tasks:,}", f"n:{one.decisions:,}", f"n:{points(one.agreement)}", f"n:{points(one.exact)}"]
-        for one in refits.learning
+        [
+            f"row:{one.tasks:,}",
+            f"n:{one.decisions:,}",
+            f"n:{points(one.agreement)}",
+            f"n:{points(one.exact)}",
+            f"n:{signed(one.gain) if number else ''}",
+        ]
+        for number, one in enumerate(refits.learning)
     ]
-    head = ("training tasks", "n:decisions", "n:same action", "n:and arguments")
+    head = ("training tasks", "n:decisions", "n:same action", "n:and arguments", "n:points gained")
     shown = f"<div class=plots>{plot.figure('Blue: the same action. Red: and arguments.')}</div>"
     return note + shown + _listed("Learning curve", head, rows)
 

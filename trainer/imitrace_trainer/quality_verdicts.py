@@ -13,7 +13,8 @@ Tone = Literal["good", "bad", "can't tell"]
 
 HONEST = 0.05
 """Expected calibration error up to which a confidence is called honest."""
-_TAIL = 0.05
+_HARDLY = 0.02
+"""A gain by twice the tasks up to which more of them are called little help."""
 
 
 @dataclass(frozen=True)
@@ -148,18 +149,20 @@ def _learning(refits: Refits) -> Verdict:
     if len(refits.learning) < 2:
         return Verdict("can't tell", "Too few tasks to train on fewer")
     before, last = refits.learning[-2:]
-    gain = last.agreement.value - before.agreement.value
-    told = f"from {before.tasks} to {last.tasks} tasks agreement went {100 * gain:+.1f} points"
-    if gain > _TAIL / 5:
+    told = f"from {before.tasks} to {last.tasks} tasks agreement went {signed(last.gain)} points"
+    if last.gain.low > 0:
         return Verdict("can't tell", f"It still learns: {told}, so more tasks should help")
-    return Verdict("good", f"More tasks of this kind would hardly help: {told}")
+    if last.gain.high <= _HARDLY:
+        return Verdict("good", f"More tasks of this kind would hardly help: {told}")
+    return Verdict("can't tell", f"Whether more tasks would help is open: {told}")
 
 
 def _ablation(refits: Refits) -> Verdict:
     if not refits.ablation:
         return Verdict("can't tell", "This family has no groups of features to leave out")
     harmful = [one.left_out for one in refits.ablation if one.worth.high < 0]
-    needed = [one.left_out for one in refits.ablation if one.worth.low > 0]
+    chance = abs(refits.another_seed.worth.value)
+    needed = [one.left_out for one in refits.ablation if one.worth.low > 0 and one.worth.value > chance]
     if harmful:
         return Verdict("bad", f"It would do better without {', '.join(harmful)}")
     if needed:

@@ -40,9 +40,10 @@ class Refitter:
         draws = TaskDraws([one.task for one in self.held_out], self.config.seed)
         learning, whole = [], [False] * len(self.held_out)
         for number, part in enumerate(parts):
+            before = whole
             whole, exact = self._fitted(part, self.config, (number, total))
-            tasks = len({one.task for one in part})
-            learning.append(LearningPoint(tasks, len(part), draws.share(whole), draws.share(exact)))
+            tasks, gain = len({one.task for one in part}), difference(whole, before, draws)
+            learning.append(LearningPoint(tasks, len(part), draws.share(whole), draws.share(exact), gain))
         ablated = []
         for number, (name, config) in enumerate([*groups, ("", replace(self.config, seed=self.config.seed + 1))]):
             hits, _ = self._fitted(self.train, config, (len(parts) + number, total))

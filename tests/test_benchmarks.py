@@ -15,6 +15,7 @@ PEERS = {
     "sdk_overhead": {name: name for name in ("logfire", "traceloop", "langfuse", "openinference")},
     "ingest": {"vs_mlflow": "mlflow", "vs_phoenix": "phoenix"},
     "curation": {"vs_pandas": "pandas"},
+    "clone_speed": {"fit_vs_linear": "scikit-learn", "vs_imitation_steps_per_s": "imitation"},
 }
 """By benchmark: the key of each ratio to a peer, and that peer's name."""
 KEYS = {
@@ -40,6 +41,20 @@ KEYS = {
     "critic": {"sets", "planted", "budget", "skipped"},
     "scan": {"sets", "label_errors", "skipped"},
     "clone_quality": {"sets", "skipped", "versions"},
+    "clone_speed": {
+        *(
+            "p50_ms",
+            "p95_ms",
+            "batch_speedup",
+            "growth_exponent",
+            "load_s",
+            "model_bytes",
+            "fit",
+            "skipped",
+            "versions",
+        ),
+        *PEERS["clone_speed"],
+    },
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }
 DESCRIBED = {"date", "machine", "command"}

@@ -40,19 +40,19 @@ imitrace_collector: memory pace config tls tokens rates logs renewal compression
 imitrace_trainer:   progress intervals drafts conditions cohort frames collector_reads sources source_copies portions
                     survey argument_fit tool_changes argument_maps policy tool_contracts tool_ledger tool_findings
                     tool_migration live_tools repetition likeness orders quarantine personal step_masks clues rules
-                    reading encoding out_of_fold sketched_steps label_errors hindsight failures curate step_counts
-                    datasets mask_audit dataset_changes effect coverage pages curation_page curation episodes
-                    chat_exports exports schemas conformity evaluators/result evaluators/trajectories evaluators/calls
-                    evaluators/completion evaluators/selection evaluators/aggregate evaluators/reasoning
-                    evaluators/anchors evaluators/wordings evaluators/toxicity evaluators/injection
-                    evaluators/futureagi evaluators/agreement evaluators/judge_client evaluators/judge
-                    evaluators/settings evaluators/scoring evaluators/sending evaluators/__init__ arguments
-                    argument_guess calibration family subjects affordances features network checkpoints training
-                    embedded demonstrations fit frequency linear families clone_files evaluate ladder keys seal
-                    gate_report gate registry route judged_texts veto_rules discrimination critic critic_fit
-                    critic_files rehearsal scan champion environment rollout config passport card figures quality
-                    predict quality_verdicts plots quality_page measuring refits stages reporting trial refresh demo
-                    __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli tools_cli
+                    reading columns places encoding out_of_fold sketched_steps label_errors hindsight failures curate
+                    step_counts datasets mask_audit dataset_changes effect coverage pages curation_page curation
+                    episodes chat_exports exports schemas conformity evaluators/result evaluators/trajectories
+                    evaluators/calls evaluators/completion evaluators/selection evaluators/aggregate
+                    evaluators/reasoning evaluators/anchors evaluators/wordings evaluators/toxicity
+                    evaluators/injection evaluators/futureagi evaluators/agreement evaluators/judge_client
+                    evaluators/judge evaluators/settings evaluators/scoring evaluators/sending evaluators/__init__
+                    arguments argument_guess calibration family options mentions ranking subjects affordances features
+                    network checkpoints training embedded demonstrations fit frequency linear families clone_files
+                    evaluate ladder keys seal gate_report gate registry route judged_texts veto_rules discrimination
+                    critic critic_fit critic_files rehearsal scan champion environment rollout config passport card
+                    figures quality predict quality_verdicts plots quality_page measuring refits stages reporting
+                    trial refresh demo __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli tools_cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 

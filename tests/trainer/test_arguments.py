@@ -1,4 +1,4 @@
-"""How a schema is walked, what could fill each slot, and what the ranker is told of it."""
+"""How a schema is walked and what could fill each slot."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,18 +12,15 @@ from imitrace_trainer.arguments import (
     MORE,
     OMIT,
     STOP,
-    Candidate,
     Choice,
     Filling,
     Slot,
-    SlotContext,
     SlotKnowledge,
-    candidate_features,
     candidates,
     fill,
     same_choice,
 )
-from imitrace_trainer.encoding import StateView, feature_id, view_state
+from imitrace_trainer.encoding import StateView, view_state
 from imitrace_trainer.reading import Reader
 
 TEXT, INTEGER = {"type": "string"}, {"type": "integer"}
@@ -167,31 +164,3 @@ def test_a_parameter_may_end_with_the_sign_of_a_question(name: str) -> None:
 )
 def test_choices_are_compared_as_json_values(first: Choice, second: object, same: bool) -> None:
     assert same_choice(first, second) is same
-
-
-def features(view: StateView, slot: Slot, candidate: Candidate, filling: Filling | None = None) -> set[int]:
-    context = SlotContext.make(view, slot, filling or Filling(), [candidate])
-    return set(candidate_features(context, candidate))
-
-
-def test_the_ranker_is_told_that_a_value_stands_in_the_record_chosen_before() -> None:
-    view, slot = look([{"sku": "A", "n": 1}, {"sku": "B", "n": 2}]), Slot("send.n", INTEGER)
-    first, second = (Candidate(n, view.places["number", n]) for n in (1, 2))
-    filling = Filling()
-    filling.note(Candidate("B", view.places["B"]))
-    told = feature_id("same record|True|True")
-    assert told in features(view, slot, second, filling)
-    assert told not in features(view, slot, first, filling)
-
-
-def test_the_ranker_is_told_what_the_user_said() -> None:
-    view, slot = look({}, said="please late"), Slot("send.reason", {"enum": ["late", "lost"]})
-    told = feature_id("user said|True|True")
-    assert told in features(view, slot, Candidate("late"))
-    assert told not in features(view, slot, Candidate("lost"))
-
-
-def test_the_ranker_tells_omitting_apart_by_the_users_words() -> None:
-    slot = Slot("send.note", TEXT, (OMIT,))
-    assert feature_id("send.note|OMIT|gift") in features(look({}, said="a gift"), slot, Candidate(OMIT))
-    assert feature_id("send.note|OMIT|gift") not in features(look({}, said="a box"), slot, Candidate(OMIT))

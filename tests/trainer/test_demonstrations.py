@@ -11,6 +11,7 @@ from imitrace_trainer.demonstrations import (
     ChoiceRows,
     Coverage,
     Demonstration,
+    SlotCase,
     encode_choices,
     encode_slots,
     learn_knowledge,
@@ -72,7 +73,7 @@ def test_the_newest_definition_of_a_tool_is_kept() -> None:
     assert learn(pay(1, "hi"), newer).tools["pay"]["description"] == "Pay now."
 
 
-def slots_of(*shown: Demonstration) -> tuple[list[tuple[list[list[int]], int]], Coverage]:
+def slots_of(*shown: Demonstration) -> tuple[list[SlotCase], Coverage]:
     _, slots, coverage = learn_slot_vocabulary(shown, learn(*shown), Reader(), random.Random(0))
     return slots, coverage
 
@@ -88,7 +89,8 @@ def test_nothing_to_find_is_full_coverage() -> None:
 
 def test_each_slot_keeps_the_experts_choice_and_only_so_many_others() -> None:
     slots, _ = slots_of(pay(1, " ".join(f"word{n}" for n in range(200)), how="word150"))
-    assert [(len(options), gold) for options, gold in slots] == [(61, 0)]
+    assert [case.options for case in slots] == [61]
+    assert set(slots[0].told.owners.tolist()) == set(range(61))
 
 
 def test_a_message_and_a_tool_that_was_not_offered_have_no_slots() -> None:
@@ -103,7 +105,7 @@ def test_encoded_slots_hold_rows_of_known_features() -> None:
     first = encode_slots(slots, vocabulary)[0]
     assert first.gold == 0
     assert first.lengths.sum() == len(first.rows)
-    assert len(first.lengths) == len(slots[0][0])
+    assert len(first.lengths) == slots[0].options
     assert first.rows.max() < len(vocabulary.ids)
 
 

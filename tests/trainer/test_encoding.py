@@ -12,13 +12,12 @@ from imitrace_trainer.encoding import (
     SEGMENTS,
     StateView,
     Vocabulary,
-    argument_values,
     description_features,
     feature_id,
     state_features,
     view_state,
 )
-from imitrace_trainer.reading import Reader
+from imitrace_trainer.reading import Reader, argument_values
 
 PAY = {"name": "pay", "description": "Pay an order.", "parameters": {"properties": {"order": {"type": "string"}}}}
 

@@ -26,8 +26,8 @@ from imitrace_trainer.arguments import (
     fill,
     same_choice,
 )
-from imitrace_trainer.encoding import FloatArray, IntArray, StateView, argument_values
-from imitrace_trainer.reading import Scalar, Seen, value_key, value_shape
+from imitrace_trainer.encoding import FloatArray, IntArray, StateView
+from imitrace_trainer.reading import Scalar, Seen, argument_values, value_key, value_shape
 
 _OTHER_TASKS: Final = 3
 """Tasks that use a value before it is offered anywhere: so many that it never comes from the judged task alone."""

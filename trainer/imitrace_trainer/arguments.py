@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from imitrace_trainer.conformity import CONSTRAINTS, conforms
-from imitrace_trainer.encoding import StateView, feature_id
-from imitrace_trainer.reading import Scalar, Seen, value_key, value_shape
+from imitrace_trainer.encoding import StateView
+from imitrace_trainer.reading import Scalar, Seen, value_key
 from imitrace_trainer.schemas import allows, enumerated, is_of, plain_schema, schema_type
 
 MAX_ITEMS = 12
@@ -18,7 +18,9 @@ _MAX_PLACES = 6
 _MAX_WORDS = 60
 
 
-class _Marker:
+class Marker:
+    """A choice that is no value."""
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -26,14 +28,14 @@ class _Marker:
         return self.name
 
 
-OMIT = _Marker("OMIT")
+OMIT = Marker("OMIT")
 """Leave an optional parameter out."""
-STOP = _Marker("STOP")
+STOP = Marker("STOP")
 """End a list."""
-MORE = _Marker("MORE")
+MORE = Marker("MORE")
 """Give an optional object or list, or one more object of a list."""
 
-Choice = Scalar | _Marker
+Choice = Scalar | Marker
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Slot:
     path: str
     """``TOOL.parameter.property``, list indexes folded; a trailing ``#`` asks whether there is one (more)."""
     schema: Mapping[str, Any]
-    markers: tuple[_Marker, ...] = ()
+    markers: tuple[Marker, ...] = ()
     index: int = 0
     """How many elements of the list were chosen before."""
 
@@ -68,22 +70,10 @@ class Filling:
     chosen: list[tuple[str, Choice]] = field(default_factory=list)
     records: list[tuple[int, int]] = field(default_factory=list)
     """(message position, record) that the chosen values stand in."""
-    latest: list[tuple[int, Seen]] = field(default_factory=list)
-    """Where the value chosen last stands."""
-    places: dict[str, list[tuple[int, Seen]]] = field(default_factory=dict)
-    """Where the value chosen last for each path stands."""
 
-    def note(self, candidate: "Candidate", path: str = "") -> None:
+    def note(self, candidate: "Candidate") -> None:
         """Remember where a chosen value stands, so that its neighbours are found again."""
         self.records += [(position, seen.record) for position, seen in candidate.places if seen.record]
-        if candidate.places:
-            self.latest = self.places[path] = candidate.places
-
-    def before(self, slot: Slot) -> list[tuple[int, Seen]]:
-        """Return where the newest value chosen for a slot, or inside what it asks for, stands."""
-        path = slot.path.rstrip("#")
-        inside = (places for known, places in self.places.items() if known == path or known.startswith(path + "."))
-        return next(inside, [])
 
 
 Chooser = Callable[[Slot, Filling, Any], Choice]
@@ -194,12 +184,12 @@ def _suits(places: Sequence[tuple[int, Seen]], slot: Slot, kind: str, known: Slo
 
 def choice_key(choice: Choice) -> object:
     """Return a key under which equal choices meet."""
-    return choice if isinstance(choice, _Marker) else value_key(choice)
+    return choice if isinstance(choice, Marker) else value_key(choice)
 
 
 def same_choice(first: Choice, second: object) -> bool:
     """Tell whether a choice is this value (3 is 3.0, 1 is not True)."""
-    if isinstance(second, (_Marker, str, int, float, bool)):
+    if isinstance(second, (Marker, str, int, float, bool)):
         return choice_key(first) == choice_key(second)
     return False
 
@@ -224,10 +214,6 @@ class SlotContext:
     """Best overlap between a record's words and the user's, by source."""
     newest: dict[str, int]
     """Newest message position of each source."""
-    before: dict[tuple[int, str], int]
-    """Ordinal of the slot's value before this one, by its places' positions and sources."""
-    taken: frozenset[object]
-    """Values already chosen for this slot in this call."""
 
     @classmethod
     def make(cls, view: StateView, slot: Slot, filling: Filling, options: Sequence[Candidate]) -> "SlotContext":
@@ -241,107 +227,4 @@ class SlotContext:
                 overlaps[seen.source] = max(overlaps.get(seen.source, 0), len(seen.record_words & users))
         recent = tuple(dict.fromkeys((*view.last_user_words, *sorted(users))))[:_MAX_WORDS]
         used = view.used.get(slot.path, set())
-        before = {(position, seen.source): seen.ordinal for position, seen in filling.before(slot)}
-        taken = frozenset(choice_key(value) for path, value in filling.chosen if path == slot.path)
-        return cls(view, slot, filling, last_user, users, recent, used, overlaps, newest, before, taken)
-
-    @property
-    def left(self) -> int:
-        """How many values still stand behind the slot's value before, where most do."""
-        counts = (
-            sum(place == position and seen.ordinal > ordinal for place, seen in self.view.by_source.get(source, ()))
-            for (position, source), ordinal in self.before.items()
-            if ":" in source
-        )
-        return max(counts, default=0)
-
-
-def candidate_features(context: SlotContext, candidate: Candidate) -> list[int]:
-    """Return the hashed features of a candidate for its slot."""
-    slot = context.slot.path
-    texts = _marker_features(context, candidate) if isinstance(candidate.value, _Marker) else []
-    if isinstance(candidate.value, (str, int, float, bool)):
-        texts = _value_features(context, candidate.value)
-        for position, seen in candidate.places:
-            texts += _place_features(context, position, seen)
-        if not candidate.places:
-            texts.append(f"{slot}|unseen")
-            texts += _closed_features(context, candidate.value)
-        elif context.slot.schema.get("enum") or isinstance(candidate.value, bool):
-            texts += _closed_features(context, candidate.value)
-    return [feature_id(text) for text in dict.fromkeys(texts)]
-
-
-def _marker_features(context: SlotContext, candidate: Candidate) -> list[str]:
-    slot, mark = context.slot.path, str(candidate.value)
-    texts = [f"{slot}|{mark}", f"{slot}|{mark}|{min(context.slot.index, 6)}", f"{mark}|{min(context.slot.index, 4)}"]
-    left = f"{min(context.left, 4) if context.before else None}"
-    texts += [f"{slot}|{mark}|left|{left}", f"{mark}|left|{left}"]
-    texts += [f"{slot}|{mark}|{word}" for word in context.closed_words]
-    texts += [
-        f"{slot}|{mark}|after {path}={value}" for path, value in context.filling.chosen[-3:] if len(str(value)) < 30
-    ]
-    return texts
-
-
-def _closed_features(context: SlotContext, value: Scalar) -> list[str]:
-    slot = context.slot.path
-    texts = [f"{slot}|{value}|{word}" for word in context.closed_words]
-    texts += [
-        f"{slot}|{value}|after {path}={chosen}" for path, chosen in context.filling.chosen[-3:] if len(str(chosen)) < 30
-    ]
-    last = context.view.readings[-1] if context.view.readings else None
-    if last is not None:
-        texts += [f"{slot}|{value}|{fact}" for fact in last.facts[:30]]
-    texts += [f"{slot}|{value}|called {name}" for name in context.view.actions[-3:]]
-    return texts
-
-
-def _value_features(context: SlotContext, value: Scalar) -> list[str]:
-    slot, text = context.slot.path, str(value)
-    lowered = text.lower()
-    texts = [
-        f"{slot}|shape|{value_shape(value)}",
-        f"{slot}|length|{min(len(text), 40) // 4}",
-        f"{slot}|used|{value in context.used}",
-        f"used|{value in context.used}",
-        f"{slot}|again|{value_key(value) in context.taken}",
-        f"{slot}|user said|{lowered in context.users}|{lowered in context.last_user}",
-        f"user said|{lowered in context.users}|{lowered in context.last_user}",
-    ]
-    if len(text) <= 30:
-        texts.append(f"{slot}|value|{value}")
-    return texts
-
-
-def _place_features(context: SlotContext, position: int, seen: Seen) -> list[str]:
-    slot, leaf, source = context.slot.path, context.slot.leaf, seen.source
-    distance = len(context.view.readings) - position
-    newest = position == context.newest.get(source)
-    overlap = len(seen.record_words & context.users)
-    best = bool(overlap) and overlap == context.overlaps.get(source)
-    last_overlap = min(len(seen.record_words & context.last_user), 4)
-    same_record = seen.record and (position, seen.record) in context.filling.records
-    latest = seen.record and any((position, seen.record) == (at, near.record) for at, near in context.filling.latest)
-    ordinal = context.before.get((position, source))
-    step = None if ordinal is None else max(-1, min(seen.ordinal - ordinal, 3))
-    key = f"{slot}|{source}"
-    return [
-        f"{key}|step|{step}",
-        f"{slot}|step|{step}",
-        f"{slot}|latest|{bool(latest)}|{seen.leaf}",
-        f"latest|{bool(latest)}|{seen.leaf == leaf}",
-        f"{slot}|leaf|{seen.leaf}",
-        f"same name|{seen.leaf == leaf}",
-        key,
-        f"{key}|newest|{newest}",
-        f"{key}|ordinal|{min(seen.ordinal, 5)}",
-        f"{key}|best|{best}|{min(overlap, 4)}",
-        f"{key}|last overlap|{last_overlap}",
-        f"{key}|record|{bool(same_record)}",
-        f"same record|{bool(same_record)}|{seen.leaf == leaf}",
-        f"{key}|distance|{min(distance, 12)}",
-        f"{slot}|before|{seen.before}",
-        f"{slot}|after|{seen.after}",
-        f"{key}|index|{min(context.slot.index, 4)}|{min(seen.ordinal, 4)}",
-    ]
+        return cls(view, slot, filling, last_user, users, recent, used, overlaps, newest)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from imitrace_trainer.clone_files import CloneCard
 from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.demonstrations import Demonstration
-from imitrace_trainer.encoding import argument_values, view_state
+from imitrace_trainer.encoding import view_state
 from imitrace_trainer.evaluate import EvaluationReport
 from imitrace_trainer.ladder import Rung, render
 from imitrace_trainer.passport import mask_report
-from imitrace_trainer.reading import Reader, value_key
+from imitrace_trainer.reading import Reader, argument_values, value_key
 from imitrace_trainer.route import Thresholds, cohort_of
 
 RARE_TASKS = 10

@@ -13,7 +13,7 @@ from imitrace_trainer.calibration import Calibration
 from imitrace_trainer.families import FAMILIES
 from imitrace_trainer.family import Clone, Parts
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

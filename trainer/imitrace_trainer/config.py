@@ -16,7 +16,7 @@ from imitrace_trainer.route import RouteConfig
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", Mapping: "a table"}
 _FROM_ONE = {"epochs", "batch", "tasks"}
-_BELOW_ONE = {"feature_dropout", "smoothing"}
+_BELOW_ONE = {"feature_dropout", "argument_dropout", "smoothing"}
 
 
 @dataclass(frozen=True, kw_only=True)

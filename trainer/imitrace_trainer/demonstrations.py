@@ -4,7 +4,6 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,10 @@ import numpy.typing as npt
 
 from imitrace.messages import Action
 from imitrace_trainer.arguments import (
-    Candidate,
     Choice,
     Filling,
     Slot,
-    SlotContext,
-    candidate_features,
-    candidates,
     fill,
-    same_choice,
 )
 from imitrace_trainer.embedded import Bags, Knowledge, make_bags
 from imitrace_trainer.encoding import (
@@ -28,13 +22,14 @@ from imitrace_trainer.encoding import (
     FloatArray,
     IntArray,
     Vocabulary,
-    argument_values,
     description_features,
     view_state,
 )
 from imitrace_trainer.features import ChoiceEncoder
+from imitrace_trainer.options import Options, Trail, gather
 from imitrace_trainer.policy import State
-from imitrace_trainer.reading import Reader, Scalar, value_class, value_key, value_shape
+from imitrace_trainer.ranking import OptionRows, Ranking
+from imitrace_trainer.reading import Reader, Scalar, argument_values, value_class, value_key, value_shape
 
 _CLOSED_VALUES = 40
 _CLOSED_SHARE = 0.7
@@ -173,50 +168,59 @@ def _frequent(counted: Counter[str]) -> list[str]:
     return sorted(source for source, count in counted.items() if count >= _SOURCE_SHARE * total)
 
 
+@dataclass(frozen=True)
+class SlotCase:
+    """What an argument was chosen on, before it is known which features are worth a row; the expert's choice is 0."""
+
+    told: OptionRows
+    options: int
+
+
 def learn_slot_vocabulary(
     demonstrations: Iterable[Demonstration], knowledge: Knowledge, reader: Reader, rng: random.Random
-) -> tuple[Vocabulary, list[tuple[list[list[int]], int]], Coverage]:
-    """Return the argument features worth a row, each slot's candidates with the expert's choice, and the coverage."""
-    slots: list[tuple[list[list[int]], int]] = []
+) -> tuple[Vocabulary, list[SlotCase], Coverage]:
+    """Return the argument features worth a row, each slot's options, and how many of the expert's values they cover."""
+    slots: list[SlotCase] = []
     coverage = Coverage()
     for demonstration in demonstrations:
         tool = next((t for t in demonstration.state.tools if t["name"] == demonstration.action.name), None)
         if tool is None:
             continue
         view = view_state(demonstration.state.messages, demonstration.state.tools, reader)
+        ranking, trail = Ranking(view), Trail()
 
-        def choose(slot: Slot, filling: Filling, gold: Any, view: Any = view) -> Choice:
-            options = candidates(view, slot, knowledge.slot(slot.path), filling)
-            right = next((option for option in options if same_choice(option.value, gold)), None)
-            if right is None:
+        def choose(slot: Slot, filling: Filling, gold: Any, ranking: Ranking = ranking, trail: Trail = trail) -> Choice:
+            table = ranking.table
+            options = gather(table, slot, knowledge.slot(slot.path), filling, trail)
+            right = options.find(gold, table)
+            if right < 0:
                 coverage.missing += 1
+                group = table.group_of(gold)
+                trail.steps.append((slot.path, group))
                 return gold if isinstance(gold, (str, int, float, bool)) else str(gold)
             coverage.found += 1
             if len(options) > 1:
+                told = ranking.features(slot, options, filling, trail)
                 kept = _sample(options, right, rng)
-                context = SlotContext.make(view, slot, filling, options)
-                slots.append(([candidate_features(context, option) for option in kept], kept.index(right)))
-            filling.note(right, slot.path)
-            return right.value
+                slots.append(SlotCase(told.only(kept), len(kept)))
+            trail.steps.append((slot.path, int(options.groups[right])))
+            return options.value(right, table)
 
         fill(tool, choose, demonstration.action.arguments)
-    documents = (chain.from_iterable(options) for options, _ in slots)
-    return Vocabulary.learn(documents), slots, coverage
+    return Vocabulary.learn(case.told.ids.tolist() for case in slots), slots, coverage
 
 
-def _sample(options: list[Candidate], right: Candidate, rng: random.Random) -> list[Candidate]:
-    others = [option for option in options if option is not right]
-    kept = others if len(others) <= _NEGATIVES else rng.sample(others, _NEGATIVES)
-    return [right, *kept]
+def _sample(options: Options, right: int, rng: random.Random) -> list[int]:
+    others = [row for row in range(len(options)) if row != right]
+    return [right, *(others if len(others) <= _NEGATIVES else rng.sample(others, _NEGATIVES))]
 
 
-def encode_slots(slots: Iterable[tuple[list[list[int]], int]], vocabulary: Vocabulary) -> list[SlotRows]:
-    """Return slots with their candidates' features as vocabulary rows."""
+def encode_slots(slots: Iterable[SlotCase], vocabulary: Vocabulary) -> list[SlotRows]:
+    """Return slots with their options' features as vocabulary rows."""
     encoded = []
-    for options, gold in slots:
-        rows = [vocabulary.rows(features) for features in options]
-        flat = np.array([row for part in rows for row in part], dtype=np.int64)
-        encoded.append(SlotRows(flat, np.array([len(part) for part in rows], dtype=np.int64), gold))
+    for case in slots:
+        rows, known = vocabulary.find(case.told.ids)
+        encoded.append(SlotRows(rows, np.bincount(case.told.owners[known], minlength=case.options), 0))
     return encoded
 
 

@@ -12,14 +12,9 @@ from torch import Tensor
 from imitrace.messages import Action
 from imitrace_trainer.affordances import SlotOrigin
 from imitrace_trainer.arguments import (
-    Candidate,
     Choice,
     Filling,
     Slot,
-    SlotContext,
-    SlotKnowledge,
-    candidate_features,
-    candidates,
     fill,
 )
 from imitrace_trainer.calibration import Calibration
@@ -36,7 +31,9 @@ from imitrace_trainer.encoding import (
 from imitrace_trainer.family import Parts, Scored
 from imitrace_trainer.features import ChoiceEncoder
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig
+from imitrace_trainer.options import Habits, Trail, gather
 from imitrace_trainer.policy import Decision, State
+from imitrace_trainer.ranking import OptionRows, Ranking
 from imitrace_trainer.reading import Reader, Scalar
 from imitrace_trainer.schemas import blank, plain_schema
 
@@ -64,9 +61,10 @@ class Knowledge:
     tools: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The newest definition of every tool that was offered in training."""
 
-    def slot(self, path: str) -> SlotKnowledge:
+    def slot(self, path: str) -> Habits:
         """Return what is known of a slot."""
-        return SlotKnowledge(self.vocabulary.get(path, ()), frozenset(self.sources.get(path, ())))
+        looks = (frozenset(known.get(path, ())) for known in (self.sources, self.shapes, self.classes))
+        return Habits(self.vocabulary.get(path, ()), *looks)
 
     def origins(self) -> dict[str, SlotOrigin]:
         """Return where each slot's values come from, by its path, and by ``.parameter`` over all tools that have it."""
@@ -126,8 +124,8 @@ class EmbeddedPolicy:
     def act(self, state: State) -> Decision:
         """Return the decision for a state; the tools offered bound what can be chosen.
 
-        Where nothing in the state makes a valid call of the tool chosen, it is a message of no confidence to speak of,
-        which means escalate.
+        Where nothing in the state makes a valid call of the tool chosen, it is a message of no confidence, which means
+        escalate.
         """
         return self._decision(*self._decide(state))
 
@@ -148,7 +146,7 @@ class EmbeddedPolicy:
 
     def _decision(self, scored: Scored, probabilities: Mapping[str, float], distance: float) -> Decision:
         tools = {("message" if action == MESSAGE else action): share for action, share in probabilities.items()}
-        confidence = self.calibration.confidence(self.evidence(scored))
+        confidence = self.calibration.confidence(self.evidence(scored)) if scored.weakest else 0.0
         return Decision(scored.action, confidence, self.calibration.relative_distance(distance), tools)
 
     def score(self, state: State) -> tuple[Scored, float]:
@@ -255,33 +253,26 @@ class EmbeddedPolicy:
         if name == MESSAGE:
             return Scored(Action("message", message=""), probability, 1.0, 1.0)
         shares: list[float] = []
+        ranking, trail = Ranking(view), Trail()
 
         def choose(slot: Slot, filling: Filling, _: object) -> Choice:
-            options = candidates(view, slot, self.knowledge.slot(slot.path), filling)
-            if not options:
+            options = gather(view.table, slot, self.knowledge.slot(slot.path), filling, trail)
+            if not len(options):
                 shares.append(_TINY)
+                trail.steps.append((slot.path, -1))
                 nothing: Choice = blank(slot.schema)
                 return nothing
-            scores = torch.softmax(self.ranker(*self.rank_rows(view, slot, filling, options)), dim=0)
+            rows = ranking.features(slot, options, filling, trail)
+            scores = torch.softmax(self.ranker(*rank_rows(rows, len(options), self.slots)), dim=0)
             best = int(scores.argmax())
             shares.append(float(scores[best]))
-            filling.note(options[best], slot.path)
-            return options[best].value
+            trail.steps.append((slot.path, int(options.groups[best])))
+            return options.value(best, view.table)
 
         arguments = fill(view.tools[name], choose)
         if not conforms(plain_schema(view.tools[name].get("parameters")), arguments):
-            return Scored(Action("message", message=""), probability, _TINY, _TINY)
+            return Scored(Action("message", message=""), probability, 0.0, 0.0)
         return Scored(Action("tool_call", name, arguments), probability, math.prod(shares), min(shares, default=1.0))
-
-    def rank_rows(
-        self, view: StateView, slot: Slot, filling: Filling, options: Sequence[Candidate]
-    ) -> tuple[Tensor, Tensor]:
-        """Return the ranker's rows and offsets for the candidates of one slot."""
-        context = SlotContext.make(view, slot, filling, options)
-        rows = [self.slots.rows(candidate_features(context, option)) for option in options]
-        offsets = np.cumsum([0, *(len(row) for row in rows)])[:-1]
-        flat = [row for part in rows for row in part]
-        return torch.tensor(flat, dtype=torch.int64), torch.from_numpy(offsets)
 
     def evidence(self, scored: Scored) -> list[float]:
         """Return what confidence is calibrated on: log-odds of the tool, log of all arguments, log of the weakest."""
@@ -356,6 +347,13 @@ def _mismatch(policy: EmbeddedPolicy) -> str | None:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def rank_rows(told: OptionRows, options: int, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
+    """Return the ranker's rows and offsets for the options of one slot."""
+    rows, known = vocabulary.find(told.ids)
+    sizes = np.bincount(told.owners[known], minlength=options)
+    return torch.from_numpy(rows), torch.from_numpy(np.cumsum(sizes) - sizes)
 
 
 def make_bags(groups: Mapping[str, Sequence[int]], vocabulary: Vocabulary) -> Bags:

@@ -16,7 +16,18 @@ import numpy.typing as npt
 
 from imitrace.canonical import canonical_json
 from imitrace.messages import Message
-from imitrace_trainer.reading import Reader, Reading, Scalar, Seen, find_year, shape, value_key, words
+from imitrace_trainer.places import Places
+from imitrace_trainer.reading import (
+    Reader,
+    Reading,
+    Scalar,
+    Seen,
+    argument_values,
+    find_year,
+    shape,
+    value_key,
+    words,
+)
 
 MESSAGE = "<message>"
 """The name of the action «write a message» among tool names."""
@@ -69,6 +80,14 @@ class Vocabulary:
         frequency = np.array([counts[feature] for feature in kept], dtype=np.float64)
         return cls(ids, (np.log((1 + total) / (1 + frequency)) + 1).astype(np.float32))
 
+    def find(self, features: IntArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+        """Return the rows of known features, and which of them are known."""
+        if not len(self.ids):
+            return np.zeros(0, dtype=np.int64), np.zeros(len(features), dtype=np.bool_)
+        at = np.minimum(np.searchsorted(self.ids, features), len(self.ids) - 1)
+        known = self.ids[at] == features
+        return at[known], known
+
     def rows(self, features: Iterable[int]) -> list[int]:
         """Return the rows of known features; unknown ones are left out."""
         find = self._index.get
@@ -117,6 +136,11 @@ class StateView:
         for place in reversed(self.seen[-_MAX_SEEN:]):
             result.setdefault(value_key(place[1].value), []).append(place)
         return result
+
+    @cached_property
+    def table(self) -> Places:
+        """All places of all values as one table."""
+        return Places(self.readings)
 
     @cached_property
     def by_source(self) -> dict[str, list[tuple[int, Seen]]]:
@@ -176,18 +200,6 @@ def _read_actions(
         pending[call.get("id") or (position, call["name"])] = (call["name"], arguments, position)
         for slot, value in argument_values(call["name"], arguments):
             view.used.setdefault(slot, set()).add(value)
-            view.seen.append(
-                (position, Seen(value, f"args:{slot}", slot.rsplit(".", 1)[-1], 0, frozenset(), 0)),
-            )
-
-
-def argument_values(slot: str, value: Any) -> list[tuple[str, Scalar]]:
-    """Return (slot, value) of every scalar in a call's arguments; list indexes are folded."""
-    if isinstance(value, dict):
-        return [pair for key, item in value.items() for pair in argument_values(f"{slot}.{key}", item)]
-    if isinstance(value, list):
-        return [pair for item in value for pair in argument_values(slot, item)]
-    return [(slot, value)] if isinstance(value, (str, int, float, bool)) else []
 
 
 def state_features(view: StateView) -> dict[str, list[int]]:

@@ -20,7 +20,7 @@ class Scored:
     tool_probability: float
     argument_probability: float
     weakest: float
-    """The least probable single argument."""
+    """The least probable single argument; 0: nothing in the state makes a valid call."""
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class BCConfig:
     """AdamW's decoupled decay (Loshchilov & Hutter 2019)."""
     feature_dropout: float = 0.6
     """Share of a state's features left out at each pass."""
+    argument_dropout: float = 0.3
+    """Share of an argument option's features left out at each pass."""
     smoothing: float = 0.1
     """Share of each target that is spread over all actions (Szegedy et al. 2016)."""
     leave_out: str = ""
@@ -303,7 +305,7 @@ def _argument_course(
         name="arguments",
         network=ranker,
         size=len(slots),
-        loss=lambda batch: argument_loss(ranker, [slots[index] for index in batch], device),
+        loss=lambda batch: argument_loss(ranker, [slots[index] for index in batch], device, config.argument_dropout),
         arrays=arrays,
         epochs=max(1, config.epochs * 3 // 4) if slots else 0,
         batch=config.batch * 2,
@@ -314,7 +316,9 @@ def _argument_course(
     )
 
 
-def argument_loss(network: ArgumentNetwork, slots: Sequence[SlotRows], device: torch.device) -> Tensor:
+def argument_loss(
+    network: ArgumentNetwork, slots: Sequence[SlotRows], device: torch.device, feature_dropout: float = 0.0
+) -> Tensor:
     """Return the mean negative log-likelihood of the expert's choice among each slot's candidates."""
     lengths = np.concatenate([slot.lengths for slot in slots])
     sizes = [len(slot.lengths) for slot in slots]
@@ -323,7 +327,8 @@ def argument_loss(network: ArgumentNetwork, slots: Sequence[SlotRows], device: t
     starts = np.cumsum([0, *sizes])[:-1]
     gold = torch.tensor(starts + np.array([slot.gold for slot in slots]), device=device)
     rows = torch.from_numpy(np.concatenate([slot.rows for slot in slots])).to(device)
-    return -group_log_softmax(network(rows, offsets), groups, len(slots))[gold].mean()
+    weights = nn.functional.dropout(torch.ones(len(rows), device=device), feature_dropout)
+    return -group_log_softmax(network(rows, offsets, weights), groups, len(slots))[gold].mean()
 
 
 def reference_states(policy: EmbeddedPolicy, choices: Sequence[ChoiceRows], rng: random.Random) -> Tensor:

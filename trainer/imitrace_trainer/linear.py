@@ -56,7 +56,7 @@ class LinearPolicy:
         """Return the decision for a state; the tools offered bound what can be chosen."""
         scored, shares, distance = self._decide(state)
         tools = {("message" if name == MESSAGE else name): share for name, share in shares.items()}
-        confidence = self.calibration.confidence(self.evidence(scored))
+        confidence = self.calibration.confidence(self.evidence(scored)) if scored.weakest else 0.0
         return Decision(scored.action, confidence, self.calibration.relative_distance(distance), tools)
 
     def score(self, state: State) -> tuple[Scored, float]:

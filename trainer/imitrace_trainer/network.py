@@ -105,14 +105,15 @@ class ArgumentNetwork(nn.Module):
         nn.init.normal_(self.table.weight, std=0.3)
         nn.init.zeros_(self.table.weight.detach()[:, :1])
 
-    def forward(self, rows: Tensor, offsets: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return one score a candidate, shape (candidates,).
 
         Args:
             rows: vocabulary rows of all candidates, shape (n,).
             offsets: where each candidate's rows begin, shape (candidates,).
+            weights: one weight a row, shape (n,); none: 1 each.
         """
-        bags = self.table(rows, offsets)
+        bags = self.table(rows, offsets, per_sample_weights=weights)
         ends = torch.cat([offsets[1:], offsets.new_full((1,), rows.numel())])
         deep = bags[:, 1:] / (ends - offsets).clamp(min=1).unsqueeze(1)
         return torch.as_tensor(bags[:, 0] + self.out(torch.relu(self.hidden(deep))).squeeze(-1))

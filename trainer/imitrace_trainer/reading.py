@@ -56,6 +56,8 @@ class Reading:
     facts: tuple[str, ...] = ()
     """``path=value`` of an observation's short values, for choosing what to do."""
     error: bool = False
+    kept: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
+    """What was worked out of it, by name: it is read once and looked at often."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,8 @@ def read_message(message: Message, tool: str, year: str) -> Reading:
     if message["role"] != "tool":
         text = message_text(message)
         seen = () if message["role"] == "system" else tuple(_read_text(text, message["role"], year))
+        if message["role"] == "assistant":
+            seen += tuple(_read_calls(message))
         return Reading(message["role"], text, words(text), seen)
     response = message["parts"][0].get("response") if message["parts"] else ""
     value = _parsed(response)
@@ -157,6 +161,22 @@ def _is_error(value: object, text: str) -> bool:
     return (isinstance(value, dict) and "error" in value) or text[:40].lower().startswith("error")
 
 
+def argument_values(slot: str, value: Any) -> list[tuple[str, Scalar]]:
+    """Return (slot, value) of every scalar in a call's arguments; list indexes are folded."""
+    if isinstance(value, dict):
+        return [pair for key, item in value.items() for pair in argument_values(f"{slot}.{key}", item)]
+    if isinstance(value, list):
+        return [pair for item in value for pair in argument_values(slot, item)]
+    return [(slot, value)] if isinstance(value, (str, int, float, bool)) else []
+
+
+def _read_calls(message: Message) -> Iterator[Seen]:
+    for part in message["parts"]:
+        if part.get("type") == "tool_call":
+            for slot, value in argument_values(part["name"], part.get("arguments") or {}):
+                yield Seen(value, f"args:{slot}", slot.rsplit(".", 1)[-1], 0, frozenset(), 0)
+
+
 def _read_text(text: str, source: str, year: str) -> Iterator[Seen]:
     tokens = [match.group().strip(".:'*`") for match in list(_TOKEN.finditer(text))[:_MAX_TOKENS]]
     tokens = [token for token in tokens if token]
@@ -166,6 +186,9 @@ def _read_text(text: str, source: str, year: str) -> Iterator[Seen]:
             "after": shape(tokens[index + 1].lower()) if index + 1 < len(tokens) else "",
         }
         yield Seen(token, source, "", 0, frozenset(), index, **around)
+        name, sign, host = token.partition("@")
+        if name and sign and "." in host:
+            yield Seen(name, source + "@", "", 0, frozenset(), index, **around)
         if _NUMBER.match(token):
             yield Seen(_number(token), source, "", 0, frozenset(), index, **around)
         yield from _joined(tokens, index, source, around)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from imitrace_trainer.encoding import StateView, argument_values
-from imitrace_trainer.reading import Reading, Scalar, shape, value_key, words
+from imitrace_trainer.encoding import StateView
+from imitrace_trainer.reading import Reading, Scalar, argument_values, shape, value_key, words
 
 _BEFORE = 4
 _AFTER = 40

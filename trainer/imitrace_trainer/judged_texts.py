@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from imitrace.messages import Action
-from imitrace_trainer.encoding import StateView, argument_values
-from imitrace_trainer.reading import Scalar, value_key
+from imitrace_trainer.encoding import StateView
+from imitrace_trainer.reading import Scalar, argument_values, value_key
 from imitrace_trainer.schemas import plain_schema
 
 _FACTS = 40

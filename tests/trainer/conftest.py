@@ -279,7 +279,7 @@ def fitted(play_shop: "Callable[[int, int], list[Demonstration]]") -> "tuple[Emb
     from imitrace_trainer.fit import BCConfig, fit
 
     torch.set_num_threads(1)  # so small a network only waits for its threads
-    return fit(play_shop(24, 1), play_shop(12, 2), BCConfig(device="cpu", batch=4, patience=0))
+    return fit(play_shop(24, 1), play_shop(12, 2), BCConfig(device="cpu", batch=4))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""Training: bit for bit the same after a break, the best epoch by the judge, and what the onlooker is told."""
+"""Training: bit for bit the same after a break, the epoch that the judge leaves, and what the onlooker is told."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ from torch import Tensor, nn
 
 from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
 from imitrace_trainer.progress import Stage, silent
-from imitrace_trainer.training import Course, Learnt, one_thread, rate, train
+from imitrace_trainer.training import Course, FloatArray, Learnt, one_thread, proven_worse, rate, train
 
 POINTS = torch.linspace(-1, 1, 32).unsqueeze(1)
 
 
-def course(judgements: list[float] | None = None, **changed: int) -> Course:
+def course(judgements: list[float] | None = None, tasks: int = 10, **changed: int) -> Course:
     """Return a course that fits a wave with dropout; the judge, where there is one, says what it is told to."""
     torch.manual_seed(3)
     network = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
@@ -30,7 +31,7 @@ def course(judgements: list[float] | None = None, **changed: int) -> Course:
         network=network,
         size=len(POINTS),
         loss=loss,
-        judge=None if judgements is None else lambda: next(calls),
+        judge=None if judgements is None else lambda: np.full(tasks, next(calls)),
         arrays=lambda: [POINTS.numpy()],
         epochs=changed.get("epochs", 6),
         batch=changed.get("batch", 5),
@@ -66,12 +67,12 @@ def test_a_fit_taken_up_again_ends_with_the_very_weights(tmp_path: Path, share: 
 
 
 def test_the_best_weights_survive_a_break_too(tmp_path: Path) -> None:
-    judged = [0.9, 0.3, 0.5, 0.6, 0.7, 0.8]
+    judged = [0.875, 0.25, 0.5, 0.625, 0.75, 0.875]
     whole, broken, again = course(judged), course(judged), course(judged[3:])
     assert train(whole, NOTHING_KEPT, silent).kept == 2
     with pytest.raises(InterruptedError):
         train(broken, Checkpoints(tmp_path), stopping_at(4 / 6))
-    assert train(again, Checkpoints(tmp_path), silent) == Learnt(train_losses(), judged, 6)
+    assert train(again, Checkpoints(tmp_path), silent) == Learnt(train_losses(), judged, [False, False, *[True] * 4], 6)
     assert weights(again) == weights(whole)
 
 
@@ -85,25 +86,45 @@ def train_losses() -> list[float]:
         ([0.9, 0.5, 0.6, 0.7, 0.1, 0.1], 2, 4, 2),
         ([0.9, 0.5, 0.6, 0.4, 0.5, 0.6], 2, 6, 4),
         ([0.9, 0.5, 0.6, 0.7, 0.8, 0.9], 0, 6, 2),
-        ([0.5] * 6, 3, 4, 1),
+        ([0.5] * 6, 3, 6, 6),
     ],
 )
-def test_it_stops_when_other_tasks_gain_no_more_and_keeps_the_best(
+def test_it_stops_where_it_does_other_tasks_harm_and_keeps_what_was_before(
     judged: list[float], patience: int, epochs: int, kept: int
 ) -> None:
     stopped = course(judged, patience=patience)
     learnt = train(stopped, NOTHING_KEPT, silent)
     assert (len(learnt.losses), learnt.kept) == (epochs, kept)
-    until_best = course(judged[:kept], patience=patience)
-    with pytest.raises((StopIteration, RuntimeError)):
-        train(until_best, NOTHING_KEPT, silent)  # its judge has no more to say after the best
     assert learnt.judged[kept - 1] == min(learnt.judged)
+
+
+def test_the_weights_of_the_kept_epoch_are_kept() -> None:
+    seen: list[list[float]] = []
+
+    def judge() -> FloatArray:
+        seen.append(weights(watched))
+        return np.full(10, [0.9, 0.5, 0.6, 0.7, 0.8, 0.9][len(seen) - 1])
+
+    watched = replace(course(), judge=judge)
+    assert train(watched, NOTHING_KEPT, silent).kept == 2
+    assert weights(watched) == seen[1] != seen[5]
+
+
+def test_a_few_tasks_luck_proves_nothing() -> None:
+    rng = np.random.default_rng(0)
+    least = rng.random(40)
+    assert proven_worse(least + 0.2 + 0.1 * rng.random(40), least)
+    assert not proven_worse(least[:9] + 0.2, least[:9])
+    assert not proven_worse(least + 0.009, least)
+    assert not proven_worse(least + 0.01 * rng.standard_normal(40), least)
+    assert not proven_worse(np.where(np.arange(40) == 0, 5.0, least), least)
+    assert train(course([0.9, 0.5, 0.6, 0.7, 0.8, 0.9], tasks=9, patience=1), NOTHING_KEPT, silent).kept == 6
 
 
 def test_nothing_to_learn_leaves_the_network_as_it_is() -> None:
     empty = course(epochs=0)
     before = weights(empty)
-    assert train(empty, NOTHING_KEPT, silent) == Learnt([], [], 0)
+    assert train(empty, NOTHING_KEPT, silent) == Learnt([], [], [], 0)
     assert weights(empty) == before
 
 

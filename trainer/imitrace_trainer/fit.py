@@ -25,16 +25,18 @@ from imitrace_trainer.demonstrations import (
     read_choices,
 )
 from imitrace_trainer.embedded import EmbeddedPolicy, pack
+from imitrace_trainer.encoding import IntArray
 from imitrace_trainer.family import Clone
 from imitrace_trainer.features import GROUPS
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig, group_log_softmax
 from imitrace_trainer.policy import same_action
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.reading import Reader
-from imitrace_trainer.training import Course, Learnt, one_thread, train
+from imitrace_trainer.training import Course, FloatArray, Learnt, one_thread, train
 
 _REFERENCE_STATES = 2_000
 _JUDGED_AT_ONCE = 512
+_TEMPERATURES = tuple(2 ** (power / 2) for power in range(-4, 7))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class BCConfig:
     epochs: int = 8
     """Passes over the training decisions at most; three for every four go over their arguments."""
     patience: int = 3
-    """Passes without a lower loss on the calibration tasks after which it stops; 0: never. The best are kept."""
+    """Passes in a row, each proven worse on the calibration tasks than the best, after which it stops; 0: never."""
     batch: int = 64
     """Decisions a gradient step; slots go two times as many."""
     learning_rate: float = 0.01
@@ -91,9 +93,9 @@ class FitReport:
     argument_loss: list[float]
     calibration_cases: int
     judged_loss: list[float] = field(default_factory=list)
-    """Cross-entropy on the calibration tasks after each epoch, without dropout and smoothing."""
+    """Cross-entropy on the calibration tasks after each epoch, at the best temperature."""
     kept_epoch: int = 0
-    """The epoch, from 1, whose weights were kept: the best of ``judged_loss``, else the last."""
+    """The epoch, from 1, whose weights were kept: the last that the calibration tasks do not prove worse."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class Lesson:
     choices: list[ChoiceRows]
     judged: list[ChoiceRows]
     """Of the calibration decisions those whose action was seen in training: they say when to stop."""
+    judged_tasks: IntArray
+    """The task of each, numbered from 0."""
     slots: int
     coverage: float
     rng: random.Random
@@ -116,7 +120,7 @@ class Lesson:
 
     def report(self, clone: Clone) -> FitReport:
         """Return what the fit of a clone saw and reached."""
-        choice = self.learnt.get("choose", Learnt([], [], 0))
+        choice = self.learnt.get("choose", Learnt([], [], [], 0))
         return FitReport(
             decisions=len(self.train),
             slots=self.slots,
@@ -188,10 +192,12 @@ def prepare(
     choices = encode_choices(cases, vocabularies["features"])
     known = [one for one in calibration if one.label in knowledge.actions] if config.patience else []
     judged = encode_choices(read_choices(known, knowledge, config.groups, reader), vocabularies["features"])
+    tasks = np.unique([one.task for one in known], return_inverse=True)[1]
     encoded = encode_slots(slots, vocabularies["slots"])
     arguments = train(_argument_course(policy.ranker, encoded, config, device), kept, progress)
     policy.ranker.eval()
-    return Lesson(shown, policy, choices, judged, len(slots), coverage.share, rng, kept, {"arguments": arguments})
+    learnt = {"arguments": arguments}
+    return Lesson(shown, policy, choices, judged, tasks, len(slots), coverage.share, rng, kept, learnt)
 
 
 def fit_embedded(lesson: Lesson, config: BCConfig, progress: Progress = silent) -> EmbeddedPolicy:
@@ -242,10 +248,13 @@ def _choice_course(policy: EmbeddedPolicy, lesson: Lesson, config: BCConfig, dev
         rows = [choices[index] for index in batch]
         return choice_loss(policy.choice, policy.describe(described), rows, config.feature_dropout, config.smoothing)
 
-    def judge() -> float:
+    def judge() -> FloatArray:
+        descriptions = policy.describe(described)
         parts = [judged[start : start + _JUDGED_AT_ONCE] for start in range(0, len(judged), _JUDGED_AT_ONCE)]
-        losses = [float(choice_loss(policy.choice, policy.describe(described), part, 0.0)) for part in parts]
-        return sum(loss * len(part) for loss, part in zip(losses, parts, strict=True)) / len(judged)
+        logits = torch.cat([_logits(policy.choice, descriptions, part, 0.0).float() for part in parts])
+        losses = tempered_losses(logits, torch.tensor([row.label for row in judged], device=device))
+        summed = np.bincount(lesson.judged_tasks, losses)
+        return np.asarray(summed * (len(summed) / len(losses)))
 
     def arrays() -> Iterator[npt.NDArray[np.generic]]:
         yield np.array([config.feature_dropout, config.smoothing, len(choices)])
@@ -282,16 +291,33 @@ def choice_loss(
     A share ``smoothing`` of each target is spread over the actions on offer.
     """
     device = descriptions.device
+    shares = _logits(network, descriptions, rows, feature_dropout).log_softmax(dim=1)
+    offered = torch.from_numpy(np.stack([row.offered for row in rows])).to(device)
+    labels = torch.tensor([row.label for row in rows], device=device)
+    spread = (shares * offered).sum(dim=1) / offered.sum(dim=1)
+    taken = shares.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return torch.as_tensor(-((1 - smoothing) * taken + smoothing * spread).mean())
+
+
+def _logits(network: ChoiceNetwork, descriptions: Tensor, rows: Sequence[ChoiceRows], feature_dropout: float) -> Tensor:
+    """Return the logits of all actions, of those not on offer next to nothing; shape (rows, actions)."""
+    device = descriptions.device
     features, weights, offsets = (tensor.to(device) for tensor in pack([row.bags for row in rows]))
     weights = nn.functional.dropout(weights, feature_dropout) if feature_dropout else weights
     affordance = torch.from_numpy(np.stack([row.affordance for row in rows])).to(device)
     offered = torch.from_numpy(np.stack([row.offered for row in rows])).to(device)
-    labels = torch.tensor([row.label for row in rows], device=device)
     logits, _ = network((features, weights, offsets), affordance, descriptions)
-    shares = logits.masked_fill(offered == 0, -1e9).log_softmax(dim=1)
-    spread = (shares * offered).sum(dim=1) / offered.sum(dim=1)
-    taken = shares.gather(1, labels.unsqueeze(1)).squeeze(1)
-    return torch.as_tensor(-((1 - smoothing) * taken + smoothing * spread).mean())
+    return torch.as_tensor(logits.masked_fill(offered == 0, -1e9))
+
+
+def tempered_losses(logits: Tensor, labels: Tensor) -> FloatArray:
+    """Return the cross-entropy of each row at the temperature at which their mean is lowest, shape (rows,).
+
+    Calibration mends what a temperature mends (Guo et al. 2017), so it says nothing of how well a network has learnt.
+    """
+    cooled = [nn.functional.cross_entropy(logits / heat, labels, reduction="none") for heat in _TEMPERATURES]
+    least = min(cooled, key=lambda losses: float(losses.mean()))
+    return np.asarray(least.double().cpu().numpy())
 
 
 def _argument_course(

@@ -1,4 +1,4 @@
-"""Train a network: epochs that can be taken up again after a kill, and stop where other tasks gain no more.
+"""Train a network: epochs that can be taken up again after a kill, and stop where it does other tasks harm.
 
 Every epoch draws its order and its dropout from a seed of its own, so the epochs before it need not have run in the
 same process: a fit that was taken up again ends with the very weights of one that was never interrupted.
@@ -20,7 +20,12 @@ from imitrace_trainer.checkpoints import Checkpoint, Checkpoints, fingerprint
 from imitrace_trainer.progress import Progress, Stage
 
 Weights = dict[str, Tensor]
+FloatArray = npt.NDArray[np.float64]
 
+_LEAST = "least"
+_LEAST_TASKS = 10
+_LITTLE = 0.01
+"""Nats a decision: what is next to nothing may grow many times over and still be next to nothing."""
 _TELL_EVERY = 0.2
 """Seconds."""
 
@@ -35,8 +40,8 @@ class Course:
     """Examples."""
     loss: Callable[[list[int]], Tensor]
     """Mean loss of the examples of these numbers, a scalar with a gradient."""
-    judge: Callable[[], float] | None = None
-    """Loss on tasks that are not trained on, without dropout; none: the last epoch's weights are kept."""
+    judge: Callable[[], FloatArray] | None = None
+    """Loss of each task that is not trained on, without dropout, shape (tasks,); none: the last weights are kept."""
     arrays: Callable[[], Iterable[npt.NDArray[Any]]] = tuple
     """All that the losses are made of: a checkpoint of other arrays is not taken up."""
     epochs: int
@@ -44,7 +49,7 @@ class Course:
     learning_rate: float
     weight_decay: float
     patience: int = 0
-    """Epochs without a better judgement after which it stops; 0: never."""
+    """Epochs in a row, each proven worse than the best, after which it stops; 0: never."""
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -56,18 +61,20 @@ class Learnt:
     losses: list[float]
     """Mean loss of each epoch, dropout on."""
     judged: list[float]
-    """Loss on the other tasks after each epoch; none where nothing judges."""
+    """Mean loss of the other tasks after each epoch; none where nothing judges."""
+    worse: list[bool]
+    """Whether an epoch is proven worse, by the other tasks, than the best before it."""
     epochs: int
     """How many were allowed."""
 
     @property
     def kept(self) -> int:
-        """The epoch whose weights are kept, from 1; 0 where there was none."""
-        return 1 + self.judged.index(min(self.judged)) if self.judged else len(self.losses)
+        """The epoch whose weights are kept, from 1: the last that is not proven worse; 0 where there was none."""
+        return max((number for number, worse in enumerate(self.worse, 1) if not worse), default=len(self.losses))
 
     def stops(self, patience: int) -> bool:
-        """Tell whether enough epochs brought nothing."""
-        return bool(patience and self.judged) and len(self.judged) - self.kept >= patience
+        """Tell whether enough epochs in a row did harm."""
+        return bool(patience) and len(self.worse) - self.kept >= patience
 
 
 @contextmanager
@@ -82,25 +89,29 @@ def one_thread() -> Iterator[None]:
 
 
 def train(course: Course, kept: Checkpoints, progress: Progress) -> Learnt:
-    """Train a course's network by AdamW along a cosine, to the best epoch by its judge; it ends on the CPU.
+    """Train a course's network by AdamW along a cosine; it ends on the CPU.
 
-    On CUDA, products are of bfloat16 and everything else of float32.
+    An earlier epoch is kept only where the judge proves the later ones worse: a few tasks' luck must not end a fit
+    whose learning rate is still high. On CUDA, products are of bfloat16 and everything else of float32.
     """
     key = _key(course) if kept.folder is not None else ""
     network = course.network.to(course.device).train()
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=course.learning_rate, weight_decay=course.weight_decay, fused=True
     )
-    learnt, best = _taken_up(kept.read(course.name, key), course, optimiser)
+    learnt, weights, least = _taken_up(kept.read(course.name, key), course, optimiser)
     while len(learnt.losses) < course.epochs and not learnt.stops(course.patience):
         learnt.losses.append(_epoch(course, optimiser, learnt, progress))
         if course.judge is not None:
-            learnt.judged.append(_judged(course, course.judge))
+            losses = _judged(course, course.judge)
+            learnt.judged.append(float(losses.mean()))
+            learnt.worse.append(least is not None and proven_worse(losses, least))
+            least = losses if least is None or losses.mean() < least.mean() else least
         if learnt.kept == len(learnt.losses):
-            best = _copied(network)
-        kept.write(course.name, key, _checkpoint(learnt, network, optimiser, best))
-    if best:
-        network.load_state_dict(best)
+            weights = _copied(network)
+        kept.write(course.name, key, _checkpoint(learnt, network, optimiser, weights, least))
+    if weights:
+        network.load_state_dict(weights)
     network.to("cpu")
     progress(Stage(course.name, _note(learnt)), 1.0)
     return learnt
@@ -140,12 +151,23 @@ def rate(course: Course, epoch: int) -> float:
     return course.learning_rate * (0.1 + 0.45 * (1 + float(np.cos(np.pi * share))))
 
 
-def _judged(course: Course, judge: Callable[[], float]) -> float:
+def _judged(course: Course, judge: Callable[[], FloatArray]) -> FloatArray:
     course.network.eval()
     with torch.inference_mode():
-        loss = judge()
+        losses = judge()
     course.network.train()
-    return loss
+    return losses
+
+
+def proven_worse(losses: FloatArray, least: FloatArray) -> bool:
+    """Tell whether losses are higher than others of the same tasks, by two standard errors and a little.
+
+    Of less than ten tasks nothing is proven. Both are of shape (tasks,).
+    """
+    gained = losses - least
+    if len(gained) < _LEAST_TASKS:
+        return False
+    return bool(gained.mean() - 2 * gained.std(ddof=1) / len(gained) ** 0.5 > _LITTLE)
 
 
 def _note(learnt: Learnt, speed: float | None = None, left: float | None = None) -> str:
@@ -171,27 +193,34 @@ def _key(course: Course) -> str:
     return fingerprint(settings, chain(weights, course.arrays()))
 
 
-def _checkpoint(learnt: Learnt, network: nn.Module, optimiser: torch.optim.Optimizer, best: Weights) -> Checkpoint:
+def _checkpoint(
+    learnt: Learnt, network: nn.Module, optimiser: torch.optim.Optimizer, kept: Weights, least: FloatArray | None
+) -> Checkpoint:
     tensors = {f"weights.{name}": value for name, value in network.state_dict().items()}
     for number, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
     if learnt.kept != len(learnt.losses):
-        tensors |= {f"best.{name}": value for name, value in best.items()}
-    return Checkpoint(tensors, {"losses": learnt.losses, "judged": learnt.judged})
+        tensors |= {f"kept.{name}": value for name, value in kept.items()}
+    if least is not None:
+        tensors[_LEAST] = torch.from_numpy(least)
+    return Checkpoint(tensors, {"losses": learnt.losses, "judged": learnt.judged, "worse": learnt.worse})
 
 
-def _taken_up(found: Checkpoint | None, course: Course, optimiser: torch.optim.Optimizer) -> tuple[Learnt, Weights]:
-    """Return what was learnt before, with the best weights; puts network and optimiser where they stood."""
+def _taken_up(
+    found: Checkpoint | None, course: Course, optimiser: torch.optim.Optimizer
+) -> tuple[Learnt, Weights, FloatArray | None]:
+    """Return what was learnt before, the weights to keep and the lowest losses; puts all else where it stood."""
     if found is None:
-        return Learnt([], [], course.epochs), {}
-    weights, best, state = _part(found, "weights."), _part(found, "best."), dict[int, dict[str, Tensor]]()
+        return Learnt([], [], [], course.epochs), {}, None
+    weights, kept, state = _part(found, "weights."), _part(found, "kept."), dict[int, dict[str, Tensor]]()
     for name, value in _part(found, "optimiser.").items():
         number, _, moment = name.partition(".")
         state.setdefault(int(number), {})[moment] = value
     course.network.load_state_dict(weights)
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    learnt = Learnt(found.record["losses"], found.record["judged"], course.epochs)
-    return learnt, best or _copied(course.network)
+    learnt = Learnt(*(found.record[name] for name in ("losses", "judged", "worse")), course.epochs)
+    least = found.tensors.get(_LEAST)
+    return learnt, kept or _copied(course.network), None if least is None else least.numpy()
 
 
 def _part(checkpoint: Checkpoint, prefix: str) -> Weights:

@@ -10,7 +10,7 @@ from imitrace_trainer.arguments import MORE, OMIT, STOP, Choice, Filling, Slot
 from imitrace_trainer.encoding import view_state
 from imitrace_trainer.options import MAX_OPTIONS, Habits, Trail, gather
 from imitrace_trainer.places import Places
-from imitrace_trainer.reading import Reader
+from imitrace_trainer.reading import Reader, value_class
 
 TEXT, INTEGER = {"type": "string"}, {"type": "integer"}
 NOTHING = Habits()
@@ -68,6 +68,12 @@ def test_outlines_bound_the_options_where_one_fits() -> None:
     table = look({"id": "W1", "word": "last"})
     assert found(table, Slot("send.id", TEXT), Habits(shapes=frozenset({"A#"}))) == ["W1"]
     assert found(table, Slot("send.id", TEXT), Habits(shapes=frozenset({"#"}))) == ["last", "W1"]
+
+
+def test_a_length_never_seen_leaves_the_outline_to_go_by() -> None:
+    habits = Habits(shapes=frozenset({"A#"}), classes=frozenset({value_class("W1234")}))
+    assert found(look({"id": "W12345", "word": "last"}), Slot("send.id", TEXT), habits) == ["W12345"]
+    assert found(look({"id": "W12345", "word": "W4321"}), Slot("send.id", TEXT), habits) == ["W4321"]
 
 
 def test_values_known_by_heart_come_only_while_the_schema_allows_them() -> None:

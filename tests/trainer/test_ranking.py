@@ -22,7 +22,7 @@ def look(response: object, said: str = "") -> StateView:
 def told(view: StateView, slot: Slot, trail: Trail | None = None) -> tuple[Options, OptionRows]:
     filling, steps = Filling(), trail or Trail()
     options = gather(view.table, slot, Habits(), filling, steps)
-    return options, Ranking(view).features(slot, options, filling, steps)
+    return options, Ranking(view).features(slot, options, filling, steps).distinct()
 
 
 def told_of(view: StateView, slot: Slot, value: object, trail: Trail | None = None) -> set[int]:

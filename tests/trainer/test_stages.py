@@ -246,7 +246,7 @@ def test_a_clone_that_is_never_sure_is_judged_inconclusive(
     trained_home: Path, counter_clone: CloneConfig, fork: Fork
 ) -> None:
     home = fork(trained_home)
-    trained = train_stage(home, untrained(counter_clone), quiet)
+    trained = train_stage(home, replace(untrained(counter_clone), family="embedded"), quiet)
     report = gate_stage(home, counter_clone, "counter:2", quiet)
     assert (trained.version, trained.thresholds.reversible) == (2, NEVER)
     assert {(cohort.verdict, cohort.clone_rate, cohort.clone_share) for cohort in report.cohorts} == {

@@ -200,7 +200,7 @@ def learn_slot_vocabulary(
                 return gold if isinstance(gold, (str, int, float, bool)) else str(gold)
             coverage.found += 1
             if len(options) > 1:
-                told = ranking.features(slot, options, filling, trail)
+                told = ranking.features(slot, options, filling, trail).distinct()
                 kept = _sample(options, right, rng)
                 slots.append(SlotCase(told.only(kept), len(kept)))
             trail.steps.append((slot.path, int(options.groups[right])))

@@ -28,7 +28,7 @@ from imitrace_trainer.encoding import (
     description_features,
     view_state,
 )
-from imitrace_trainer.family import Parts, Scored
+from imitrace_trainer.family import Parts, Scored, decision
 from imitrace_trainer.features import ChoiceEncoder
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig
 from imitrace_trainer.options import Habits, Trail, gather
@@ -127,7 +127,7 @@ class EmbeddedPolicy:
         Where nothing in the state makes a valid call of the tool chosen, it is a message of no confidence, which means
         escalate.
         """
-        return self._decision(*self._decide(state))
+        return decision(self, *self._decide(state))
 
     @torch.inference_mode()
     def act_batch(self, states: Sequence[State]) -> list[Decision]:
@@ -141,13 +141,8 @@ class EmbeddedPolicy:
         for view, (probabilities, hidden, unknown) in zip(views, chosen, strict=True):
             name = max(probabilities, key=lambda action: probabilities[action])
             scored = self.call(view, name, probabilities[name])
-            decisions.append(self._decision(scored, probabilities, self.distance(hidden, unknown)))
+            decisions.append(decision(self, scored, probabilities, self.distance(hidden, unknown)))
         return decisions
-
-    def _decision(self, scored: Scored, probabilities: Mapping[str, float], distance: float) -> Decision:
-        tools = {("message" if action == MESSAGE else action): share for action, share in probabilities.items()}
-        confidence = self.calibration.confidence(self.evidence(scored)) if scored.weakest else 0.0
-        return Decision(scored.action, confidence, self.calibration.relative_distance(distance), tools)
 
     def score(self, state: State) -> tuple[Scored, float]:
         """Return the action with its raw probabilities, and the state's distance: what calibration is fitted on."""
@@ -352,8 +347,9 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def rank_rows(told: OptionRows, options: int, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
     """Return the ranker's rows and offsets for the options of one slot."""
     rows, known = vocabulary.find(told.ids)
-    sizes = np.bincount(told.owners[known], minlength=options)
-    return torch.from_numpy(rows), torch.from_numpy(np.cumsum(sizes) - sizes)
+    kept = OptionRows(rows, told.owners[known]).distinct()
+    sizes = np.bincount(kept.owners, minlength=options)
+    return torch.from_numpy(kept.ids), torch.from_numpy(np.cumsum(sizes) - sizes)
 
 
 def make_bags(groups: Mapping[str, Sequence[int]], vocabulary: Vocabulary) -> Bags:

@@ -39,6 +39,7 @@ MAX_ROWS = 60_000
 """Rows of a vocabulary at most: 13 MB of weights at a network's usual width."""
 
 _MAX_SEEN = 4_000
+_BUCKET_BITS = 18
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -64,6 +65,12 @@ class Vocabulary:
     def __post_init__(self) -> None:
         self._index.update({int(feature): row for row, feature in enumerate(self.ids)})
 
+    @cached_property
+    def _buckets(self) -> tuple[IntArray, int]:
+        """Where the ids of each leading bits begin, and how many share them at most."""
+        starts = np.searchsorted(self.ids, np.arange(1 << _BUCKET_BITS) << (31 - _BUCKET_BITS))
+        return starts, int(np.diff(np.append(starts, len(self.ids))).max())
+
     @classmethod
     def learn(cls, documents: Iterable[Iterable[int]], minimum: int = 2) -> "Vocabulary":
         """Count features over documents and keep those in at least ``minimum`` of them, the ``MAX_ROWS`` commonest."""
@@ -84,9 +91,14 @@ class Vocabulary:
         """Return the rows of known features, and which of them are known."""
         if not len(self.ids):
             return np.zeros(0, dtype=np.int64), np.zeros(len(features), dtype=np.bool_)
-        at = np.minimum(np.searchsorted(self.ids, features), len(self.ids) - 1)
-        known = self.ids[at] == features
-        return at[known], known
+        starts, most = self._buckets
+        first, last = starts[features >> (31 - _BUCKET_BITS)], len(self.ids) - 1
+        rows = np.full(len(features), -1)
+        for step in range(most):
+            at = np.minimum(first + step, last)
+            rows = np.where(self.ids[at] == features, at, rows)
+        known = rows >= 0
+        return rows[known], known
 
     def rows(self, features: Iterable[int]) -> list[int]:
         """Return the rows of known features; unknown ones are left out."""

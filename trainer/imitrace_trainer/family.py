@@ -1,6 +1,6 @@
 """Say what a family of clones is: something that learns from a lesson, decides, and can be written down."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,7 +8,8 @@ from torch import Tensor
 
 from imitrace.messages import Action
 from imitrace_trainer.calibration import Calibration
-from imitrace_trainer.policy import Policy, State
+from imitrace_trainer.encoding import MESSAGE
+from imitrace_trainer.policy import Decision, Policy, State
 from imitrace_trainer.reading import Reader
 
 
@@ -63,3 +64,10 @@ class Clone(Policy, Protocol):
     def parts(self) -> Parts:
         """Return what is to be kept, but for the calibration."""
         ...
+
+
+def decision(clone: Clone, scored: Scored, shares: Mapping[str, float], distance: float) -> Decision:
+    """Return what a clone says of a state; where nothing in it makes a valid call, with no confidence."""
+    tools = {("message" if name == MESSAGE else name): share for name, share in shares.items()}
+    confidence = clone.calibration.confidence(clone.evidence(scored)) if scored.weakest else 0.0
+    return Decision(scored.action, confidence, clone.calibration.relative_distance(distance), tools)

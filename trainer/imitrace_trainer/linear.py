@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from imitrace_trainer.calibration import Calibration
 from imitrace_trainer.embedded import Bags, EmbeddedPolicy
 from imitrace_trainer.encoding import MESSAGE
-from imitrace_trainer.family import Parts, Scored
+from imitrace_trainer.family import Parts, Scored, decision
 from imitrace_trainer.fit import BCConfig, Lesson
 from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.progress import Progress
@@ -54,10 +54,7 @@ class LinearPolicy:
 
     def act(self, state: State) -> Decision:
         """Return the decision for a state; the tools offered bound what can be chosen."""
-        scored, shares, distance = self._decide(state)
-        tools = {("message" if name == MESSAGE else name): share for name, share in shares.items()}
-        confidence = self.calibration.confidence(self.evidence(scored)) if scored.weakest else 0.0
-        return Decision(scored.action, confidence, self.calibration.relative_distance(distance), tools)
+        return decision(self, *self._decide(state))
 
     def score(self, state: State) -> tuple[Scored, float]:
         """Return the action with its raw probabilities, and one minus the cosine with the nearest training states."""

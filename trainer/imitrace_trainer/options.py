@@ -114,7 +114,7 @@ def _closed(slot: Slot, habits: Habits) -> Sequence[Scalar]:
 
 
 def _open(table: Places, slot: Slot, habits: Habits) -> BoolArray:
-    """Return which groups are of the slot's type and come from where its values come; of its outlines where any is."""
+    """Return which groups are of the slot's type and origin; of those the ones of its finest outline that any has."""
     newest = table.newest
     fits: BoolArray = (table.counts[KIND, newest] & KINDS.get(schema_type(slot.schema), 0)) > 0
     if habits.sources:
@@ -126,5 +126,6 @@ def _open(table: Places, slot: Slot, habits: Habits) -> BoolArray:
     for row, outlines in ((CLASS, habits.classes), (SHAPE, habits.shapes)):
         if outlines:
             alike = np.asarray(fits & np.isin(table.hashes[row, newest], text_ids(sorted(outlines))))
-            return alike if alike.any() else fits
+            if alike.any():
+                return alike
     return fits

@@ -39,51 +39,64 @@ _NONE = 15
 
 @dataclass(frozen=True)
 class OptionRows:
-    """Hashed features of a slot's options, in the order of the options."""
+    """Hashed features of a slot's options; in any order, and some twice, unless they are ``distinct``."""
 
     ids: CountArray
     """Feature ids in [0, 2**31), shape (n,)."""
     owners: CountArray
-    """The option each is of, ascending, shape (n,)."""
+    """The option each is of, shape (n,)."""
+
+    def distinct(self) -> "OptionRows":
+        """Return each option's features once, in the order of the options."""
+        codes = np.sort(self.owners << 31 | self.ids)
+        codes = codes[np.append(True, codes[1:] != codes[:-1])] if len(codes) else codes
+        return OptionRows(codes & 0x7FFFFFFF, codes >> 31)
 
     def only(self, kept: Sequence[int]) -> "OptionRows":
-        """Return the features of some options, in their order."""
+        """Return the features of some options, in their order; of distinct ones alone."""
         starts = np.searchsorted(self.owners, kept)
         sizes = np.searchsorted(self.owners, kept, "right") - starts
         return OptionRows(self.ids[spans(starts, sizes)], np.repeat(np.arange(len(kept)), sizes))
 
 
+_Codes = HashArray | CountArray | BoolArray
+
+
 @dataclass
 class _Sheet:
-    """Features as they are told, slot by slot."""
+    """Features as they are told; hashed together in the end, for one by one the calls would cost more than the sums."""
 
     slot: int
-    ids: list[HashArray] = field(default_factory=list)
-    owners: list[CountArray] = field(default_factory=list)
+    told: dict[tuple[int, int], list[tuple[int, tuple[_Codes, ...]]]] = field(default_factory=dict)
+    """By the identity of the owners and the number of codes: what the hash begins with, and the codes."""
+    owners: dict[int, CountArray] = field(default_factory=dict)
 
-    def tell(self, owners: CountArray, name: str, *codes: HashArray | CountArray | BoolArray) -> None:
+    def tell(self, owners: CountArray, name: str, *codes: _Codes) -> None:
         """Tell something of options, for this slot alone."""
         self._add(owners, mix(text_id(name), self.slot), codes)
 
-    def tell_all(self, owners: CountArray, name: str, *codes: HashArray | CountArray | BoolArray) -> None:
+    def tell_all(self, owners: CountArray, name: str, *codes: _Codes) -> None:
         """Tell something that counts for every slot."""
         self._add(owners, text_id(name), codes)
 
-    def _add(self, owners: CountArray, base: int, codes: Sequence[HashArray | CountArray | BoolArray]) -> None:
-        joined: HashArray | int = base
-        for code in codes:
-            joined = mixed(joined, code.astype(np.uint64))
-        if isinstance(joined, int):
-            joined = np.full(len(owners), joined, dtype=np.uint64)
-        self.ids.append(joined)
-        self.owners.append(owners)
+    def _add(self, owners: CountArray, base: int, codes: tuple[_Codes, ...]) -> None:
+        self.owners[id(owners)] = owners
+        self.told.setdefault((id(owners), len(codes)), []).append((base, codes))
 
     def rows(self) -> OptionRows:
-        """Return all that was told, each once."""
-        owners = np.concatenate(self.owners)
-        ids = (np.concatenate(self.ids) >> np.uint64(33)).astype(np.int64)
-        unique = np.unique(owners << 31 | ids)
-        return OptionRows(unique & 0x7FFFFFFF, unique >> 31)
+        """Return all that was told."""
+        ids, owners = [], []
+        for (owner, count), told in self.told.items():
+            of = self.owners[owner]
+            joined = np.repeat(np.array([base for base, _ in told], dtype=np.uint64)[:, None], len(of), axis=1)
+            for number in range(count):
+                codes = np.empty((len(told), len(of)), dtype=np.uint64)
+                for row, (_, parts) in enumerate(told):
+                    codes[row] = parts[number]
+                joined = mixed(joined, codes)
+            ids.append((joined >> np.uint64(33)).astype(np.int64).ravel())
+            owners.append(np.tile(of, len(told)))
+        return OptionRows(np.concatenate(ids), np.concatenate(owners))
 
 
 class Ranking:

@@ -3,14 +3,14 @@
 from typing import Any
 
 from imitrace.messages import Message
-from imitrace_trainer.affordances import AFFORDANCES, Affordances, Findings, SlotOrigin, open_slots
+from imitrace_trainer.affordances import AFFORDANCES, Affordances, Findings, Origins, SlotOrigin, open_slots
 from imitrace_trainer.encoding import view_state
 from imitrace_trainer.reading import Reader
 
 TEXT = {"type": "string"}
 PARAMETERS = {"properties": {"order": TEXT, "how": {"enum": ["a"]}, "note": TEXT}, "required": ["order", "how"]}
 LOOK = {"name": "look", "description": "", "parameters": PARAMETERS}
-ORIGINS = {"look.order": SlotOrigin(frozenset({"user", "list:*.id"}), frozenset({"A#"}))}
+ORIGINS = Origins({"look.order": SlotOrigin(frozenset({"user", "list:*.id"}), frozenset({"A#"}))})
 
 
 def said(content: str) -> Message:
@@ -53,12 +53,12 @@ def test_values_of_another_look_or_another_source_do_not_count() -> None:
 
 def test_a_tool_whose_name_begins_as_the_users_role_is_not_the_user() -> None:
     view = view_state([said("hi"), *called("user_list", {}, {"id": "W9"})], [LOOK], Reader())
-    origins = {"look.order": SlotOrigin(frozenset({"user_list:id"}))}
+    origins = Origins({"look.order": SlotOrigin(frozenset({"user_list:id"}))})
     one = Affordances(view, origins, {}).found("look.order")
     assert (one.unused, one.said) == ({"W9"}, set())
 
 
 def test_a_slot_that_training_never_saw_can_take_nothing() -> None:
     view = view_state([said("W1")], [LOOK], Reader())
-    told = Affordances(view, {}, {"look": ["look.order"]}).of(LOOK)
+    told = Affordances(view, Origins({}), {"look": ["look.order"]}).of(LOOK)
     assert (told.shape, told.sum()) == ((AFFORDANCES,), 1.0)

@@ -97,7 +97,7 @@ def test_a_state_without_messages_can_be_viewed() -> None:
 def test_places_of_a_value_are_newest_first_and_equal_numbers_meet() -> None:
     seen = view(said("I want 3"), called("pay", {}), answered('{"count": 3.0}'))
     assert [position for position, _ in seen.places[("number", 3)]] == [2, 0]
-    assert [(position, place.value) for position, place in seen.by_source["pay:count"]] == [(2, 3)]
+    assert [(position, place.value) for position, place in seen.seen if place.source == "pay:count"] == [(2, 3)]
 
 
 def test_argument_values_are_scalars_under_their_folded_path() -> None:

@@ -1,13 +1,13 @@
 """Tell what each tool's arguments could take now, by what training taught of where their values come from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from imitrace_trainer.encoding import FloatArray, StateView
-from imitrace_trainer.reading import Scalar, Seen, value_class, value_shape
+from imitrace_trainer.reading import Reading, Scalar, Seen, value_class, value_shape
 from imitrace_trainer.schemas import enumerated, plain_schema, schema_type
 from imitrace_trainer.subjects import Subject, find_subject
 
@@ -30,6 +30,34 @@ class SlotOrigin:
         return not self.classes or value_class(value) in self.classes
 
 
+class Origins:
+    """Where the slots' values come from; what of a message suits which slot is worked out once."""
+
+    def __init__(self, slots: Mapping[str, SlotOrigin]) -> None:
+        self.slots = slots
+        self._of_source: dict[str, list[tuple[str, SlotOrigin]]] = {}
+        for slot, origin in slots.items():
+            for source in origin.sources:
+                self._of_source.setdefault(source, []).append((slot, origin))
+
+    def __contains__(self, slot: str) -> bool:
+        """Tell whether training saw a slot filled."""
+        return slot in self.slots
+
+    def suiting(self, reading: Reading) -> Mapping[str, Sequence[Seen]]:
+        """Return the places of a message whose values suit a slot, by slot."""
+        known = reading.kept.get(self)
+        if isinstance(known, dict):
+            return known
+        found: dict[str, list[Seen]] = {}
+        for seen in reading.seen:
+            for slot, origin in self._of_source.get(seen.source, ()):
+                if origin.suits(seen.value):
+                    found.setdefault(slot, []).append(seen)
+        reading.kept[self] = found
+        return found
+
+
 @dataclass
 class Findings:
     """The values in one state that a slot could take, by where they stand and whether they were used."""
@@ -50,10 +78,11 @@ class Findings:
 class Affordances:
     """What the tools' arguments could take in one state."""
 
-    def __init__(self, view: StateView, origins: Mapping[str, SlotOrigin], slots: Mapping[str, list[str]]) -> None:
+    def __init__(self, view: StateView, origins: Origins, slots: Mapping[str, list[str]]) -> None:
         self.view = view
         self.subject: Subject = find_subject(view)
-        self._origins = origins
+        suiting = enumerate(map(origins.suiting, view.readings))
+        self._suiting = [(position, found) for position, found in suiting if found]
         self._slots = slots
         self._wanted = self.subject.words or frozenset(view.last_user_words)
         self._found: dict[str, Findings] = {}
@@ -100,29 +129,29 @@ class Affordances:
         return self._found[slot]
 
     def _search(self, slot: str) -> Findings:
-        origin, result = self._origins.get(slot, SlotOrigin()), Findings()
-        used = self.view.used.get(slot, set())
-        for source in sorted(origin.sources):
-            for position, seen in self.view.by_source.get(source, ()):
-                if origin.suits(seen.value):
-                    self._note(result, position, seen, used)
+        result, used = Findings(), self.view.used.get(slot, set())
+        for position, suiting in self._suiting:
+            if slot in suiting:
+                self._note(result, position, suiting[slot], used)
         return result
 
-    def _note(self, result: Findings, position: int, seen: Seen, used: set[Scalar]) -> None:
-        result.any = True
-        matched = bool(seen.record) and self._matches(position, seen)
-        if seen.value in used:
-            result.matched_used |= matched
-            return
-        result.unused.add(seen.value)
-        if matched:
-            result.matched.add(seen.value)
-        if seen.by_user:
-            result.said.add(seen.value)
-            if position == self.view.last_user:
-                result.said_last.add(seen.value)
+    def _note(self, result: Findings, position: int, places: Sequence[Seen], used: set[Scalar]) -> None:
+        """Note the places of one message."""
+        kinds = [result.unused]
+        if self.view.readings[position].role == "user":
+            kinds += [result.said, result.said_last] if position == self.view.last_user else [result.said]
         if position == len(self.view.readings) - 1:
-            result.newest.add(seen.value)
+            kinds.append(result.newest)
+        result.any = True
+        for seen in places:
+            matched = bool(seen.record) and self._matches(position, seen)
+            if seen.value in used:
+                result.matched_used |= matched
+                continue
+            for kind in kinds:
+                kind.add(seen.value)
+            if matched:
+                result.matched.add(seen.value)
 
     def _matches(self, position: int, seen: Seen) -> bool:
         """Tell whether a record has a word of the user's that no record beside it has."""
@@ -136,7 +165,7 @@ class Affordances:
         """Return how many records of one answer have each of the user's words."""
         key = (position, source)
         if key not in self._shared:
-            records = {seen.record: seen for place, seen in self.view.by_source[source] if place == position}
+            records = {seen.record: seen for seen in self.view.readings[position].seen if seen.source == source}
             counted: dict[str, int] = {}
             for seen in records.values():
                 for word in seen.record_words & self._wanted:

@@ -228,7 +228,7 @@ def encode_choices(cases: Iterable[ChoiceCase], vocabulary: Vocabulary) -> list[
     """Return decisions as the choice network takes them."""
     return [
         ChoiceRows(
-            make_bags({group: part.tolist() for group, part in case.features.items()}, vocabulary),
+            make_bags(case.features, vocabulary),
             case.affordance,
             case.offered,
             case.label,

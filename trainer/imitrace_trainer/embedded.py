@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -115,6 +117,7 @@ class EmbeddedPolicy:
         self.reader = Reader()
         self.encoder = ChoiceEncoder(knowledge.origins(), config.groups)
         self._described: dict[tuple[str, ...], IntArray] = {}
+        self._habits: dict[str, Habits] = {}
 
     @property
     def tools(self) -> Sequence[dict[str, Any]]:
@@ -251,16 +254,18 @@ class EmbeddedPolicy:
         ranking, trail = Ranking(view), Trail()
 
         def choose(slot: Slot, filling: Filling, _: object) -> Choice:
-            options = gather(view.table, slot, self.knowledge.slot(slot.path), filling, trail)
+            options = gather(view.table, slot, self._habits_of(slot.path), filling, trail)
             if not len(options):
                 shares.append(_TINY)
                 trail.steps.append((slot.path, -1))
                 nothing: Choice = blank(slot.schema)
                 return nothing
-            rows = ranking.features(slot, options, filling, trail)
-            scores = torch.softmax(self.ranker(*rank_rows(rows, len(options), self.slots)), dim=0)
-            best = int(scores.argmax())
-            shares.append(float(scores[best]))
+            best = 0
+            if len(options) > 1:
+                rows = ranking.features(slot, options, filling, trail)
+                scores = torch.softmax(self.ranker(*rank_rows(rows, len(options), self.slots)), dim=0)
+                best = int(scores.argmax())
+                shares.append(float(scores[best]))
             trail.steps.append((slot.path, int(options.groups[best])))
             return options.value(best, view.table)
 
@@ -268,6 +273,10 @@ class EmbeddedPolicy:
         if not conforms(plain_schema(view.tools[name].get("parameters")), arguments):
             return Scored(Action("message", message=""), probability, 0.0, 0.0)
         return Scored(Action("tool_call", name, arguments), probability, math.prod(shares), min(shares, default=1.0))
+
+    def _habits_of(self, path: str) -> Habits:
+        known = self._habits.get(path)
+        return known or self._habits.setdefault(path, self.knowledge.slot(path))
 
     def evidence(self, scored: Scored) -> list[float]:
         """Return what confidence is calibrated on: log-odds of the tool, log of all arguments, log of the weakest."""
@@ -352,22 +361,18 @@ def rank_rows(told: OptionRows, options: int, vocabulary: Vocabulary) -> tuple[T
     return torch.from_numpy(kept.ids), torch.from_numpy(np.cumsum(sizes) - sizes)
 
 
-def make_bags(groups: Mapping[str, Sequence[int]], vocabulary: Vocabulary) -> Bags:
+def make_bags(groups: Mapping[str, Sequence[int] | npt.NDArray[np.int32]], vocabulary: Vocabulary) -> Bags:
     """Weigh a state's hashed features: (1 + log count) * idf, normalised by group (TF-IDF, Salton & Buckley 1988)."""
-    rows: list[IntArray] = []
-    weights: list[FloatArray] = []
-    total = sum(map(len, groups.values()))
-    known = 0
-    for features in groups.values():
-        found = vocabulary.rows(features)
-        known += len(found)
-        unique, counts = np.unique(np.array(found, dtype=np.int64), return_counts=True)
-        weight = ((1 + np.log(counts)) * vocabulary.idf[unique]).astype(np.float32)
-        norm = float(np.linalg.norm(weight))
-        rows.append(unique)
-        weights.append(weight / norm if norm else weight)
-    unknown = 1 - known / total if total else 0.0
-    return Bags(np.concatenate(rows), np.concatenate(weights), [len(part) for part in rows], unknown)
+    sizes = np.array([len(features) for features in groups.values()])
+    rows, known = vocabulary.find(np.fromiter(chain.from_iterable(groups.values()), dtype=np.int64, count=sizes.sum()))
+    of_group = np.repeat(np.arange(len(sizes)), sizes)[known]
+    codes, counts = np.unique(of_group << 32 | rows, return_counts=True)
+    of_group, rows = codes >> 32, codes & 0xFFFFFFFF
+    weights = (1 + np.log(counts)) * vocabulary.idf[rows]
+    norms = np.sqrt(np.bincount(of_group, weights**2, len(sizes)))
+    lengths: list[int] = np.bincount(of_group, minlength=len(sizes)).tolist()
+    unknown = 1 - float(known.mean()) if len(known) else 0.0
+    return Bags(rows, (weights / norms[of_group]).astype(np.float32), lengths, unknown)
 
 
 def pack(bags: Sequence[Bags]) -> tuple[Tensor, Tensor, Tensor]:

@@ -155,14 +155,6 @@ class StateView:
         return Places(self.readings)
 
     @cached_property
-    def by_source(self) -> dict[str, list[tuple[int, Seen]]]:
-        """The places of each source, oldest first."""
-        result: dict[str, list[tuple[int, Seen]]] = {}
-        for place in self.seen:
-            result.setdefault(place[1].source, []).append(place)
-        return result
-
-    @cached_property
     def user_words(self) -> frozenset[str]:
         """Words of all user messages."""
         return frozenset(word for reading in self.readings if reading.role == "user" for word in reading.words)

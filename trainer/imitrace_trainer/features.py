@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from imitrace_trainer.affordances import AFFORDANCES, Affordances, SlotOrigin, open_slots
+from imitrace_trainer.affordances import AFFORDANCES, Affordances, Origins, SlotOrigin, open_slots
 from imitrace_trainer.encoding import SEGMENTS, FloatArray, StateView, feature_id, state_features
 from imitrace_trainer.subjects import match_features, reply_features, subject_features
 
@@ -17,7 +17,7 @@ class ChoiceEncoder:
     """Gather the features of states for one clone; what a tool's slots are is worked out once."""
 
     def __init__(self, origins: Mapping[str, SlotOrigin], groups: Sequence[str]) -> None:
-        self._origins = origins
+        self._origins = Origins(origins)
         self._groups = groups
         self._slots: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
 

@@ -67,9 +67,8 @@ class _Sheet:
     """Features as they are told; hashed together in the end, for one by one the calls would cost more than the sums."""
 
     slot: int
-    told: dict[tuple[int, int], list[tuple[int, tuple[_Codes, ...]]]] = field(default_factory=dict)
-    """By the identity of the owners and the number of codes: what the hash begins with, and the codes."""
-    owners: dict[int, CountArray] = field(default_factory=dict)
+    told: dict[int, list[tuple[CountArray, int, tuple[_Codes, ...]]]] = field(default_factory=dict)
+    """By the number of codes: whose they are, what their hash begins with, and the codes."""
 
     def tell(self, owners: CountArray, name: str, *codes: _Codes) -> None:
         """Tell something of options, for this slot alone."""
@@ -80,22 +79,22 @@ class _Sheet:
         self._add(owners, text_id(name), codes)
 
     def _add(self, owners: CountArray, base: int, codes: tuple[_Codes, ...]) -> None:
-        self.owners[id(owners)] = owners
-        self.told.setdefault((id(owners), len(codes)), []).append((base, codes))
+        self.told.setdefault(len(codes), []).append((owners, base, codes))
 
     def rows(self) -> OptionRows:
         """Return all that was told."""
         ids, owners = [], []
-        for (owner, count), told in self.told.items():
-            of = self.owners[owner]
-            joined = np.repeat(np.array([base for base, _ in told], dtype=np.uint64)[:, None], len(of), axis=1)
+        for count, told in self.told.items():
+            sizes = [len(of) for of, _, _ in told]
+            joined = np.repeat(np.array([base for _, base, _ in told], dtype=np.uint64), sizes)
             for number in range(count):
-                codes = np.empty((len(told), len(of)), dtype=np.uint64)
-                for row, (_, parts) in enumerate(told):
-                    codes[row] = parts[number]
+                codes, end = np.empty(len(joined), dtype=np.uint64), 0
+                for size, (_, _, parts) in zip(sizes, told, strict=True):
+                    codes[end : end + size] = parts[number]
+                    end += size
                 joined = mixed(joined, codes)
-            ids.append((joined >> np.uint64(33)).astype(np.int64).ravel())
-            owners.append(np.tile(of, len(told)))
+            ids.append((joined >> np.uint64(33)).astype(np.int64))
+            owners += [of for of, _, _ in told]
         return OptionRows(np.concatenate(ids), np.concatenate(owners))
 
 

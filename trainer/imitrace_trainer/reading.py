@@ -56,8 +56,8 @@ class Reading:
     facts: tuple[str, ...] = ()
     """``path=value`` of an observation's short values, for choosing what to do."""
     error: bool = False
-    kept: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
-    """What was worked out of it, by name: it is read once and looked at often."""
+    kept: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
+    """What was worked out of it, by what it was worked out for: it is read once and looked at often."""
 
 
 @dataclass(slots=True)

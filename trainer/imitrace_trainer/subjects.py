@@ -96,7 +96,14 @@ def match_features(view: StateView) -> list[str]:
 
 def said_values(view: StateView) -> set[object]:
     """Return the keys of all values in the user's messages."""
-    return {value_key(seen.value) for _, seen in view.seen if seen.by_user}
+    return set().union(*(_said_in(reading) for reading in view.readings if reading.role == "user"))
+
+
+def _said_in(reading: Reading) -> set[object]:
+    found = reading.kept.get(_said_in)
+    if not isinstance(found, set):
+        found = reading.kept[_said_in] = {value_key(seen.value) for seen in reading.seen}
+    return found
 
 
 def _telling(value: Scalar) -> bool:

@@ -218,7 +218,7 @@ def _taken_up(
         state.setdefault(int(number), {})[moment] = value
     course.network.load_state_dict(weights)
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    learnt = Learnt(*(found.record[name] for name in ("losses", "judged", "worse")), course.epochs)
+    learnt = Learnt(found.record["losses"], found.record["judged"], found.record["worse"], course.epochs)
     least = found.tensors.get(_LEAST)
     return learnt, kept or _copied(course.network), None if least is None else least.numpy()
 

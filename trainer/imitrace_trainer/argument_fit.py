@@ -124,6 +124,15 @@ def same_value(first: object, second: object) -> bool:
     return type(first) is type(second) and canonical_json(first) == canonical_json(second)
 
 
+def numbers_folded(value: Any) -> Any:  # any JSON value
+    """Return a JSON value in which every number that is whole is written so: 3.0 is 3."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: numbers_folded(item) for key, item in value.items()}
+    return [numbers_folded(item) for item in value] if isinstance(value, list) else value
+
+
 def _plain_kinds(schema: object) -> dict[str, tuple[set[type], set[str] | None]]:
     """Return by argument the types and texts that are sure to fit; empty for a schema that says more than that."""
     if not isinstance(schema, Mapping) or not schema.keys() <= _PLAIN or schema.get("type", "object") != "object":

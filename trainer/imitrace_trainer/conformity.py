@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from imitrace.canonical import canonical_json
+from imitrace_trainer.argument_fit import numbers_folded
 from imitrace_trainer.schemas import Schema, allows
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -53,15 +54,7 @@ def _has_type(schema: Mapping[str, Any], kind: str) -> bool:
 
 
 def _same(first: Any, second: Any) -> bool:  # any JSON values
-    return canonical_json(_folded(first)) == canonical_json(_folded(second))
-
-
-def _folded(value: Any) -> Any:  # any JSON value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        return {key: _folded(item) for key, item in value.items()}
-    return [_folded(item) for item in value] if isinstance(value, list) else value
+    return canonical_json(numbers_folded(first)) == canonical_json(numbers_folded(second))
 
 
 def _object_conforms(schema: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
@@ -79,7 +72,7 @@ def _object_conforms(schema: Mapping[str, Any], value: Mapping[str, Any]) -> boo
 def _list_conforms(schema: Mapping[str, Any], value: list[Any]) -> bool:
     if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", math.inf):
         return False
-    if schema.get("uniqueItems") and len({canonical_json(_folded(item)) for item in value}) < len(value):
+    if schema.get("uniqueItems") and len({canonical_json(numbers_folded(item)) for item in value}) < len(value):
         return False
     inner: Schema = schema.get("items") or {}
     return all(conforms(inner, item) for item in value)

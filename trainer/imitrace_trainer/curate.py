@@ -27,7 +27,7 @@ from imitrace_trainer.portions import settled
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.rules import RULES, judge
 from imitrace_trainer.step_masks import mask_wrong
-from imitrace_trainer.survey import Frames, Survey, mark_steps, survey
+from imitrace_trainer.survey import Frames, Survey, mark_steps, newest, survey
 from imitrace_trainer.tool_ledger import ToolRules
 from imitrace_trainer.tool_migration import migrate
 
@@ -153,10 +153,8 @@ def of_agent(frame: pl.LazyFrame, found: Survey) -> pl.LazyFrame:
 
 def newest_scores(scores: pl.LazyFrame) -> pl.LazyFrame:
     """Return ``trajectory_id``, ``name``, ``value``, ``label`` of whole trajectories' scores: the newest of a name."""
-    order = ["scored_at", "evaluator", "evaluator_version", "value", "label", "explanation"]
     keys = ["trajectory_id", "name"]
-    whole = scores.filter(pl.col("step_index").is_null()).sort(order)
-    return whole.unique(keys, keep="last", maintain_order=True).select(*keys, "value", "label")
+    return newest(scores.filter(pl.col("step_index").is_null()), keys).select(*keys, "value", "label")
 
 
 def kept_steps(frames: Frames, cohort: CohortConfig, kept: pl.DataFrame, again: Relabelled = NOTHING) -> pl.LazyFrame:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
@@ -13,6 +14,8 @@ from imitrace_trainer.policy import Decision, Policy, same_action
 
 _RESAMPLES = 1_000
 _BINS = 10
+
+Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -106,36 +109,26 @@ def share_by_task(hits: Sequence[bool], tasks: Sequence[str], seed: int) -> Shar
 
     One task alone says nothing of others: its interval is [0, 1].
     """
-    if not hits:
-        return Share(0.0, 0.0, 1.0, 0)
-    names = sorted(set(tasks))
-    index = {name: row for row, name in enumerate(names)}
-    right, total = np.zeros(len(names)), np.zeros(len(names))
-    for hit, task in zip(hits, tasks, strict=True):
-        right[index[task]] += hit
-        total[index[task]] += 1
-    value = float(right.sum() / total.sum())
-    if len(names) == 1:
-        return Share(value, 0.0, 1.0, len(hits))
-    drawn = np.random.default_rng(seed).integers(0, len(names), size=(_RESAMPLES, len(names)))
-    shares = right[drawn].sum(axis=1) / total[drawn].sum(axis=1)
-    low, high = np.quantile(shares, [0.025, 0.975])
-    return Share(value, float(low), float(high), len(hits))
+    return _mean_by_task(np.array(hits, dtype=float), tasks, seed, 0.0)
 
 
 def difference_by_task(ours: Sequence[bool], theirs: Sequence[bool], tasks: Sequence[str], seed: int) -> Share:
     """Return our share less theirs on the same decisions, in [-1, 1], with its interval from the same bootstrap."""
-    if not ours:
-        return Share(0.0, -1.0, 1.0, 0)
+    return _mean_by_task(np.array(ours, dtype=float) - np.array(theirs, dtype=float), tasks, seed, -1.0)
+
+
+def _mean_by_task(values: Numbers, tasks: Sequence[str], seed: int, least: float) -> Share:
+    """Return the mean of values that lie between ``least`` and 1, with its interval."""
+    if not len(values):
+        return Share(0.0, least, 1.0, 0)
     names, place = np.unique(np.array(tasks), return_inverse=True)
-    gained = np.bincount(place, np.array(ours, dtype=float) - np.array(theirs, dtype=float))
-    total = np.bincount(place)
-    value = float(gained.sum() / total.sum())
+    summed, counts = np.bincount(place, values), np.bincount(place)
+    mean = float(summed.sum() / counts.sum())
     if len(names) == 1:
-        return Share(value, -1.0, 1.0, len(ours))
+        return Share(mean, least, 1.0, len(values))
     drawn = np.random.default_rng(seed).integers(0, len(names), size=(_RESAMPLES, len(names)))
-    low, high = np.quantile(gained[drawn].sum(axis=1) / total[drawn].sum(axis=1), [0.025, 0.975])
-    return Share(value, float(low), float(high), len(ours))
+    low, high = np.quantile(summed[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])
+    return Share(mean, float(low), float(high), len(values))
 
 
 def calibration_figures(decisions: Sequence[Decision], exact: Sequence[bool]) -> tuple[float, float]:

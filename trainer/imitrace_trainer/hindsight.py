@@ -20,7 +20,7 @@ from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.frames import gather
 from imitrace_trainer.portions import portions
 from imitrace_trainer.step_masks import right_steps, satisfied
-from imitrace_trainer.survey import Frames
+from imitrace_trainer.survey import Frames, masked
 
 COLUMNS: Final = ("relabelled_from", "relabelled_by")
 """Of trajectories: why they were failures, and what proves their steps; null where they are none."""
@@ -79,10 +79,8 @@ def mask_unproven(steps: pl.LazyFrame, found: Relabelled) -> pl.LazyFrame:
     proven = found.steps.lazy().select(*_STEP, pl.lit(value=True).alias("proven"))
     told = steps.join(failed, on="trajectory_id", how="left", maintain_order="left")
     told = told.join(proven, on=_STEP, how="left", maintain_order="left")
-    out = pl.col("failed").is_not_null() & pl.col("proven").is_null() & pl.col("loss_mask")
-    why = pl.when(out).then(pl.lit(UNPROVEN)).otherwise("mask_reason")
-    marked = told.with_columns((pl.col("loss_mask") & ~out).alias("loss_mask"), why.alias("mask_reason"))
-    return marked.drop("failed", "proven")
+    unproven = pl.col("failed").is_not_null() & pl.col("proven").is_null()
+    return masked(told, unproven, pl.lit(UNPROVEN)).drop("failed", "proven")
 
 
 def _proven(frames: Frames, cohort: CohortConfig, tried: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:

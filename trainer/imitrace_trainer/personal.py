@@ -12,7 +12,7 @@ import polars as pl
 from imitrace.redaction.redactor import Redactor
 from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.portions import portions
-from imitrace_trainer.survey import Frames, Survey
+from imitrace_trainer.survey import Frames, Survey, masked
 
 _SHOWN: Final = pl.List(pl.Struct({"step_index": pl.Int64, "kinds": pl.String}))
 
@@ -63,9 +63,8 @@ def mask_personal(steps: pl.LazyFrame, judged: pl.DataFrame) -> pl.LazyFrame:
         return steps
     rows = judged.select("trajectory_id", "shown").explode("shown").drop_nulls("shown").unnest("shown")
     found = steps.join(rows.lazy(), on=["trajectory_id", "step_index"], how="left", maintain_order="left")
-    out = pl.col("kinds").is_not_null() & pl.col("loss_mask") & (pl.col("split") == "train")
-    why = pl.when(out).then(pl.format("shows {}", "kinds")).otherwise("mask_reason")
-    return found.with_columns((pl.col("loss_mask") & ~out).alias("loss_mask"), why.alias("mask_reason")).drop("kinds")
+    shown = pl.col("kinds").is_not_null() & (pl.col("split") == "train")
+    return masked(found, shown, pl.format("shows {}", "kinds")).drop("kinds")
 
 
 def count_personal(judged: pl.DataFrame) -> dict[str, dict[str, int]]:

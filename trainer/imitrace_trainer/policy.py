@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from imitrace.canonical import canonical_json, content_hash
 from imitrace.messages import Action, Message, from_openai, tool_definition
+from imitrace_trainer.argument_fit import numbers_folded
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,4 @@ def same_action(first: Action, second: Action) -> bool:
 
 
 def _folded(arguments: Mapping[str, Any]) -> str:
-    return canonical_json(_numbers_folded(arguments))
-
-
-def _numbers_folded(value: Any) -> Any:  # any JSON value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        return {key: _numbers_folded(item) for key, item in value.items()}
-    return [_numbers_folded(item) for item in value] if isinstance(value, list) else value
+    return canonical_json(numbers_folded(arguments))

@@ -128,7 +128,8 @@ def _steps(connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
     bare = has_histories(connection)
     table = "bare_steps" if bare else "steps"
     rows = connection.sql(f"FROM {table} ORDER BY {_ORDER['steps']}").to_arrow_reader(_ROWS_AT_ONCE if bare else 512)
-    yield pl.DataFrame(rows.schema.empty_table()).pipe(_with_no_states if bare else _as_it_is)
+    nothing = pl.DataFrame(rows.schema.empty_table())
+    yield nothing.with_columns(pl.Series("state", [], pl.List(pl.String))) if bare else nothing
     with connection.cursor() as beside:
         for batch in rows:
             steps = pl.DataFrame(batch)
@@ -153,14 +154,6 @@ def _of(steps: pl.DataFrame, beside: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     found = pl.DataFrame(beside.sql(_HISTORIES).to_arrow_table())
     beside.unregister("needed")
     return found
-
-
-def _with_no_states(steps: pl.DataFrame) -> pl.DataFrame:
-    return steps.with_columns(pl.Series("state", [], pl.List(pl.String)))
-
-
-def _as_it_is(steps: pl.DataFrame) -> pl.DataFrame:
-    return steps
 
 
 def _write(portions: Iterable[pl.DataFrame], path: Path) -> int:

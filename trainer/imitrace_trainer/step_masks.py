@@ -10,10 +10,9 @@ import polars as pl
 
 from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.conditions import Condition
-from imitrace_trainer.survey import mark_steps
+from imitrace_trainer.survey import mark_steps, masked, newest
 
 _STEP: Final = ["trajectory_id", "step_index"]
-_ORDER: Final = ["scored_at", "evaluator", "evaluator_version", "value", "label", "explanation"]
 
 
 def satisfied(scores: pl.LazyFrame, conditions: Sequence[Condition]) -> pl.LazyFrame:
@@ -26,10 +25,10 @@ def satisfied(scores: pl.LazyFrame, conditions: Sequence[Condition]) -> pl.LazyF
         conditions: at least one.
     """
     names = {condition.score for condition in conditions}
-    of_steps = scores.filter(pl.col("step_index").is_not_null() & pl.col("name").is_in(list(names))).sort(_ORDER)
-    newest = of_steps.unique([*_STEP, "name"], keep="last", maintain_order=True)
+    of_steps = scores.filter(pl.col("step_index").is_not_null() & pl.col("name").is_in(list(names)))
+    told = newest(of_steps, [*_STEP, "name"])
     found = [
-        newest.filter((pl.col("name") == condition.score) & condition.met()).select(
+        told.filter((pl.col("name") == condition.score) & condition.met()).select(
             *_STEP, pl.lit(str(condition)).alias("condition")
         )
         for condition in conditions
@@ -48,10 +47,8 @@ def mask_wrong(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame) 
     if not cohort.mask_where:
         return steps
     found = steps.join(satisfied(scores, cohort.mask_where), on=_STEP, how="left", maintain_order="left")
-    wrong = pl.col("loss_mask") & (pl.col("split") == "train") & pl.col("condition").is_not_null()
-    why = pl.when(wrong).then(pl.format("masked by {}", "condition")).otherwise("mask_reason")
-    marked = found.with_columns((pl.col("loss_mask") & ~wrong).alias("loss_mask"), why.alias("mask_reason"))
-    return marked.drop("condition")
+    wrong = (pl.col("split") == "train") & pl.col("condition").is_not_null()
+    return masked(found, wrong, pl.format("masked by {}", "condition")).drop("condition")
 
 
 def right_steps(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame) -> pl.LazyFrame:

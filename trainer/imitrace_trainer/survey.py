@@ -4,7 +4,7 @@ A step's state is mostly the one before it and what came since. Only what came s
 grows with the messages and not with the square of a trajectory's length.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,12 +76,24 @@ def mark_steps(steps: pl.LazyFrame, cohort: CohortConfig, scores: pl.LazyFrame) 
     return steps.with_columns(why.is_null().alias("loss_mask"), why.alias("mask_reason")).drop("confirmed")
 
 
+def masked(steps: pl.LazyFrame, out: pl.Expr, why: pl.Expr) -> pl.LazyFrame:
+    """Set ``loss_mask`` false, and ``mask_reason`` to ``why``, on steps that could be trained on and are ``out``."""
+    out = pl.col("loss_mask") & out
+    reason = pl.when(out).then(why).otherwise("mask_reason")
+    return steps.with_columns((pl.col("loss_mask") & ~out).alias("loss_mask"), reason.alias("mask_reason"))
+
+
 def _confirmed(scores: pl.LazyFrame, condition: Condition) -> pl.LazyFrame:
-    order = ["scored_at", "evaluator", "evaluator_version", "value", "label", "explanation"]
     keys = ["trajectory_id", "step_index"]
     by_teacher = pl.col("evaluator").is_in(list(TEACHERS)) & (pl.col("name") == condition.score)
-    newest = scores.filter(pl.col("step_index").is_not_null() & by_teacher).sort(order)
-    return newest.unique(keys, keep="last", maintain_order=True).filter(condition.met()).select(keys)
+    of_steps = scores.filter(pl.col("step_index").is_not_null() & by_teacher)
+    return newest(of_steps, keys).filter(condition.met()).select(keys)
+
+
+def newest(scores: pl.LazyFrame, keys: Sequence[str]) -> pl.LazyFrame:
+    """Return of the scores with the same keys the one given last; of those of one time always the same one."""
+    order = ["scored_at", "evaluator", "evaluator_version", "value", "label", "explanation"]
+    return scores.sort(order).unique(keys, keep="last", maintain_order=True)
 
 
 def additions(steps: pl.LazyFrame) -> pl.LazyFrame:

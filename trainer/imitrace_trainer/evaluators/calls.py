@@ -7,6 +7,7 @@ from typing import Any
 
 from imitrace.canonical import canonical_json
 from imitrace.messages import Action
+from imitrace_trainer.argument_fit import numbers_folded
 from imitrace_trainer.evaluators.result import Calls
 from imitrace_trainer.schemas import allows, enumerated, plain_schema
 
@@ -44,8 +45,8 @@ class Equivalence:
             name: folded
             for name, value in action.arguments.items()
             if name not in dropped
-            and (folded := _folded(value)) is not None
-            and not ("default" in properties.get(name, {}) and _folded(properties[name]["default"]) == folded)
+            and (folded := numbers_folded(value)) is not None
+            and not ("default" in properties.get(name, {}) and numbers_folded(properties[name]["default"]) == folded)
         }
         return f"{self.name(action)} {canonical_json(kept)}"
 
@@ -116,11 +117,3 @@ def _properties(name: str | None, tools: Tools) -> Mapping[str, Any]:
 
 def _names(calls: Calls) -> str:
     return ", ".join(sorted(str(action.name) for action in calls))
-
-
-def _folded(value: Any) -> Any:  # any JSON value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        return {key: _folded(item) for key, item in value.items()}
-    return [_folded(item) for item in value] if isinstance(value, list) else value

@@ -72,6 +72,8 @@ class Columns:
         self.tokens = text_ids(spoken)
         self.shapes = text_ids(map(shape, spoken))
         self.grams, self.gram_starts = _grams(self.tokens)
+        self.records = {seen.record: seen.record_words for seen in reading.seen if seen.record}
+        """The words of each record, by its number."""
 
     def _flag(self) -> None:
         """Sum up the booleans of each record, for every place in it."""

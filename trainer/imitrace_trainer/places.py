@@ -1,5 +1,6 @@
 """Hold all values of a state in one table: where each stands, and where the conversation mentions it."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -135,6 +136,18 @@ class Places:
         sizes = np.where(wanted == 0, 0, right - left)
         ends = np.cumsum(sizes)
         return places[spans(left, sizes)], ends - sizes, ends
+
+    def shared_words(self, spoken: frozenset[str]) -> tuple[CountArray, CountArray]:
+        """Return how many of some words each place's record has, and how many of those no record beside it has."""
+        shared, own = np.zeros(len(self.record), dtype=np.int64), np.zeros(len(self.record), dtype=np.int64)
+        for position, block in enumerate(self._blocks):
+            found = {number: common for number, words in block.records.items() if (common := words & spoken)}
+            counted = Counter(word for common in found.values() for word in common)
+            for number, common in found.items():
+                rows = self.record == position * _MAX_RECORDS + number % _MAX_RECORDS
+                shared[rows] = len(common)
+                own[rows] = sum(counted[word] == 1 for word in common)
+        return shared, own
 
     def mentioned(self, group: int) -> CountArray:
         """Return the words at which a group is mentioned, oldest first."""

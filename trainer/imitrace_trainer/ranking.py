@@ -107,6 +107,12 @@ class Ranking:
         self.mentions = Mentions(view.table, view.last_user)
 
     @cached_property
+    def shared_words(self) -> tuple[tuple[CountArray, CountArray], tuple[CountArray, CountArray]]:
+        """Words that places' records share with all that the user said, and with what he said last."""
+        said = self.view.user_words, frozenset(self.view.last_user_words)
+        return self.table.shared_words(said[0]), self.table.shared_words(said[1])
+
+    @cached_property
     def _words(self) -> HashArray:
         recent = dict.fromkeys((*self.view.last_user_words, *sorted(self.view.user_words)))
         return text_ids(list(recent)[:_MAX_WORDS])
@@ -160,6 +166,7 @@ class _State:
 
     def __init__(self, ranking: Ranking, slot: Slot, trail: Trail, options: Options) -> None:
         self.table, self.mentions, self.view = ranking.table, ranking.mentions, ranking.view
+        self.shared_words = ranking.shared_words
         self.slot, self.trail = slot, trail
         self.owners: CountArray = np.flatnonzero(options.groups >= 0)
         self.groups: CountArray = options.groups[self.owners]
@@ -269,7 +276,9 @@ class _State:
         rank = _ranks(self.records[1], (self.records[1] != NOWHERE) & free)[self.of_row]
         best = (strength == strength.max(initial=0)) & (strength > 0)
         distance = np.minimum(len(table.readings) - position, 12)
-        newest = position == _newest(source, position)
+        newest = position == _highest(source, position)
+        (shared, own), (shared_last, own_last) = ((part[rows] for part in pair) for pair in self.shared_words)
+        most = (shared > 0) & (shared == _highest(source, shared))
         near = np.minimum(ordinal, 5)
         for name, codes in (
             ("step", (step,)),
@@ -287,6 +296,9 @@ class _State:
             ("record rank", (source, rank)),
             ("record strength", (source, best, np.minimum(strength, 6))),
             ("record lead", (source, lead, np.minimum(rank, 2))),
+            ("source words", (source, most, np.minimum(shared, 4))),
+            ("source own words", (source, most, np.minimum(own, 3))),
+            ("source last words", (source, np.minimum(shared_last, 4), np.minimum(own_last, 3))),
             ("before", (table.hashes[BEFORE, rows],)),
             ("after", (table.hashes[AFTER, rows],)),
         ):
@@ -297,6 +309,7 @@ class _State:
             ("same record", (same, same_leaf)),
             ("first", (first,)),
             ("record rank", (rank,)),
+            ("own words", (most, own > 0)),
         ):
             sheet.tell_all(owners, name, *codes)
         path, group = self.partner()
@@ -362,9 +375,9 @@ def _ranks_within(kind: HashArray, order: CountArray, valid: BoolArray) -> Count
     return result
 
 
-def _newest(kind: HashArray, position: CountArray) -> CountArray:
-    """Return the newest position of each one's kind."""
+def _highest(kind: HashArray, count: CountArray) -> CountArray:
+    """Return the highest count of each one's kind."""
     _, inverse = np.unique(kind, return_inverse=True)
-    newest = np.full(int(inverse.max(initial=-1)) + 1, -1)
-    np.maximum.at(newest, inverse, position)
-    return np.asarray(newest[inverse])
+    highest = np.full(int(inverse.max(initial=-1)) + 1, -1)
+    np.maximum.at(highest, inverse, count)
+    return np.asarray(highest[inverse])

@@ -48,11 +48,12 @@ imitrace_trainer:   progress intervals drafts conditions cohort frames collector
                     evaluators/injection evaluators/futureagi evaluators/agreement evaluators/judge_client
                     evaluators/judge evaluators/settings evaluators/scoring evaluators/sending evaluators/__init__
                     arguments argument_guess calibration family options mentions ranking subjects affordances features
-                    network checkpoints training embedded demonstrations fit frequency linear families clone_files
-                    evaluate ladder keys seal gate_report gate registry route judged_texts veto_rules discrimination
-                    critic critic_fit critic_files rehearsal scan champion environment rollout config passport card
-                    figures quality predict quality_verdicts plots quality_page measuring refits stages reporting
-                    trial refresh demo __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli tools_cli
+                    bags neighbours network checkpoints training embedded demonstrations fit frequency linear families
+                    clone_files evaluate ladder keys seal gate_report gate registry route judged_texts veto_rules
+                    discrimination critic critic_fit critic_files rehearsal scan champion environment rollout config
+                    passport card figures quality predict quality_verdicts plots quality_page measuring refits stages
+                    reporting trial refresh demo __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli
+                    tools_cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 

@@ -7,15 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from imitrace.messages import Message
 from imitrace_trainer.demonstrations import Demonstration
-from imitrace_trainer.embedded import EmbeddedPolicy, make_bags
-from imitrace_trainer.encoding import Vocabulary
+from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.policy import State, same_action
 
 Play = Callable[[int, int], list[Demonstration]]
@@ -146,20 +144,6 @@ def test_acting_leaves_the_state_as_it_was(shop_clone: EmbeddedPolicy, play_shop
     before = copy.deepcopy(shown)
     shop_clone.act(shown)
     assert shown == before
-
-
-@pytest.mark.parametrize(("features", "share"), [([7, 8, 3, 9], 0.5), ([], 0.0)])
-def test_a_states_bags_tell_the_share_of_unknown_features(features: list[int], share: float) -> None:
-    assert make_bags({"users": features, "facts": []}, Vocabulary.learn([[3, 7], [3, 7]])).unknown == share
-
-
-def test_without_reference_states_the_distance_is_the_share_of_unknown_features(shop_clone: EmbeddedPolicy) -> None:
-    bare = EmbeddedPolicy(
-        shop_clone.config,
-        shop_clone.knowledge,
-        {"features": shop_clone.features, "slots": shop_clone.slots, "descriptions": shop_clone.descriptions},
-    )
-    assert bare.distance(torch.ones(shop_clone.config.hidden), 0.25) == 0.25
 
 
 # What follows is drawn at random: states as wild as the wire can bring them, and schemas of every common kind.

@@ -98,3 +98,14 @@ def test_what_is_wished_instead_is_compared_with_the_value_it_replaces() -> None
     slot, best = Slot("send.new", TEXT), feature("best wish", True, True)
     assert best in told_of(view, slot, "11", trail)
     assert all(best not in told_of(view, slot, other, trail) for other in ("12", "13", "14"))
+
+
+def test_single_words_that_the_user_shares_with_a_record_are_told() -> None:
+    orders = [
+        {"item": "Wren tripod", "id": "A1"},
+        {"item": "Wren pet bed", "id": "A2"},
+        {"item": "Vela shirt", "id": "A3"},
+    ]
+    view, slot = look(orders, "my Wren tripod is bent"), Slot("send.id", TEXT)
+    best = feature("own words", True, True)
+    assert [best in told_of(view, slot, one) for one in ("A1", "A2", "A3")] == [True, False, False]

@@ -16,7 +16,8 @@ from imitrace_trainer.arguments import (
     Slot,
     fill,
 )
-from imitrace_trainer.embedded import Bags, Knowledge, make_bags
+from imitrace_trainer.bags import Bags, make_bags
+from imitrace_trainer.embedded import Knowledge
 from imitrace_trainer.encoding import (
     MESSAGE,
     FloatArray,

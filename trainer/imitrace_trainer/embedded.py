@@ -3,11 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,11 +17,11 @@ from imitrace_trainer.arguments import (
     Slot,
     fill,
 )
+from imitrace_trainer.bags import Bags, make_bags, pack
 from imitrace_trainer.calibration import Calibration
 from imitrace_trainer.conformity import conforms
 from imitrace_trainer.encoding import (
     MESSAGE,
-    FloatArray,
     IntArray,
     StateView,
     Vocabulary,
@@ -32,6 +30,7 @@ from imitrace_trainer.encoding import (
 )
 from imitrace_trainer.family import Parts, Scored, decision
 from imitrace_trainer.features import ChoiceEncoder
+from imitrace_trainer.neighbours import SKETCH, Neighbours
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig
 from imitrace_trainer.options import Habits, Trail, gather
 from imitrace_trainer.policy import Decision, State
@@ -39,7 +38,6 @@ from imitrace_trainer.ranking import OptionRows, Ranking
 from imitrace_trainer.reading import Reader, Scalar
 from imitrace_trainer.schemas import blank, plain_schema
 
-_NEIGHBOURS = 5
 _TINY = 1e-9
 _SHARPNESS = 20.0
 """How much more of a new tool goes to the known one most like it than to the next."""
@@ -87,18 +85,6 @@ def _both(first: frozenset[str], second: frozenset[str]) -> frozenset[str]:
     return first | second if first and second else frozenset()
 
 
-@dataclass(frozen=True)
-class Bags:
-    """A state's features as the networks take them."""
-
-    rows: IntArray
-    weights: FloatArray
-    lengths: list[int]
-    """Rows of each group."""
-    unknown: float
-    """Share of features never seen in training."""
-
-
 class EmbeddedPolicy:
     """Choose a tool and fill its arguments; every answer is valid against the tool's schema."""
 
@@ -113,7 +99,7 @@ class EmbeddedPolicy:
         self.choice = ChoiceNetwork(config)
         self.ranker = ArgumentNetwork(config)
         self.calibration = Calibration()
-        self.reference = torch.zeros(0, config.hidden)
+        self.neighbours = Neighbours(config.features)
         self.reader = Reader()
         self.encoder = ChoiceEncoder(knowledge.origins(), config.groups)
         self._described: dict[tuple[str, ...], IntArray] = {}
@@ -141,10 +127,10 @@ class EmbeddedPolicy:
         views = [self.view(state) for state in states]
         chosen = self._choose_all(views)
         decisions = []
-        for view, (probabilities, hidden, unknown) in zip(views, chosen, strict=True):
+        for view, (probabilities, bags) in zip(views, chosen, strict=True):
             name = max(probabilities, key=lambda action: probabilities[action])
             scored = self.call(view, name, probabilities[name])
-            decisions.append(decision(self, scored, probabilities, self.distance(hidden, unknown)))
+            decisions.append(decision(self, scored, probabilities, self.neighbours.distance(bags)))
         return decisions
 
     def score(self, state: State) -> tuple[Scored, float]:
@@ -155,10 +141,10 @@ class EmbeddedPolicy:
     @torch.inference_mode()
     def _decide(self, state: State) -> tuple[Scored, dict[str, float], float]:
         view = self.view(state)
-        probabilities, hidden, unknown = self._choose(view)
+        probabilities, bags = self._choose(view)
         name = max(probabilities, key=lambda action: probabilities[action])
         scored = self.call(view, name, probabilities[name])
-        return scored, probabilities, self.distance(hidden, unknown)
+        return scored, probabilities, self.neighbours.distance(bags)
 
     def view(self, state: State) -> StateView:
         """Read a state."""
@@ -168,8 +154,8 @@ class EmbeddedPolicy:
         """Return what a choice between known actions is made on."""
         return make_bags(self.encoder(view, self.knowledge.actions)[0], self.features)
 
-    def _choose(self, view: StateView) -> tuple[dict[str, float], Tensor, float]:
-        """Return the share of each action on offer, the hidden state, and the share of unknown features."""
+    def _choose(self, view: StateView) -> tuple[dict[str, float], Bags]:
+        """Return the share of each action on offer, and what that was decided on."""
         new = [name for name in view.tools if name not in self.knowledge.actions]
         names = [*self.knowledge.actions, *new]
         offered = [name for name in names if name == MESSAGE or name in view.tools]
@@ -177,14 +163,14 @@ class EmbeddedPolicy:
         bags = make_bags(groups, self.features)
         descriptions = self.describe([view.tools.get(name) for name in names])
         likeness = self._likeness([view.tools[name] for name in new]) if new else None
-        logits, hidden = self.choice(pack([bags]), torch.from_numpy(taken).unsqueeze(0), descriptions, likeness)
+        logits, _ = self.choice(pack([bags]), torch.from_numpy(taken).unsqueeze(0), descriptions, likeness)
         index = {name: row for row, name in enumerate(names)}
         shares = torch.softmax(logits[0, [index[name] for name in offered]], dim=0).tolist()
-        return dict(zip(offered, shares, strict=True)), hidden[0], bags.unknown
+        return dict(zip(offered, shares, strict=True)), bags
 
-    def _choose_all(self, views: Sequence[StateView]) -> list[tuple[dict[str, float], Tensor, float]]:
+    def _choose_all(self, views: Sequence[StateView]) -> list[tuple[dict[str, float], Bags]]:
         """Return what ``_choose`` does for each view: one pass for all that offer tools described in the same way."""
-        found: list[tuple[dict[str, float], Tensor, float] | None] = [None] * len(views)
+        found: list[tuple[dict[str, float], Bags] | None] = [None] * len(views)
         alike: dict[tuple[int, ...], list[int]] = {}
         known = self.knowledge.actions
         for number, view in enumerate(views):
@@ -198,12 +184,12 @@ class EmbeddedPolicy:
             bags = [make_bags(groups, self.features) for groups, _ in encoded]
             taken = torch.from_numpy(np.stack([affordance for _, affordance in encoded]))
             descriptions = self.describe([views[numbers[0]].tools.get(name) for name in known])
-            logits, hidden = self.choice(pack(bags), taken, descriptions)
+            logits, _ = self.choice(pack(bags), taken, descriptions)
             offered = [[name == MESSAGE or name in views[n].tools for name in known] for n in numbers]
             shares = logits.masked_fill(~torch.tensor(offered), -torch.inf).softmax(dim=1).tolist()
             for row, number in enumerate(numbers):
                 taken_by = {name: share for name, share, on in zip(known, shares[row], offered[row], strict=True) if on}
-                found[number] = (taken_by, hidden[row], bags[row].unknown)
+                found[number] = (taken_by, bags[row])
         return [one for one in found if one is not None]
 
     def _likeness(self, tools: Sequence[Mapping[str, Any]]) -> Tensor:
@@ -288,17 +274,6 @@ class EmbeddedPolicy:
             math.log(weakest / (1 - weakest)) if scored.action.kind == "tool_call" or scored.weakest < 1 else 6.0,
         ]
 
-    def distance(self, hidden: Tensor, unknown: float) -> float:
-        """Return a state's distance from the training states.
-
-        It is one minus the mean cosine with the nearest ones in embedding space, plus the share of unknown features.
-        """
-        if not len(self.reference):
-            return unknown
-        unit = torch.nn.functional.normalize(hidden, dim=0)
-        nearest = (self.reference @ unit).topk(min(_NEIGHBOURS, len(self.reference))).values
-        return float(1 - nearest.mean()) + unknown
-
     def parts(self) -> Parts:
         """Return the networks, the vocabularies, and what is known besides."""
         tensors = {f"choice.{name}": value for name, value in self.choice.state_dict().items()}
@@ -307,7 +282,7 @@ class EmbeddedPolicy:
             vocabulary: Vocabulary = getattr(self, name)
             tensors[f"vocabulary.{name}.ids"] = torch.from_numpy(vocabulary.ids)
             tensors[f"vocabulary.{name}.idf"] = torch.from_numpy(vocabulary.idf)
-        tensors["reference"] = self.reference
+        tensors["reference"] = self.neighbours.reference
         return Parts(tensors, {"network": asdict(self.config), "knowledge": asdict(self.knowledge)})
 
     @classmethod
@@ -330,7 +305,8 @@ class EmbeddedPolicy:
         policy.ranker.load_state_dict(_part(tensors, "ranker."))
         if chooses:
             policy.choice.load_state_dict(_part(tensors, "choice."))
-            policy.reference = tensors["reference"].clone()  # a mapped file's alignment would change the last bits
+        # a mapped file's alignment would change the last bits
+        policy.neighbours = Neighbours(policy.config.features, tensors["reference"].clone())
         policy.choice.eval()
         policy.ranker.eval()
         if mismatch := _mismatch(policy):
@@ -345,7 +321,7 @@ def _mismatch(policy: EmbeddedPolicy) -> str | None:
         name: (getattr(policy, name).idf.shape, (getattr(config, name),)) for name in _VOCABULARIES
     }
     pairs["actions"] = (len(policy.knowledge.actions), config.actions)
-    pairs["reference"] = (tuple(policy.reference.shape[1:]), (config.hidden,))
+    pairs["reference"] = (tuple(policy.neighbours.reference.shape[1:]), (SKETCH,))
     return next((f"{name} is {got}, expected {due}" for name, (got, due) in pairs.items() if got != due), None)
 
 
@@ -359,25 +335,3 @@ def rank_rows(told: OptionRows, options: int, vocabulary: Vocabulary) -> tuple[T
     kept = OptionRows(rows, told.owners[known]).distinct()
     sizes = np.bincount(kept.owners, minlength=options)
     return torch.from_numpy(kept.ids), torch.from_numpy(np.cumsum(sizes) - sizes)
-
-
-def make_bags(groups: Mapping[str, Sequence[int] | npt.NDArray[np.int32]], vocabulary: Vocabulary) -> Bags:
-    """Weigh a state's hashed features: (1 + log count) * idf, normalised by group (TF-IDF, Salton & Buckley 1988)."""
-    sizes = np.array([len(features) for features in groups.values()])
-    rows, known = vocabulary.find(np.fromiter(chain.from_iterable(groups.values()), dtype=np.int64, count=sizes.sum()))
-    of_group = np.repeat(np.arange(len(sizes)), sizes)[known]
-    codes, counts = np.unique(of_group << 32 | rows, return_counts=True)
-    of_group, rows = codes >> 32, codes & 0xFFFFFFFF
-    weights = (1 + np.log(counts)) * vocabulary.idf[rows]
-    norms = np.sqrt(np.bincount(of_group, weights**2, len(sizes)))
-    lengths: list[int] = np.bincount(of_group, minlength=len(sizes)).tolist()
-    unknown = 1 - float(known.mean()) if len(known) else 0.0
-    return Bags(rows, (weights / norms[of_group]).astype(np.float32), lengths, unknown)
-
-
-def pack(bags: Sequence[Bags]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rows, weights and offsets of several states for ``ChoiceNetwork``."""
-    offsets = np.cumsum([0, *(length for bag in bags for length in bag.lengths)])[:-1]
-    rows = np.concatenate([bag.rows for bag in bags])
-    weights = np.concatenate([bag.weights for bag in bags])
-    return torch.from_numpy(rows), torch.from_numpy(weights), torch.from_numpy(offsets)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from imitrace.exceptions import CloneError
+from imitrace_trainer.bags import pack
 from imitrace_trainer.calibration import fit_calibration
 from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
 from imitrace_trainer.demonstrations import (
@@ -24,17 +25,17 @@ from imitrace_trainer.demonstrations import (
     learn_vocabularies,
     read_choices,
 )
-from imitrace_trainer.embedded import EmbeddedPolicy, pack
+from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.encoding import IntArray
 from imitrace_trainer.family import Clone
 from imitrace_trainer.features import GROUPS
+from imitrace_trainer.neighbours import Neighbours
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig, group_log_softmax
 from imitrace_trainer.policy import same_action
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.reading import Reader
 from imitrace_trainer.training import Course, FloatArray, Learnt, one_thread, train
 
-_REFERENCE_STATES = 2_000
 _JUDGED_AT_ONCE = 512
 _TEMPERATURES = tuple(2 ** (power / 2) for power in range(-4, 7))
 
@@ -112,7 +113,6 @@ class Lesson:
     """The task of each, numbered from 0."""
     slots: int
     coverage: float
-    rng: random.Random
     kept: Checkpoints
     """Where it is kept how far the fit has come."""
     learnt: dict[str, Learnt]
@@ -173,13 +173,12 @@ def prepare(
     check_trainable(shown)
     device = pick_device(config.device)
     torch.manual_seed(config.seed)
-    rng = random.Random(config.seed)
     progress("read", 0.0)
     reader = Reader()
     knowledge = learn_knowledge(shown, reader)
     cases = read_choices(shown, knowledge, config.groups, reader)
     vocabularies = learn_vocabularies(cases, knowledge)
-    vocabularies["slots"], slots, coverage = learn_slot_vocabulary(shown, knowledge, reader, rng)
+    vocabularies["slots"], slots, coverage = learn_slot_vocabulary(shown, knowledge, reader, random.Random(config.seed))
     sizes = NetworkConfig(
         features=len(vocabularies["features"].ids),
         descriptions=len(vocabularies["descriptions"].ids),
@@ -190,6 +189,7 @@ def prepare(
     policy = EmbeddedPolicy(sizes, knowledge, vocabularies)
     policy.reader = reader
     choices = encode_choices(cases, vocabularies["features"])
+    policy.neighbours = Neighbours.learn(sizes.features, [row.bags for row in choices], config.seed)
     known = [one for one in calibration if one.label in knowledge.actions] if config.patience else []
     judged = encode_choices(read_choices(known, knowledge, config.groups, reader), vocabularies["features"])
     tasks = np.unique([one.task for one in known], return_inverse=True)[1]
@@ -197,7 +197,7 @@ def prepare(
     arguments = train(_argument_course(policy.ranker, encoded, config, device), kept, progress)
     policy.ranker.eval()
     learnt = {"arguments": arguments}
-    return Lesson(shown, policy, choices, judged, tasks, len(slots), coverage.share, rng, kept, learnt)
+    return Lesson(shown, policy, choices, judged, tasks, len(slots), coverage.share, kept, learnt)
 
 
 def fit_embedded(lesson: Lesson, config: BCConfig, progress: Progress = silent) -> EmbeddedPolicy:
@@ -206,7 +206,6 @@ def fit_embedded(lesson: Lesson, config: BCConfig, progress: Progress = silent) 
     course = _choice_course(policy, lesson, config, pick_device(config.device))
     lesson.learnt["choose"] = train(course, lesson.kept, progress)
     policy.choice.eval()
-    policy.reference = reference_states(policy, lesson.choices, lesson.rng)
     return policy
 
 
@@ -355,14 +354,6 @@ def argument_loss(
     rows = torch.from_numpy(np.concatenate([slot.rows for slot in slots])).to(device)
     weights = nn.functional.dropout(torch.ones(len(rows), device=device), feature_dropout)
     return -group_log_softmax(network(rows, offsets, weights), groups, len(slots))[gold].mean()
-
-
-def reference_states(policy: EmbeddedPolicy, choices: Sequence[ChoiceRows], rng: random.Random) -> Tensor:
-    """Return unit embeddings of up to 2,000 training states, shape (states, hidden)."""
-    kept = rng.sample(range(len(choices)), min(_REFERENCE_STATES, len(choices)))
-    with torch.inference_mode():
-        _, hidden = policy.choice.embed(*pack([choices[index].bags for index in kept]))
-        return nn.functional.normalize(hidden, dim=1).clone()
 
 
 def calibrate(clone: Clone, demonstrations: Sequence[Demonstration]) -> list[bool]:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from imitrace_trainer.bags import Bags
 from imitrace_trainer.calibration import Calibration
-from imitrace_trainer.embedded import Bags, EmbeddedPolicy
+from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.family import Parts, Scored, decision
 from imitrace_trainer.fit import BCConfig, Lesson
@@ -22,10 +23,6 @@ from imitrace_trainer.reading import Reader
 RIDGE = 0.1
 """Weight of half the squared weights against the sum of the losses: the inverse of scikit-learn's ``C``."""
 _STEPS = 60
-_SKETCH = 96
-"""Columns that a state is projected to, to find its nearest training states."""
-_REFERENCES = 2_000
-_NEIGHBOURS = 5
 
 
 class LinearPolicy:
@@ -33,14 +30,11 @@ class LinearPolicy:
 
     family = "linear"
 
-    def __init__(self, caller: EmbeddedPolicy, weights: Tensor, reference: Tensor) -> None:
+    def __init__(self, caller: EmbeddedPolicy, weights: Tensor) -> None:
         self.caller = caller
         self.weights = weights
         """Shape (features + 1, actions), the bias last."""
-        self.reference = reference
-        """Projected training states, each of length 1, shape (states, _SKETCH)."""
         self.calibration = Calibration()
-        self._projection = _projection(len(weights) - 1)
 
     @property
     def reader(self) -> Reader:
@@ -57,7 +51,7 @@ class LinearPolicy:
         return decision(self, *self._decide(state))
 
     def score(self, state: State) -> tuple[Scored, float]:
-        """Return the action with its raw probabilities, and one minus the cosine with the nearest training states."""
+        """Return the action with its raw probabilities, and the state's distance: what calibration is fitted on."""
         scored, _, distance = self._decide(state)
         return scored, distance
 
@@ -69,37 +63,30 @@ class LinearPolicy:
         """Return the weights, and the caller's parts but for its own choice of tools."""
         kept = self.caller.parts()
         tensors = {name: tensor for name, tensor in kept.tensors.items() if not name.startswith("choice.")}
-        return Parts(tensors | {"linear": self.weights, "reference": self.reference}, kept.record)
+        return Parts(tensors | {"linear": self.weights}, kept.record)
 
     @classmethod
     def of_parts(cls, parts: Parts) -> "LinearPolicy":
         """Return the policy whose ``parts`` these are."""
         caller = EmbeddedPolicy.of_parts(parts, chooses=False)
-        weights, reference = parts.tensors["linear"], parts.tensors["reference"].clone()
+        weights = parts.tensors["linear"]
         due = (len(caller.features.ids) + 1, len(caller.knowledge.actions))
         if tuple(weights.shape) != due:
             raise ValueError(f"linear is {tuple(weights.shape)}, expected {due}")
-        return cls(caller, weights, reference)
+        return cls(caller, weights)
 
     @torch.inference_mode()
     def _decide(self, state: State) -> tuple[Scored, dict[str, float], float]:
         view = self.caller.view(state)
         bags = self.caller.bags(view)
-        packed = _packed([bags])
-        logits = _logits(self.weights, packed)[0].tolist()
+        logits = _logits(self.weights, _packed([bags]))[0].tolist()
         known = dict(zip(self.caller.knowledge.actions, logits, strict=True))
         least = min(known.values())  # of a tool never seen, whatever its description says
         names = [name for name in {**known, **view.tools} if name == MESSAGE or name in view.tools]
         shares = torch.softmax(torch.tensor([known.get(name, least) for name in names]), dim=0).tolist()
         name = names[int(np.argmax(shares))]
         scored = self.caller.call(view, name, max(shares))
-        return scored, dict(zip(names, shares, strict=True)), self._distance(packed, bags.unknown)
-
-    def _distance(self, packed: tuple[Tensor, Tensor, Tensor], unknown: float) -> float:
-        if not len(self.reference):
-            return unknown
-        near = (self.reference @ _sketches(self._projection, packed)[0]).topk(min(_NEIGHBOURS, len(self.reference)))
-        return float(1 - near.values.mean()) + unknown
+        return scored, dict(zip(names, shares, strict=True)), self.caller.neighbours.distance(bags)
 
 
 def fit_linear(lesson: Lesson, config: BCConfig, progress: Progress) -> LinearPolicy:
@@ -118,9 +105,7 @@ def fit_linear(lesson: Lesson, config: BCConfig, progress: Progress) -> LinearPo
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     progress("linear", 1.0)
-    kept = np.random.default_rng(config.seed).permutation(len(labels))[:_REFERENCES]
-    sketches = _sketches(_projection(len(weights) - 1), _packed([lesson.choices[row].bags for row in kept.tolist()]))
-    return LinearPolicy(lesson.caller, weights.detach(), sketches)
+    return LinearPolicy(lesson.caller, weights.detach())
 
 
 def _packed(bags: Sequence[Bags]) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,14 +120,3 @@ def _logits(weights: Tensor, packed: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     rows, counts, offsets = packed
     summed = nn.functional.embedding_bag(rows, weights[:-1], offsets, mode="sum", per_sample_weights=counts)
     return torch.as_tensor(summed + weights[-1])
-
-
-def _projection(features: int) -> Tensor:
-    """Return random signs, the same for as many features, shape (features, _SKETCH) (Achlioptas 2003)."""
-    return torch.from_numpy(np.random.default_rng(0).choice(np.array([-1, 1], dtype=np.float32), (features, _SKETCH)))
-
-
-def _sketches(projection: Tensor, packed: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    rows, counts, offsets = packed
-    summed = nn.functional.embedding_bag(rows, projection, offsets, mode="sum", per_sample_weights=counts)
-    return nn.functional.normalize(summed, dim=1)

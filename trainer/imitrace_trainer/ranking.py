@@ -277,8 +277,6 @@ class _State:
         best = (strength == strength.max(initial=0)) & (strength > 0)
         distance = np.minimum(len(table.readings) - position, 12)
         newest = position == _highest(source, position)
-        (shared, own), (shared_last, own_last) = ((part[rows] for part in pair) for pair in self.shared_words)
-        most = (shared > 0) & (shared == _highest(source, shared))
         near = np.minimum(ordinal, 5)
         for name, codes in (
             ("step", (step,)),
@@ -296,9 +294,6 @@ class _State:
             ("record rank", (source, rank)),
             ("record strength", (source, best, np.minimum(strength, 6))),
             ("record lead", (source, lead, np.minimum(rank, 2))),
-            ("source words", (source, most, np.minimum(shared, 4))),
-            ("source own words", (source, most, np.minimum(own, 3))),
-            ("source last words", (source, np.minimum(shared_last, 4), np.minimum(own_last, 3))),
             ("before", (table.hashes[BEFORE, rows],)),
             ("after", (table.hashes[AFTER, rows],)),
         ):
@@ -309,12 +304,22 @@ class _State:
             ("same record", (same, same_leaf)),
             ("first", (first,)),
             ("record rank", (rank,)),
-            ("own words", (most, own > 0)),
         ):
             sheet.tell_all(owners, name, *codes)
+        self._tell_words(sheet)
         path, group = self.partner()
         if group >= 0:
             self._tell_wishes(sheet, path, group)
+
+    def _tell_words(self, sheet: _Sheet) -> None:
+        """Tell which records have single words of the user's."""
+        source, owners = self.table.hashes[SOURCE, self.rows], self.owners[self.of_row]
+        (shared, own), (last, own_last) = ((part[self.rows] for part in pair) for pair in self.shared_words)
+        most = (shared > 0) & (shared == _highest(source, shared))
+        sheet.tell(owners, "source words", source, most, np.minimum(shared, 4))
+        sheet.tell(owners, "source own words", source, most, np.minimum(own, 3))
+        sheet.tell(owners, "source last words", source, np.minimum(last, 4), np.minimum(own_last, 3))
+        sheet.tell_all(owners, "own words", most, own > 0)
 
     def _tell_wishes(self, sheet: _Sheet, path: str, group: int) -> None:
         others = self.trail.at(path)

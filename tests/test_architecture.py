@@ -49,11 +49,11 @@ imitrace_trainer:   progress intervals drafts conditions cohort frames collector
                     evaluators/judge evaluators/settings evaluators/scoring evaluators/sending evaluators/__init__
                     arguments argument_guess calibration family options mentions ranking subjects affordances features
                     bags neighbours network checkpoints training embedded demonstrations fit frequency linear families
-                    clone_files evaluate ladder keys seal gate_report gate registry route judged_texts veto_rules
-                    discrimination critic critic_fit critic_files rehearsal scan champion environment rollout config
-                    passport card figures quality predict quality_verdicts plots quality_page measuring refits stages
-                    reporting trial refresh demo __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli
-                    tools_cli
+                    evaluate ladder route phrases reply_slots reply_skeletons reply_templates reply_writer clone_files
+                    keys seal gate_report gate registry judged_texts veto_rules discrimination critic critic_fit
+                    critic_files rehearsal scan champion environment rollout config passport card figures quality
+                    predict quality_verdicts plots quality_page measuring refits stages reporting trial refresh demo
+                    __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli tools_cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 

@@ -55,6 +55,7 @@ KEYS = {
         ),
         *PEERS["clone_speed"],
     },
+    "replies": {"sets", "skipped"},
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }
 DESCRIBED = {"date", "machine", "command"}

@@ -53,10 +53,11 @@ class Verdict:
     def shadow(self) -> dict[str, Any]:
         """Return this as the JSON object that ``semconv.STEP_SHADOW`` describes."""
         action = self.action
+        says = {"message": action.message} if action and action.message else {}
         return {
             "clone": self.clone,
             "version": self.version,
-            "action": action and {"kind": action.kind, "name": action.name, "arguments": action.arguments},
+            "action": action and {"kind": action.kind, "name": action.name, "arguments": action.arguments} | says,
             "confidence": self.confidence,
             "ood": self.ood,
             "trusted": self.trusted,

@@ -62,6 +62,8 @@ class CloneNode:
         verdict = self._ask(messages)
         if not verdict.trusted or verdict.action is None or (verdict.confidence or 0.0) <= self._above:
             return {}
+        if verdict.action.kind != "tool_call":  # the edges behind this node know the clone by its call
+            return {}
         action = replace(verdict.action, call_id=f"{_MARK}{uuid.uuid4().hex[:24]}")
         answer = _answer(messages, action, f"{verdict.clone}:{verdict.version}")
         with step(messages, self._tools) as recorded:

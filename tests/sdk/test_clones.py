@@ -109,6 +109,12 @@ def test_a_shadow_is_json_that_says_what_the_clone_would_have_done(lamp_home: Pa
         "reason": "trusted",
     }
     assert Verdict(None, False, LOADING).shadow()["action"] is None
+    assert Verdict(Action("message", message="Hello."), False, "confidence 0.4").shadow()["action"] == {
+        "kind": "message",
+        "name": None,
+        "arguments": {},
+        "message": "Hello.",
+    }
 
 
 @pytest.mark.parametrize("reference", ["", "../lamps", "lamps@best", "lamps:", "lamps:x", "lamps@champion\n", "a b"])

@@ -8,6 +8,7 @@ from imitrace.messages import Action
 from imitrace_trainer.card import (
     Limits,
     cohort_warnings,
+    confidence,
     expert_warnings,
     measure_limits,
     text_warnings,
@@ -98,3 +99,15 @@ def test_the_registered_card_warns_by_its_own_numbers(trained_home: Path) -> Non
     assert [line in told for line in [*cohort_warnings(own), *tool_warnings(own), *text_warnings(own)]].count(
         False
     ) == 0
+
+
+@pytest.mark.parametrize(
+    ("replies", "silence", "told"),
+    [
+        (0.93, None, "0.9300"),
+        (NEVER, "they are off", "never: they are off"),
+        (NEVER, None, "never: nothing could be promised on the calibration tasks"),
+    ],
+)
+def test_the_card_says_from_when_it_replies_or_why_never(replies: float, silence: str | None, told: str) -> None:
+    assert confidence(Thresholds(0.9, 0.9, replies=replies), silence).endswith(f"- replies by a template: {told}")

@@ -56,6 +56,16 @@ def test_nothing_is_found_of_another_fit_another_stage_or_without_a_folder(tmp_p
     assert kept.read("choose", "other") is kept.read("arguments", "key") is NOTHING_KEPT.read("choose", "key") is None
 
 
+def test_a_part_has_stages_of_its_own_and_is_forgotten_with_the_whole(tmp_path: Path) -> None:
+    whole = Checkpoints(tmp_path / "fits" / "shop")
+    whole.part("replies").write("choose", "key", STOOD)
+    assert whole.read("choose", "key") is None
+    assert whole.part("replies").read("choose", "key") is not None
+    whole.discard()
+    assert list(tmp_path.iterdir()) == []
+    assert NOTHING_KEPT.part("replies") is NOTHING_KEPT
+
+
 @pytest.mark.parametrize("damage", [lambda whole: whole[:-3], lambda whole: b"", lambda whole: b"\xff" * len(whole)])
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     kept = Checkpoints(tmp_path)

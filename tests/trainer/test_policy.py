@@ -24,13 +24,20 @@ def call(arguments: dict[str, Any], name: str = "pay") -> Action:
         (call({"a": None}), call({}), False),
         (call({}), call({}, "find"), False),
         (call({}), Action("message", message="pay"), False),
-        (Action("message", message="yes"), Action("message", message="no"), True),
+        (Action("message", message="yes"), Action("message", message="no"), False),
+        (Action("message", message="Yes,  sir"), Action("message", message="yes, sir\n"), True),
         (Action("tool_call", "pay", {}, call_id="1"), Action("tool_call", "pay", {}, call_id="2"), True),
     ],
 )
 def test_actions_are_the_same_when_their_arguments_are_equal_as_json(first: Action, second: Action, same: bool) -> None:
     assert same_action(first, second) is same
     assert same_action(second, first) is same
+
+
+def test_a_message_without_text_is_right_wherever_one_is_wanted_and_a_text_never_where_none_is_known() -> None:
+    silent, said = Action("message", message=""), Action("message", message="yes")
+    assert same_action(silent, said)
+    assert not same_action(said, silent)
 
 
 def test_a_state_is_made_from_either_form() -> None:

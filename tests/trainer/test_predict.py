@@ -129,6 +129,17 @@ def test_a_line_may_bring_its_own_tools(tmp_path: Path) -> None:
     assert [[tool["name"] for tool in state.tools] for state in policy.states] == [["dig"], ["look"]]
 
 
+def test_a_text_is_written_beside_the_experts_and_must_be_it(tmp_path: Path) -> None:
+    class Greeter(Echo):
+        def act(self, state: State) -> Decision:
+            return Decision(Action("message", message="Bye"), 0.9, 0.0, {"message": 1})
+
+    _, rows = run(write(tmp_path / "a.jsonl", {"id": 7, "messages": CHAT}), Greeter())
+    assert [row["action"]["message"] for row in rows] == ["Bye"] * 3
+    assert [row["expert"].get("message") for row in rows] == [None, "here", "bye"]
+    assert [(row["agrees"], row["exact"]) for row in rows] == [(False, False), (True, False), (True, True)]
+
+
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [

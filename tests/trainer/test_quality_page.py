@@ -158,3 +158,15 @@ def test_names_from_the_data_are_only_text() -> None:
 
 def test_the_same_figures_give_the_same_page() -> None:
     assert render(desk(), RUNGS) == render(desk(), RUNGS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, "calls do: its replies are left to the expert."),
+        ({"said": HALF, "said_right": EMPTY}, "would also reply in 50.0% [40.0%, 60.0%] of the decisions."),
+        ({"said": HALF, "said_right": GAIN}, "in the expert's words in 65.0% [64.0%, 66.0%] of those."),
+    ],
+)
+def test_replies_are_told_beside_the_curve_of_calls(changed: dict[str, object], told: str) -> None:
+    assert told in Page(render(desk(**changed))).text

@@ -38,6 +38,8 @@ class Limits:
     """Training steps that were context only, by reason."""
     critic: Sequence[str] = ("- none",)
     """What its critic reached or why it is off, and what it forbids, a line each."""
+    silence: str | None = None
+    """Why it never replies by a template; None: it does, or nothing of it is known."""
 
 
 def measure_limits(train: Sequence[Demonstration], held_out: Sequence[Demonstration], dataset: Dataset) -> Limits:
@@ -69,7 +71,7 @@ def render_card(
         heading(card, rungs[0].family),
         measured(evaluation),
         compared(rungs),
-        confidence(thresholds),
+        confidence(thresholds, limits.silence),
         "## Its critic\n\n" + "\n".join(limits.critic),
         "## Do not use it\n\n" + "\n".join(warnings(evaluation, thresholds, limits)),
     ]
@@ -81,8 +83,8 @@ def heading(card: CloneCard, family: str) -> str:
     return f"""# {card.name}
 
 A clone of the family `{family}`, trained {card.created_at} with imitrace {card.imitrace} on dataset
-{card.dataset} v{card.dataset_version} (`{card.dataset_hash}`). It answers with tool calls; a predicted message means:
-ask the expert."""
+{card.dataset} v{card.dataset_version} (`{card.dataset_hash}`). It answers with tool calls; a predicted message
+without text means: ask the expert."""
 
 
 def measured(evaluation: EvaluationReport) -> str:
@@ -96,16 +98,19 @@ def compared(rungs: Sequence[Rung]) -> str:
     return f"## Beside the other families\n\n{told}\n\n{render(rungs)}"
 
 
-def confidence(thresholds: Thresholds) -> str:
-    """Return from which confidence it may act."""
-    loose, strict = (
-        f"{value:.4f}" if value <= 1 else "never: nothing could be promised on the calibration tasks"
-        for value in (thresholds.reversible, thresholds.irreversible)
+def confidence(thresholds: Thresholds, silence: str | None) -> str:
+    """Return from which confidence it may act; ``silence`` is why it never says anything."""
+    lack = "nothing could be promised on the calibration tasks"
+    levels = (thresholds.reversible, thresholds.irreversible, thresholds.replies)
+    loose, strict, said = (
+        f"{value:.4f}" if value <= 1 else f"never: {why}"
+        for value, why in zip(levels, (lack, lack, silence or lack), strict=True)
     )
     return f"""## Acts from this confidence
 
 - tools that can be undone: {loose}
-- tools that can't ({", ".join(thresholds.irreversible_tools) or "none declared"}): {strict}"""
+- tools that can't ({", ".join(thresholds.irreversible_tools) or "none declared"}): {strict}
+- replies by a template: {said}"""
 
 
 def warnings(evaluation: EvaluationReport, thresholds: Thresholds, limits: Limits) -> list[str]:
@@ -168,7 +173,7 @@ def text_warnings(limits: Limits) -> list[str]:
     if replies:
         lines.append(
             f"- to write. {replies} of {decisions} held-out decisions ({replies / decisions:.1%}) were replies, which "
-            f"are left to the expert; agreement counts two replies as the same whatever they say."
+            f"are left to the expert where no template is sure; a reply that is left counts as agreement."
         )
     short = [
         f"{slot} ({found} of {total})"

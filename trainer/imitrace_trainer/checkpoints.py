@@ -1,6 +1,6 @@
 """Keep how far a fit has come, so that one that was killed is taken up again where its last epoch ended.
 
-    fits/NAME/STAGE.safetensors     weights, the optimiser's moments, the best weights; a record in its header
+    fits/NAME/[PART/]STAGE.safetensors     weights, the optimiser's moments, the best weights; a record in its header
 
 A file is renamed into place whole. What can't be read, or belongs to other data, is as good as none.
 """
@@ -62,6 +62,10 @@ class Checkpoints:
         tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
         save_file(tensors, aside, metadata={_KEY: key, _RECORD: json.dumps(checkpoint.record)})
         aside.replace(self._path(self.folder, stage))
+
+    def part(self, name: str) -> "Checkpoints":
+        """Return those of a fit within this one, whose stages may have the same names."""
+        return self if self.folder is None else Checkpoints(self.folder / name)
 
     def discard(self) -> None:
         """Forget all of it."""

@@ -12,6 +12,7 @@ from imitrace.exceptions import CloneError
 from imitrace_trainer.calibration import Calibration
 from imitrace_trainer.families import FAMILIES
 from imitrace_trainer.family import Clone, Parts
+from imitrace_trainer.reply_writer import restored
 
 FORMAT = 3
 
@@ -65,8 +66,10 @@ def read_clone(folder: Path) -> tuple[Clone, CloneCard]:
                 f"clone {folder} has format {record['format']}, this imitrace reads {FORMAT}: train it again"
             )
         tensors = load_file(folder / "model.safetensors")
-        clone = FAMILIES[record["family"]].read(Parts(tensors, record))
+        parts = Parts(tensors, record)
+        clone = FAMILIES[record["family"]].read(parts)
         clone.calibration = Calibration(**record["calibration"])
+        clone = restored(clone, parts)
         record.setdefault("agent", None)
         card = CloneCard(**{name: record[name] for name in CloneCard.__dataclass_fields__})
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:

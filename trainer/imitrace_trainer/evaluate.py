@@ -43,7 +43,7 @@ class EvaluationReport:
     argument_exactness: Share
     """All arguments equal, where the tool was the same and it was a tool call."""
     exact_agreement: Share
-    """The same action, arguments included; two messages count as the same whatever they say."""
+    """The same action, arguments included; a message left to the expert counts as the same."""
     calibration_error: float
     """Mean gap between confidence and exact agreement over ten bins of equal size (ECE)."""
     brier: float

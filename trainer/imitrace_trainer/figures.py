@@ -38,7 +38,7 @@ class RiskPoint:
     confidence: float
     """The threshold."""
     coverage: float
-    """Share of all decisions that the clone would take: calls at least so sure. Replies are never its own."""
+    """Share of all decisions that the clone would take: calls at least so sure. Replies have another threshold."""
     risk: Share
     """Share of those that are not the expert's."""
 
@@ -179,6 +179,10 @@ class Quality:
     promises: list[Promise]
     tools: list[Slice]
     cohorts: list[Slice]
+    said: Share | None = None
+    """Of ``acted``, the decisions in which it would reply; None: it never does."""
+    said_right: Share | None = None
+    """Of those, the share that is the expert's text."""
     critic: CriticFigures | None = None
     refits: Refits | None = None
     """None: nobody asked for them."""

@@ -62,6 +62,8 @@ class BCConfig:
     """Share of each target that is spread over all actions (Szegedy et al. 2016)."""
     leave_out: str = ""
     """Groups of features that are left out, with commas between: to see what each is worth."""
+    replies: bool = True
+    """Whether replies that the expert gives again and again are learned as templates."""
     seed: int = 0
     """Seeds weights, order and dropout: the same seed and data give the same weights on CPUs of one kind."""
     device: str = "auto"
@@ -151,12 +153,13 @@ def fit(
     return policy, lesson.report(policy)
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - what a lesson is made of, each named at the call
     shown: Sequence[Demonstration],
     config: BCConfig,
     progress: Progress = silent,
     calibration: Sequence[Demonstration] = (),
     kept: Checkpoints = NOTHING_KEPT,
+    reader: Reader | None = None,
 ) -> Lesson:
     """Read and encode decisions, and fit what fills a call's arguments.
 
@@ -166,6 +169,7 @@ def prepare(
         progress: told how far it is.
         calibration: of other tasks, which say when to stop.
         kept: where to keep how far the fit has come, and to take it up from.
+        reader: reads messages; None: one of its own.
 
     Raises:
         CloneError: there is nothing to learn: no decisions, or only one kind of action.
@@ -174,7 +178,7 @@ def prepare(
     device = pick_device(config.device)
     torch.manual_seed(config.seed)
     progress("read", 0.0)
-    reader = Reader()
+    reader = reader or Reader()
     knowledge = learn_knowledge(shown, reader)
     cases = read_choices(shown, knowledge, config.groups, reader)
     vocabularies = learn_vocabularies(cases, knowledge)

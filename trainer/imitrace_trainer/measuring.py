@@ -69,7 +69,8 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
     rows = judge_decisions(decisions, shown.held_out, thresholds)
     calibration, unseen = _calibrated(clone, shown.calibration)
     draws, others = TaskDraws([row.task for row in rows]), TaskDraws([row.task for row in unseen])
-    agrees = [row.agrees for row in rows]
+    agrees, exact = [row.agrees for row in rows], [row.exact for row in rows]
+    said = [row.acts and row.guess == MESSAGE for row in rows] if thresholds.replies < NEVER else None
     table = FrequencyTable(shown.train)
     floor = [table.predict(one.state)[0] == one.label for one in shown.held_out]
     return Quality(
@@ -80,7 +81,7 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
         calibration_tasks=len({row.task for row in unseen}),
         calibration_decisions=len(unseen),
         agreement=draws.share(agrees),
-        exact=draws.share([row.exact for row in rows]),
+        exact=draws.share(exact),
         floor=draws.share(floor),
         lead=difference(agrees, floor, draws),
         reliability=reliability(rows, draws),
@@ -90,7 +91,9 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
         proof=promised.confidence,
         threshold=None if thresholds.reversible >= NEVER else thresholds.reversible,
         acted=draws.share([row.acts for row in rows]),
-        acted_right=draws.share([row.exact for row in rows], [row.acts for row in rows]),
+        acted_right=draws.share(exact, [row.acts for row in rows]),
+        said=None if said is None else draws.share(said),
+        said_right=None if said is None else draws.share(exact, said),
         promises=promises(calibration, rows, draws, promised.confidence),
         tools=by_tool(rows, draws),
         cohorts=by_cohort(rows, draws),

@@ -1,7 +1,7 @@
 """Write what a clone would do at every decision of recorded conversations, beside what was done there.
 
 The state is the true history before a decision. What was done is compared as a person would: the first call of a
-decision that made several, two replies as the same whatever they say.
+decision that made several. A reply that is left to the expert is right where it replied, a text where it is its text.
 """
 
 import gzip
@@ -225,7 +225,8 @@ def _beside(decision: Decision, shown: Demonstration, thresholds: Thresholds) ->
 
 
 def _action_record(action: Action) -> dict[str, Any]:
-    return {"kind": action.kind, "name": action.name, "arguments": action.arguments}
+    told: dict[str, Any] = {"kind": action.kind, "name": action.name, "arguments": action.arguments}
+    return told | {"message": action.message} if action.message else told
 
 
 def read_lines(source: Path) -> Iterator[str]:

@@ -40,7 +40,7 @@ class Judged:
     """What the expert called, or ``MESSAGE``."""
     guess: str
     exact: bool
-    """The same action, arguments included; two messages count as the same."""
+    """The same action, arguments included; a message that is left to the expert counts as the same."""
     confidence: float
     ood: float
     acts: bool

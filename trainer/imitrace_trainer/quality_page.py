@@ -101,8 +101,9 @@ def _families(quality: Quality, rungs: Sequence[Rung]) -> str:
         ["row:the same action and arguments", *_figures(quality.exact)],
     ]
     note = (
-        "<p class=note>Two replies count as the same whatever they say. Agreement is not correctness: where the "
-        f"expert errs, agreeing errs with it. The lead over the table is {signed(quality.lead)} points.</p>"
+        "<p class=note>A reply that is left to the expert counts as the same whatever it says, one that the clone "
+        "gives only if it is the expert's. Agreement is not correctness: where the expert errs, agreeing errs with it. "
+        f"The lead over the table is {signed(quality.lead)} points.</p>"
     )
     shown = note + _listed("Agreement with the expert", ("held out", "n:share", _INTERVAL, ""), rows)
     if not rungs:
@@ -157,13 +158,15 @@ def _bins(name: str, found: Reliability) -> str:
 def _risk(quality: Quality) -> str:
     note = (
         "<p class=note>The surer the clone must be, the less it takes and the less of that is wrong. Low and flat is "
-        "good; a curve that begins high means that even its surest calls can't be trusted. Replies are never its own, "
-        "so the curve ends where its calls do.</p>"
+        "good; a curve that begins high means that even its surest calls can't be trusted. It ends where the clone's "
+        f"calls do: {_replies(quality)}.</p>"
     )
     series = Series("wrong", [(one.coverage, one.risk) for one in quality.risk_coverage], colour="b")
     reach = max([0.0, *(one.risk.high for one in quality.risk_coverage)])
     top = next((top for top in _TOPS if reach <= top), 1.0)
-    marks = [quality.acted.value] if quality.acted_right.decisions else []
+    marks = (
+        [quality.acted.value - (quality.said.value if quality.said else 0.0)] if quality.acted_right.decisions else []
+    )
     across, up = Axis("share of decisions that it takes"), Axis("share of those wrong", high=top)
     plot = Plot("Risk-coverage curve: wrong decisions by share taken", across, up, [series], marks=marks)
     kept = "The upright line is where its own threshold stands." if marks else "Its own threshold takes nothing."
@@ -173,6 +176,14 @@ def _risk(quality: Quality) -> str:
     head = ("from this confidence", "n:takes", "n:wrong", _INTERVAL, "")
     curve = f"<div class=plots>{plot.figure(kept)}</div>" + _listed("Risk and coverage by threshold", head, rows)
     return note + curve + _promised(quality)
+
+
+def _replies(quality: Quality) -> str:
+    if quality.said is None:
+        return "its replies are left to the expert"
+    told = f"by a threshold of its own it would also reply in {points(quality.said)} of the decisions"
+    right = quality.said_right
+    return f"{told}, in the expert's words in {points(right)} of those" if right and right.decisions else told
 
 
 def _promised(quality: Quality) -> str:

@@ -61,13 +61,13 @@ def expert_actor(expert: Expert) -> Actor:
 
 
 def clone_actor(policy: Policy, named: tuple[str, str] | None = None) -> Actor:
-    """Let the clone act on everything; where it would write text it can't, and the episode ends there."""
+    """Let the clone act on everything; where it has no text to write, the episode ends."""
 
     def act(state: State, _: Sequence[Mapping[str, Any]]) -> Turn:
         start = time.perf_counter()
         decision = policy.act(state)
         seconds = time.perf_counter() - start
-        action = decision.action if decision.action.kind == "tool_call" else None
+        action = decision.action if decision.action.kind == "tool_call" or decision.action.message else None
         return Turn(action, "clone", "alone", seconds, decision.confidence, named)
 
     return act

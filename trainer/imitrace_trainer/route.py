@@ -56,6 +56,10 @@ class RouteConfig:
         return cls(**values)
 
 
+NEVER = 2.0
+"""A threshold that no confidence reaches."""
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """The confidence from which the clone may act; above 1 means never."""
@@ -63,9 +67,13 @@ class Thresholds:
     reversible: float
     irreversible: float
     irreversible_tools: tuple[str, ...] = ()
+    replies: float = NEVER
+    """For texts, which can't be taken back either."""
 
     def of(self, tool: str | None) -> float:
-        """Return the threshold for an action."""
+        """Return the threshold for a tool's call, or for a reply."""
+        if tool is None:
+            return self.replies
         return self.irreversible if tool in self.irreversible_tools else self.reversible
 
     def with_irreversible(self, tools: Iterable[str]) -> "Thresholds":
@@ -79,11 +87,10 @@ class Thresholds:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Thresholds":
         """Return what ``to_json`` gave."""
-        return cls(record["reversible"], record["irreversible"], tuple(record["irreversible_tools"]))
+        tools = tuple(record["irreversible_tools"])
+        return cls(record["reversible"], record["irreversible"], tools, record.get("replies", NEVER))
 
 
-NEVER = 2.0
-"""A threshold that no confidence reaches."""
 _PARTS = 40
 _STARTS = (10, 20)
 
@@ -211,8 +218,8 @@ def route(decision: Decision, state: State, thresholds: Thresholds, passed: Coll
     veto = decision.veto_irreversible if action.name in thresholds.irreversible_tools else decision.veto
     checks = (
         (cohort in passed, f"cohort {cohort!r} has no passing gate"),
-        (action.kind == "tool_call", "the clone can't write text"),
-        (any(tool["name"] == action.name for tool in state.tools), f"tool {action.name!r} is not offered"),
+        (action.kind == "tool_call" or bool(action.message), "the clone can't write text"),
+        (action.name in (None, *(tool["name"] for tool in state.tools)), f"tool {action.name!r} is not offered"),
         (decision.ood <= 1, f"out of distribution ({decision.ood:.2f})"),
         (decision.confidence >= thresholds.of(action.name), f"confidence {decision.confidence:.3f}"),
         (not repeats(decision.action, state.messages), "the same call was already made"),

@@ -36,6 +36,7 @@ from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.quality_page import render as render_page
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
+from imitrace_trainer.reply_writer import ReplyConfig, Taught, reply_threshold, unsaid, with_replies
 from imitrace_trainer.rollout import Episode, expert_actor, hybrid_actor, play
 from imitrace_trainer.route import NO_COHORT, RouteConfig, RoutedClone, Thresholds, choose_threshold, cohort_of
 from imitrace_trainer.tool_ledger import ToolRules, read_ledger
@@ -115,14 +116,19 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     audit_masks(dataset.examples("train"), clone.cohort)
     train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
     climbed = climb((train, calibration), clone.family, clone.train, progress, kept)
-    policy = climbed.clone
+    taught = Taught(climbed.clone, "they are off")
+    if clone.train.replies:
+        wanted = ReplyConfig(fit=clone.train, promise=clone.route)
+        taught = with_replies(climbed.clone, (train, calibration), wanted, progress, kept.part("replies"))
+    policy = taught.clone
     rules = read_ledger(home).rules(clone.cohort.agent)
     thresholds = choose_thresholds(policy, calibration, clone.route).with_irreversible(rules.irreversible)
+    thresholds = replace(thresholds, replies=reply_threshold(policy))
     decisions = [policy.act(held.state) for held in held_out]
     evaluation = evaluate_decisions(decisions, held_out, FrequencyTable(train))
-    rungs = compare(climbed, held_out, decisions)
+    rungs = compare(climbed, held_out, list(map(unsaid, decisions)))
     card = _card(clone, dataset, climbed, thresholds)
-    limits = measure_limits(train, held_out, dataset)
+    limits = replace(measure_limits(train, held_out, dataset), silence=taught.lack)
     critic = train_critic(dataset, clone.critic, policy.reader, clone.train.seed)
     if critic is not None:
         limits = replace(limits, critic=critic.lines())

@@ -26,7 +26,9 @@ def interval(tasks: Sequence[str], figure: Callable[[Weights], float]) -> Json:
 
 
 def share(rows: Rows, hits: Sequence[bool]) -> Json:
-    """Return the share of the rows that hit."""
+    """Return the share of the rows that hit; of no rows nothing is known."""
+    if not rows:
+        return {"value": 0.0, "low": 0.0, "high": 1.0}
     hit = np.array(hits, dtype=np.float64)
     return interval([row["task"] for row in rows], lambda counts: _over(float(counts @ hit), float(counts.sum())))
 

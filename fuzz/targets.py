@@ -8,7 +8,7 @@ from imitrace_collector import otlp
 from imitrace_collector.compression import ENCODINGS, decompress
 from imitrace_collector.derived_tables import as_arrow
 from imitrace_collector.losses import losses_of
-from imitrace_collector.records import Unpacker, framed
+from imitrace_collector.records import Unpacker
 from imitrace_collector.rows import Batch, LogRow, SpanRow
 from imitrace_collector.scores import scores_of
 from imitrace_collector.trajectories import assemble
@@ -66,11 +66,13 @@ TARGETS = {"decompress": decompress_any, "otlp_bytes": otlp_bytes, "derive": der
 
 def _read(choice: int, body: bytes) -> tuple[Batch, list[SpanRow], list[LogRow]]:
     signal = _SIGNALS[choice & 1]
-    batch = otlp.read(signal, otlp.parse(signal, body, otlp.MEDIA_TYPES[choice >> 1 & 1]), 1).batch
+    media_type = otlp.MEDIA_TYPES[choice >> 1 & 1]
+    came = body if media_type == otlp.PROTOBUF else None
+    batch = otlp.read(signal, otlp.parse(signal, body, media_type), 1, came).batch
     origins = {origin.origin: origin for origin in batch.origins}
     unpacker = Unpacker()
-    spans = [row for it in batch.spans for row in unpacker.spans(framed([it.record]), origins[it.origin])]
-    logs = [row for it in batch.logs for row in unpacker.logs(framed([it.record]), origins[it.origin], 1)]
+    spans = [row for it in batch.spans for row in unpacker.spans(bytes(it.record), origins[it.origin])]
+    logs = [row for it in batch.logs for row in unpacker.logs(it.record, origins[it.origin], 1)]
     assert [row.trajectory_id for row in spans] == [it.trajectory_id for it in batch.spans]
     assert [row.trajectory_id for row in logs] == [it.trajectory_id for it in batch.logs]
     noted = [row for row, it in zip(spans, batch.spans, strict=True) if it.noted]

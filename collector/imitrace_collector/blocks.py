@@ -5,6 +5,7 @@ The chunks of one write lie one after the other; a block has the number of the f
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from itertools import accumulate, groupby
 from operator import itemgetter
 
@@ -58,18 +59,20 @@ class Blocks:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
+        self._plain = BytesIO()
+        """Holds a block before compression: memory that is used again costs no page faults."""
         self._decompressor = zstandard.ZstdDecompressor()
 
-    def write_chunks(self, rows: Iterable[Row], bodies: Iterable[bytes]) -> None:
+    def write_chunks(self, chunks: Iterable[tuple[Row, bytes]]) -> None:
         """Write chunks' bodies, and their rows, which say where these lie.
 
         Args:
-            rows: columns of ``chunks``, but for what is found out here: ``bytes``, ``block``, ``start`` and ``length``.
-            bodies: of each.
+            chunks: a row and a body of each; rows are columns of ``chunks``, but for what is found out here: ``bytes``,
+                ``block``, ``start`` and ``length``.
         """
         placed: list[Row] = []
         pieces: list[_Piece] = []
-        for block in _portions(zip(rows, bodies, strict=True)):
+        for block in _portions(chunks):
             number = block[0][0]["chunk"]
             assert isinstance(number, int)  # noqa: S101 - the column's type
             plain = sum(len(body) for _, body in block)
@@ -115,7 +118,14 @@ class Blocks:
 
     def _pack(self, number: int, bodies: Sequence[bytes], pieces: list[_Piece]) -> int:
         """Add a block's pieces to others, and return how many bytes it has."""
-        packed = self._compressor.compress(b"".join(bodies))
+        size = sum(map(len, bodies))
+        if size > _BLOCK:
+            packed = self._compressor.compress(b"".join(bodies))
+        else:
+            self._plain.seek(0)
+            self._plain.writelines(bodies)
+            with self._plain.getbuffer() as plain, plain[:size] as whole:
+                packed = self._compressor.compress(whole)
         pieces += ((number, piece, packed[at : at + _PIECE]) for piece, at in enumerate(range(0, len(packed), _PIECE)))
         return len(packed)
 

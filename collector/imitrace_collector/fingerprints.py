@@ -30,11 +30,19 @@ class Fingerprints:
         """
         found = (fingerprint & _BITS) or 1  # an empty place is 0
         number = found % _TABLES
-        if not _put(self._tables[number], self._further[number], found, further):
-            return True
+        table, beside = self._tables[number], self._further[number]
+        last = len(table) - 1
+        place = (found // _TABLES) & last
+        while table[place]:
+            if table[place] == found and (beside is None or beside[place] == further):
+                return True
+            place = (place + 1) & last
+        table[place] = found
+        if beside is not None:
+            beside[place] = further
         self._counts[number] += 1
-        if 3 * self._counts[number] > 2 * len(self._tables[number]):
-            self._tables[number], self._further[number] = _grown(self._tables[number], self._further[number])
+        if 3 * self._counts[number] > 2 * len(table):
+            self._tables[number], self._further[number] = _grown(table, beside)
         return False
 
     @property
@@ -44,23 +52,16 @@ class Fingerprints:
         return sum(part.itemsize * len(part) for part in parts)
 
 
-def _put(table: "array[int]", beside: "array[int] | None", found: int, further: int) -> bool:
-    last = len(table) - 1
-    place = (found // _TABLES) & last
-    while table[place]:
-        if table[place] == found and (beside is None or beside[place] == further):
-            return False
-        place = (place + 1) & last
-    table[place] = found
-    if beside is not None:
-        beside[place] = further
-    return True
-
-
 def _grown(table: "array[int]", beside: "array[int] | None") -> tuple["array[int]", "array[int] | None"]:
     larger = array("Q", bytes(16 * len(table)))
     wider = None if beside is None else array("I", bytes(8 * len(table)))
-    for place, found in enumerate(table):
+    last = len(larger) - 1
+    for before, found in enumerate(table):
         if found:
-            _put(larger, wider, found, 0 if beside is None else beside[place])
+            place = (found // _TABLES) & last
+            while larger[place]:
+                place = (place + 1) & last
+            larger[place] = found
+            if beside is not None and wider is not None:
+                wider[place] = beside[before]
     return larger, wider

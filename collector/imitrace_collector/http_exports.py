@@ -1,5 +1,7 @@
 """Answer OTLP over HTTP, through the same intake as gRPC."""
 
+from io import BytesIO
+
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -34,7 +36,7 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_body(request: Request, limit: int, held: Reservation) -> bytearray:
+async def read_body(request: Request, limit: int, held: Reservation) -> bytes:
     """Return the body, reading no further than ``limit``, and nothing before its bytes are reserved.
 
     Raises:
@@ -46,16 +48,17 @@ async def read_body(request: Request, limit: int, held: Reservation) -> bytearra
     if announced > limit:
         raise too_large(limit)
     held.grow(announced)
-    body = bytearray()
+    body = BytesIO()  # gives what it holds away as bytes, without a copy
     try:
         async for chunk in request.stream():
-            if len(body) + len(chunk) > limit:
+            size = body.tell() + len(chunk)
+            if size > limit:
                 raise too_large(limit)
-            held.grow(max(0, len(body) + len(chunk) - held.size))
-            body += chunk
+            held.grow(max(0, size - held.size))
+            body.write(chunk)
     except ClientDisconnect as error:
         raise SlowSenderError("the request did not arrive whole") from error
-    return body
+    return body.getvalue()
 
 
 def too_large(limit: int) -> TooLargeError:

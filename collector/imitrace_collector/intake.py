@@ -46,12 +46,12 @@ class Export:
 class Body:
     """A request's body, which whoever reads it takes out, so that it is not kept until the answer."""
 
-    content: bytes | bytearray
+    content: bytes
 
     def take(self) -> bytes:
-        """Return it as bytes, and keep nothing."""
+        """Return it, and keep nothing."""
         content, self.content = self.content, b""
-        return bytes(content)
+        return content
 
 
 class Intake:
@@ -138,7 +138,9 @@ class Intake:
     def _read(self, export: Export, body: Body, claim: Callable[[int], object]) -> tuple[int, otlp.Reading]:
         plain = decompress(body.take(), export.encoding, self.config.max_request_bytes, claim)
         signal = SIGNALS[export.signal]
-        return len(plain), otlp.read(signal, otlp.parse(signal, plain, export.media_type), time.time_ns())
+        message = otlp.parse(signal, plain, export.media_type)
+        came = plain if export.media_type == otlp.PROTOBUF else None
+        return len(plain), otlp.read(signal, message, time.time_ns(), came)
 
     def _count(self, signal: str, reading: otlp.Reading) -> None:
         rejected = getattr(reading.response.partial_success, SIGNALS[signal].rejected_field)

@@ -127,7 +127,7 @@ def _from_2(path: Path, aside: Path) -> tuple[int, int]:
                         session.raw.insert(table, pa.Table.from_batches([rows]))
             for chunks, bodies in _chunks_of_2(older):
                 with session.transaction():
-                    session.raw.blocks.write_chunks(chunks, bodies)
+                    session.raw.blocks.write_chunks(zip(chunks, bodies, strict=True))
             derive_all(session)
             ((spans,),) = session.execute("SELECT count(*) FROM spans")
             ((logs,),) = session.execute("SELECT count(*) FROM log_records")

@@ -4,8 +4,9 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from google.protobuf import json_format
@@ -16,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from imitrace.exceptions import WireError
 from imitrace.semconv import EVENT_LOSS, EVENT_SCORE, TRAJECTORY_ID
 from imitrace_collector.compression import TooLargeError
-from imitrace_collector.records import event_name, text_of, trajectory_id
+from imitrace_collector.records import event_name, framed, items_in, text_of, trajectory_id
 from imitrace_collector.rows import Batch, Origin, RawLog, RawSpan
 
 PROTOBUF = "application/x-protobuf"
@@ -30,6 +31,18 @@ _MAX_TIME = 2**63 - 1
 _LATE = "time is beyond the year 2262"
 _TRAJECTORY_ID, _SCORE, _LOSS = (name.encode() for name in (TRAJECTORY_ID, EVENT_SCORE, EVENT_LOSS))
 """What must stand in an item's bytes before it is searched for such an attribute or event."""
+_NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
+_COLUMNS = attrgetter(
+    "trace_id",
+    "span_id",
+    "parent_span_id",
+    "name",
+    "kind",
+    "start_time_unix_nano",
+    "end_time_unix_nano",
+    "status.code",
+)
+"""What a span's row needs of it, all at once: a third of the time that one after the other takes."""
 _LONGEST_ID = 1000
 _LONGEST_SERVICE = 1000
 """Characters of a service's name that stand in each of its items' rows; its resource has it whole."""
@@ -64,7 +77,7 @@ class Signal:
 
     request: Callable[[], Proto]
     response: Callable[[], Proto]
-    rows: Callable[[Proto, int, Counter[str]], Batch]
+    rows: Callable[[Proto, int, Counter[str], bytes | None], Batch]
     count: Callable[[Proto], int]
     noun: str
     rejected_field: str
@@ -116,8 +129,14 @@ def parse(signal: Signal, body: bytes, media_type: str) -> Proto:
         raise WireError(f"request is not an OTLP {signal.noun} export in {media_type}: {error}") from error
 
 
-def read(signal: Signal, message: Proto, received_at: int) -> Reading:
+def read(signal: Signal, message: Proto, received_at: int, body: bytes | None = None) -> Reading:
     """Return a request's good rows, and the answer that counts the others with their reasons.
+
+    Args:
+        signal: what it sends.
+        message: the request.
+        received_at: in nanoseconds.
+        body: what the message was parsed from, if that was protobuf: rows of spans hold parts of it, nothing is copied.
 
     Raises:
         TooLargeError: it holds more items, or scopes of them, than one request may.
@@ -126,7 +145,7 @@ def read(signal: Signal, message: Proto, received_at: int) -> Reading:
     if items > MAX_ITEMS:
         raise TooLargeError(f"request has {items} {signal.noun} and scopes, allowed: {MAX_ITEMS}; send smaller batches")
     reasons: Counter[str] = Counter()
-    batch = signal.rows(message, received_at, reasons)
+    batch = signal.rows(message, received_at, reasons, body)
     response = signal.response()
     if reasons:
         listed = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
@@ -153,21 +172,31 @@ def _base64_ids(item: dict[str, Any]) -> dict[str, Any]:  # any JSON object of a
     return item
 
 
-def _span_batch(request: Proto, received_at: int, reasons: Counter[str]) -> Batch:
+def _span_batch(request: Proto, received_at: int, reasons: Counter[str], body: bytes | None) -> Batch:
     rows: list[RawSpan] = []
     origins = _Origins()
+    records = _records(request, body)
+    names = [name for name in (_TRAJECTORY_ID, _SCORE) if body is None or name in body]
     for group in request.resource_spans:
         for origin, spans in _by_origin(
             origins, group.resource, ((it.scope, it.spans) for it in group.scope_spans if it.spans)
         ):
-            for span in spans:
-                reason = _span_problem(span) if origin else _TOO_MANY_ORIGINS
-                row = None if reason or origin is None else _raw_span(span, origin, received_at)
-                if row is None or len(row.trajectory_id or "") > _LONGEST_ID:
-                    reasons[reason or _LONG_ID] += 1
+            for span, record in zip(spans, records, strict=False):
+                row = _raw_span(span, record, origin, received_at, names) if origin else _TOO_MANY_ORIGINS
+                if isinstance(row, str):
+                    reasons[row] += 1
                 else:
                     rows.append(row)
     return Batch(spans=tuple(rows), origins=tuple(origins.found.values()) if rows else ())
+
+
+def _records(request: Proto, body: bytes | None) -> Iterator[bytes | memoryview]:
+    """Return a request's spans as bytes, as they came where that is plain to see."""
+    scopes = [scoped.spans for group in request.resource_spans for scoped in group.scope_spans]
+    found = None if body is None else items_in(body, 3 * MAX_ITEMS)
+    if found is not None and len(found) == sum(map(len, scopes)):
+        return iter(found)
+    return (framed(span.SerializeToString()) for spans in scopes for span in spans)
 
 
 def _by_origin(
@@ -181,38 +210,46 @@ def _by_origin(
         yield origins.add(record, named, scope), items
 
 
-def _span_problem(span: Proto) -> str | None:
-    for name, value, length in (("trace id", span.trace_id, 16), ("span id", span.span_id, 8)):
-        if len(value) != length:
-            return f"{name} has {len(value)} bytes, expected {length}"
-        if not any(value):
+def _span_problem(trace_id: bytes, span_id: bytes, latest: int) -> str | None:
+    for name, value, none in (("trace id", trace_id, _NO_TRACE), ("span id", span_id, _NO_SPAN)):
+        if len(value) != len(none):
+            return f"{name} has {len(value)} bytes, expected {len(none)}"
+        if value == none:
             return f"{name} is all zero"
-    if span.end_time_unix_nano > _MAX_TIME or span.start_time_unix_nano > _MAX_TIME:
-        return _LATE
-    return None
+    return _LATE if latest > _MAX_TIME else None
 
 
-def _raw_span(span: Proto, origin: Origin, received_at: int) -> RawSpan:
-    record = span.SerializeToString()
+def _raw_span(
+    span: Proto, record: bytes | memoryview, origin: Origin, received_at: int, names: Collection[bytes]
+) -> RawSpan | str:
+    """Return a span's row, or why there is none; ``names`` are those that it may have, for its request has them."""
+    trace_id, span_id, parent, name, kind, started_at, ended_at, status = _COLUMNS(span)
+    problem = _span_problem(trace_id, span_id, max(started_at, ended_at))
+    if problem:
+        return problem
+    mentions = bytes(record).count(_TRAJECTORY_ID) if _TRAJECTORY_ID in names else 0
+    trajectory = trajectory_id(span.attributes, mentions) if mentions else None
+    if trajectory is not None and len(trajectory) > _LONGEST_ID:
+        return _LONG_ID
     return RawSpan(
-        span.trace_id.hex(),
-        span.span_id.hex(),
-        span.parent_span_id.hex() or None,
-        span.name,
-        span.kind,
-        span.start_time_unix_nano,
-        span.end_time_unix_nano,
-        span.status.code,
-        trajectory_id(span.attributes, record.count(_TRAJECTORY_ID)),
+        trace_id.hex(),
+        span_id.hex(),
+        parent.hex() or None,
+        name,
+        kind,
+        started_at,
+        ended_at,
+        status,
+        trajectory,
         origin.service,
         received_at,
         origin.origin,
-        _SCORE in record,
+        _SCORE in names and _SCORE in bytes(record),
         record,
     )
 
 
-def _log_batch(request: Proto, received_at: int, reasons: Counter[str]) -> Batch:
+def _log_batch(request: Proto, received_at: int, reasons: Counter[str], _: object) -> Batch:
     rows: list[RawLog] = []
     origins = _Origins()
     for group in request.resource_logs:
@@ -247,7 +284,7 @@ def _raw_log(log: Proto, origin: Origin, received_at: int) -> RawLog:
         received_at,
         origin.origin,
         _SCORE in record or _LOSS in record,
-        record,
+        framed(record),
     )
 
 

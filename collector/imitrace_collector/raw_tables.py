@@ -4,20 +4,20 @@ A chunk holds what one write brought of one trajectory, or of one trace where no
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+from itertools import chain, groupby, repeat
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
 
 from imitrace.semconv import SPAN_STEP
-from imitrace_collector.blocks import AT_ONCE, Blocks, insert_rows
+from imitrace_collector.blocks import AT_ONCE, Blocks, Row, insert_rows
 from imitrace_collector.fingerprints import Fingerprints
 from imitrace_collector.pace import GiveWay, never
-from imitrace_collector.records import Unpacker, framed
+from imitrace_collector.records import Unpacker
 from imitrace_collector.rows import Batch, LogRow, Origin, RawLog, RawSpan, SpanRow
 
 SPANS, LOGS = "spans", "log_records"
@@ -47,6 +47,7 @@ _KNOWN = 10_000
 _FOREIGN = "trajectory_id IS NULL AND trace_id IN (SELECT unnest($named::VARCHAR[]))"
 
 Item = RawSpan | RawLog
+_NOTED, _RECORD = attrgetter("noted"), attrgetter("record")
 
 
 class Chunk(NamedTuple):
@@ -113,15 +114,18 @@ class RawTables:
         """Return how many were new, and the number of the last chunk."""
         if not items:
             return 0, last_chunk
-        items = self._only_new(table, items)
-        numbers: dict[Hashable, int] = defaultdict(lambda: last_chunk + len(numbers) + 1)
-        chunks = [numbers[item.trajectory_id, item.trajectory_id or item.trace_id, item.origin] for item in items]
-        if items:
-            columns = zip(_COLUMNS[table], zip(*items, strict=True), strict=False)  # origin, noted, record go elsewhere
+        groups: dict[Hashable, list[Item]] = defaultdict(list)
+        for item in self._only_new(table, items):
+            groups[item.trajectory_id, item.trajectory_id or item.trace_id, item.origin].append(item)
+        chunks = dict(enumerate(groups.values(), last_chunk + 1))
+        new = list(chain.from_iterable(chunks.values()))
+        if new:
+            columns = zip(_COLUMNS[table], zip(*new, strict=True), strict=False)  # origin, noted, record go elsewhere
             arrays = {name: pa.array(column, kind) for (name, kind), column in columns}
-            self.insert(table, pa.table(arrays | {"chunk": pa.array(chunks, _NUMBER)}))
-            self._insert_chunks(table, items, chunks)
-        return len(items), last_chunk + len(numbers)
+            numbers = chain.from_iterable(repeat(chunk, len(group)) for chunk, group in chunks.items())
+            self.insert(table, pa.table(arrays | {"chunk": pa.array(numbers, _NUMBER)}))
+            self.blocks.write_chunks(_chunk_rows(table, chunks))
+        return len(new), last_chunk + len(chunks)
 
     def _only_new(self, table: str, items: Sequence[Item]) -> list[Item]:
         """Return the items that are not stored, the first of each key.
@@ -154,26 +158,6 @@ class RawTables:
         first = _KEY[table][0]
         sql = f"SELECT {', '.join(_KEY[table])} FROM {table} WHERE {first} IN (SELECT unnest($named::VARCHAR[]))"  # noqa: S608
         return self._connection.execute(sql, {"named": list({key[0] for key in keys})}).fetchall()
-
-    def _insert_chunks(self, table: str, items: Sequence[Item], chunks: Sequence[int]) -> None:
-        groups: dict[int, list[Item]] = defaultdict(list)
-        for item, chunk in zip(items, chunks, strict=True):
-            groups[chunk].append(item)
-        rows = [
-            {
-                "chunk": chunk,
-                "kind": table,
-                "trajectory_id": group[0].trajectory_id,
-                "trace_id": group[0].trace_id,
-                "origin": group[0].origin,
-                "noted": any(item.noted for item in group),
-                "items": len(group),
-                "received_at": group[0].received_at,
-                "size": sum(len(item.record) for item in group),
-            }
-            for chunk, group in groups.items()
-        ]
-        self.blocks.write_chunks(rows, (framed(item.record for item in group) for group in groups.values()))
 
     def _write_origins(self, origins: dict[str, Origin]) -> None:
         new = [origin._asdict() for name, origin in origins.items() if name not in self._known]
@@ -319,3 +303,22 @@ class RawTables:
             for block, rows in few:
                 for _, start, length, received_at, *origin in rows:
                     yield received_at, Origin(*origin), plain[block][start : start + length]
+
+
+def _chunk_rows(table: str, chunks: Mapping[int, Sequence[Item]]) -> Iterator[tuple[Row, bytes]]:
+    """Yield chunks' rows and bodies, one at a time."""
+    for chunk, group in chunks.items():
+        body = b"".join(map(_RECORD, group))
+        first = group[0]
+        row = {
+            "chunk": chunk,
+            "kind": table,
+            "trajectory_id": first.trajectory_id,
+            "trace_id": first.trace_id,
+            "origin": first.origin,
+            "noted": any(map(_NOTED, group)),
+            "items": len(group),
+            "received_at": first.received_at,
+            "size": len(body),
+        }
+        yield row, body

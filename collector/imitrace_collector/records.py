@@ -1,4 +1,4 @@
-"""Decode a span's or a log record's own bytes, and frame many as one body; no I/O."""
+"""Find items' own bytes in a request, and decode them; no I/O."""
 
 import base64
 import math
@@ -17,17 +17,57 @@ from imitrace_collector.rows import LogRow, Origin, SpanRow, Values
 Proto = Any
 """A protobuf message: the generated classes are untyped here."""
 
-_ITEM = b"\x12"
+_ITEM = 0x12
 """Tag of ``ScopeSpans.spans`` and of ``ScopeLogs.log_records``: field 2, length-delimited."""
+_TAGS = (0x0A, 0x12, _ITEM)
+"""Tags on the way to an item: a request's groups, which are its field 1, and a group's scopes, field 2."""
+_FIXED = {1: 8, 5: 4}
+"""Bytes of a field's value, by its wire type."""
 _ORIGINS = 1000
 
 
-def framed(records: Iterable[bytes]) -> bytes:
-    """Return one body that holds serialised spans, or serialised log records."""
-    pieces: list[bytes] = []
-    for record in records:
-        pieces += (_ITEM, _varint(len(record)), record)
-    return b"".join(pieces)
+def framed(record: bytes) -> bytes:
+    """Return a serialised span, or log record, with its tag and its length: many of them are a body."""
+    return bytes((_ITEM,)) + _varint(len(record)) + record
+
+
+def items_in(request: bytes, most: int) -> list[memoryview] | None:
+    """Return the items of a serialised export request as they stand in it, each with its tag and its length.
+
+    To serialise each anew takes longer than to parse all of them, and as much memory as the request.
+
+    Args:
+        request: it can be parsed, and isn't changed as long as an item is used.
+        most: fields to look at, at most; it takes far longer than to parse them.
+
+    Returns:
+        None where there are more fields, or groups, which protobuf no longer has.
+    """
+    view, found = memoryview(request), list[memoryview]()
+    at, ends = 0, [len(request)]
+    for _ in range(most):
+        while ends and at == ends[-1]:
+            ends.pop()
+        if not ends:
+            return found
+        start = at
+        tag, at = _number(request, at)
+        if tag & 7 == 2:  # length-delimited
+            size, at = _number(request, at)
+            if tag != _TAGS[len(ends) - 1]:
+                at += size
+            elif len(ends) == len(_TAGS):
+                at += size
+                found.append(view[start:at])
+            else:
+                ends.append(at + size)
+        elif tag & 7 == 0:
+            _, at = _number(request, at)
+        elif tag & 7 in _FIXED:
+            at += _FIXED[tag & 7]
+        else:
+            break
+    return None
 
 
 class Unpacker:
@@ -152,6 +192,18 @@ def _value(value: Proto) -> Any:  # any JSON value
     if isinstance(plain, float) and not math.isfinite(plain):
         return "NaN" if math.isnan(plain) else "Infinity" if plain > 0 else "-Infinity"
     return plain
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """Return a number of variable width that stands at a place, and the place behind it."""
+    number, shift = data[at], 0
+    at += 1
+    while number >> shift > 127:
+        number ^= 128 << shift
+        shift += 7
+        number |= data[at] << shift
+        at += 1
+    return number, at
 
 
 def _varint(number: int) -> bytes:

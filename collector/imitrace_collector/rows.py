@@ -36,8 +36,8 @@ class RawSpan(NamedTuple):
     origin: str
     noted: bool
     """Whether it may carry a score."""
-    record: bytes
-    """A serialised ``opentelemetry.proto.trace.v1.Span``."""
+    record: bytes | memoryview
+    """A serialised ``opentelemetry.proto.trace.v1.Span``, with its tag and its length as in a ``ScopeSpans``."""
 
 
 class RawLog(NamedTuple):
@@ -57,7 +57,7 @@ class RawLog(NamedTuple):
     noted: bool
     """Whether it carries a score, or what its sender lost."""
     record: bytes
-    """A serialised ``opentelemetry.proto.logs.v1.LogRecord``."""
+    """A serialised ``opentelemetry.proto.logs.v1.LogRecord``, with its tag and its length as in a ``ScopeLogs``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from imitrace_collector.batcher import Batcher
 from imitrace_collector.chat_jsonl import read_line
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.copying import EVERY_TABLE
-from imitrace_collector.records import Unpacker, framed
+from imitrace_collector.records import Unpacker
 from imitrace_collector.rows import Batch, SpanRow
 from imitrace_collector.server import CollectorServer
 from imitrace_collector.store import Store
@@ -97,7 +97,7 @@ def part() -> MakePart:
 
 def decoded(batch: Batch) -> list[SpanRow]:
     """Return the spans of a batch, all of one origin, in their order."""
-    body = framed(span.record for span in batch.spans)
+    body = b"".join(span.record for span in batch.spans)
     return list(Unpacker().spans(body, batch.origins[0]))
 
 

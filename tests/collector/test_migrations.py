@@ -31,7 +31,7 @@ from imitrace_collector import migrations, otlp
 from imitrace_collector.derived_tables import STORED
 from imitrace_collector.ingest import ingest
 from imitrace_collector.migrations import migrate
-from imitrace_collector.records import Unpacker, framed, values
+from imitrace_collector.records import Unpacker, values
 from imitrace_collector.rows import Batch, LogRow, SpanRow
 from imitrace_collector.store import Store
 
@@ -173,10 +173,10 @@ def write_version_1(path: Path, came: Sequence[Batch]) -> None:
         connection.execute(VERSION_1)
         for batch in came:
             for raw in batch.spans:
-                (span,) = unpacker.spans(framed([raw.record]), batch.origins[0])
+                (span,) = unpacker.spans(bytes(raw.record), batch.origins[0])
                 insert(connection, "spans", span, received_at=raw.received_at)
             for note in batch.logs:
-                (log,) = unpacker.logs(framed([note.record]), batch.origins[0], note.received_at)
+                (log,) = unpacker.logs(note.record, batch.origins[0], note.received_at)
                 insert(connection, "log_records", log, received_at=note.received_at, log_id=note.log_id)
 
 

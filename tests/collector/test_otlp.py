@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from imitrace.exceptions import WireError
+from imitrace.semconv import EVENT_SCORE, TRAJECTORY_ID
 from imitrace_collector import otlp
 from imitrace_collector.compression import TooLargeError
 from imitrace_collector.rows import Batch, SpanRow
@@ -85,7 +87,7 @@ def test_what_is_no_otlp_json_is_refused_with_the_reason(body: bytes) -> None:
 @given(st.binary(max_size=200), st.sampled_from(otlp.MEDIA_TYPES))
 def test_any_bytes_are_read_or_refused_never_worse(body: bytes, media_type: str) -> None:
     try:
-        otlp.read(otlp.TRACES, otlp.parse(otlp.TRACES, body, media_type), 0)
+        otlp.read(otlp.TRACES, otlp.parse(otlp.TRACES, body, media_type), 0, body if media_type != otlp.JSON else None)
     except WireError as error:
         assert "not an OTLP" in str(error)
 
@@ -104,6 +106,21 @@ def test_bad_spans_are_counted_by_reason_and_good_ones_kept() -> None:
     told = reading.response.partial_success.error_message
     for reason in ("trace id has 0 bytes", "span id has 7 bytes", "trace id is all zero", "beyond the year 2262"):
         assert reason in told
+
+
+@pytest.mark.parametrize("more", [b"", b"\x13\x14"], ids=["plain", "and a group"])
+def test_spans_are_kept_as_they_came(more: bytes) -> None:
+    message = ExportTraceServiceRequest()
+    spans = message.resource_spans.add().scope_spans.add().spans
+    named = KeyValue(key=TRAJECTORY_ID, value=AnyValue(string_value="t1"))
+    spans.add(trace_id=b"t" * 16, span_id=b"s" * 8, attributes=[named], events=[Span.Event(name=EVENT_SCORE)])
+    spans.add(trace_id=b"", span_id=b"s" * 8)
+    spans.add(trace_id=b"t" * 16, span_id=b"u" * 8, name=TRAJECTORY_ID + EVENT_SCORE, events=[Span.Event()])
+    body = message.SerializeToString() + more
+    found = otlp.read(otlp.TRACES, otlp.parse(otlp.TRACES, body, otlp.PROTOBUF), 0, body)
+    assert found == otlp.read(otlp.TRACES, message, 0)
+    assert all(bytes(span.record) in body for span in found.batch.spans)
+    assert [(span.trajectory_id, span.noted) for span in found.batch.spans] == [("t1", True), (None, True)]
 
 
 def test_an_id_that_is_not_hex_rejects_its_span_alone() -> None:

@@ -10,7 +10,7 @@ from imitrace import semconv
 from imitrace.schema import SCORES
 from imitrace_collector import otlp
 from imitrace_collector.ingest import ingest
-from imitrace_collector.records import Unpacker, framed
+from imitrace_collector.records import Unpacker
 from imitrace_collector.rows import Batch, LogRow, SpanRow
 from imitrace_collector.scores import scores_of
 from imitrace_collector.store import Store
@@ -39,7 +39,7 @@ def log(**attributes: Value) -> Batch:
 
 
 def decode_logs(batch: Batch) -> list[LogRow]:
-    body = framed(log.record for log in batch.logs)
+    body = b"".join(log.record for log in batch.logs)
     return list(Unpacker().logs(body, batch.origins[0], 0))
 
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from imitrace_collector import otlp
 from imitrace_collector.foreign.assembly import Derived
-from imitrace_collector.records import Unpacker, framed
+from imitrace_collector.records import Unpacker
 from imitrace_collector.rows import LogRow, SpanRow
 
 Json = dict[str, Any]
@@ -44,9 +44,9 @@ def read_folder(folder: Path) -> Rows:
         batch = otlp.read(otlp.TRACES if traces else otlp.LOGS, message, 1).batch
         origins = {origin.origin: origin for origin in batch.origins}
         for span in batch.spans:
-            spans += unpacker.spans(framed([span.record]), origins[span.origin])
+            spans += unpacker.spans(bytes(span.record), origins[span.origin])
         for log in batch.logs:
-            logs += unpacker.logs(framed([log.record]), origins[log.origin], log.received_at)
+            logs += unpacker.logs(log.record, origins[log.origin], log.received_at)
     return spans, logs
 
 

@@ -186,7 +186,3 @@ def main() -> NoReturn:
     sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + body)
     sys.stdout.buffer.flush()
     os._exit(0)  # nothing is to be tidied up, and DuckDB takes its time
-
-
-if __name__ == "__main__":
-    main()

@@ -22,6 +22,16 @@ _START_SECONDS = 20.0
 _ROWS_AT_ONCE = 2048
 _ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 """Ask for memory as it is needed, so that a limit on it means what it says."""
+_PROGRAM = """
+import gc, sys
+gc.disable()
+sys.modules["numpy"] = None
+from imitrace_collector import sql_process
+gc.enable()
+sql_process.main()
+"""
+"""Start without what is not needed: each query pays for it. DuckDB and Arrow do without NumPy where there is none, and
+what is imported is no garbage."""
 _OPERATORS = {"==": "=", ">": ">", "<": "<", ">=": ">=", "<=": "<="}
 
 
@@ -60,7 +70,7 @@ def run_aside(request: Request, readers: Sequence[Reader]) -> bytes:
 
 def _start(control: socket.socket) -> subprocess.Popen[bytes]:
     """Start it with nothing of our environment but where its modules are: no token can be read there."""
-    command = [sys.executable, "-P", "-s", "-m", "imitrace_collector.sql_process"]
+    command = [sys.executable, "-P", "-s", "-c", _PROGRAM]
     path = os.pathsep.join(path for path in sys.path if path)
     try:
         return subprocess.Popen(

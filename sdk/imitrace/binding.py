@@ -5,7 +5,6 @@ of a generator ends when the generator does, also when it is left early; it is c
 not while its caller works on what it yielded.
 """
 
-import asyncio
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
@@ -169,6 +168,8 @@ def _resumed(scope: Scope) -> Scope:
 
 
 def _finish_future(scope: Scope, future: Any) -> None:
+    import asyncio  # who has a future has it; it would be the half of what importing all of ours takes
+
     error = asyncio.CancelledError() if future.cancelled() else future.exception()
     if error is None:
         scope.settle(future.result())

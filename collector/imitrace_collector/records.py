@@ -196,14 +196,14 @@ def _value(value: Proto) -> Any:  # any JSON value
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
     """Return a number of variable width that stands at a place, and the place behind it."""
-    number, shift = data[at], 0
-    at += 1
-    while number >> shift > 127:
-        number ^= 128 << shift
+    number, shift = data[at], 7
+    if number < 128:
+        return number, at + 1
+    number &= 127
+    while (more := data[at := at + 1]) > 127:
+        number |= (more & 127) << shift
         shift += 7
-        number |= data[at] << shift
-        at += 1
-    return number, at
+    return number | more << shift, at + 1
 
 
 def _varint(number: int) -> bytes:

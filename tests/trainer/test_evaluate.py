@@ -84,6 +84,16 @@ def test_one_task_alone_says_nothing_of_others() -> None:
     assert (share.value, share.low, share.high, share.decisions) == (0.9, 0.0, 1.0, 10)
 
 
+def test_that_twenty_tasks_went_well_does_not_make_the_next_one_sure() -> None:
+    tasks = [str(number // 5) for number in range(100)]
+    share, none = share_by_task([True] * 100, tasks, seed=0), share_by_task([False] * 100, tasks, seed=0)
+    assert (share.value, share.high) == (1.0, 1.0)
+    assert share.low == pytest.approx(0.025 ** (1 / 20))  # Clopper and Pearson 1934: no failure in 20
+    assert (none.low, none.high) == (0.0, pytest.approx(1 - share.low))
+    both = difference_by_task([True] * 100, [True] * 100, tasks, seed=0)
+    assert (both.low, both.high) == pytest.approx((share.low - 1, 1 - share.low))
+
+
 def test_the_interval_is_over_tasks_and_not_over_decisions() -> None:
     tasks = [str(n // 50) for n in range(400)]
     by_task = share_by_task([int(task) % 2 == 0 for task in tasks], tasks, seed=0)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.frequency import FrequencyTable
+from imitrace_trainer.intervals import upper_bound
 from imitrace_trainer.policy import Decision, Policy, same_action
 
 _RESAMPLES = 1_000
@@ -107,7 +108,8 @@ def evaluate_decisions(
 def share_by_task(hits: Sequence[bool], tasks: Sequence[str], seed: int) -> Share:
     """Return a share with its interval from a cluster bootstrap: tasks are drawn, never single decisions.
 
-    One task alone says nothing of others: its interval is [0, 1].
+    One task alone says nothing of others: its interval is [0, 1]. Where all tasks say the same it reaches as far as the
+    exact bound of Clopper and Pearson for so many.
     """
     return _mean_by_task(np.array(hits, dtype=float), tasks, seed, 0.0)
 
@@ -127,8 +129,11 @@ def _mean_by_task(values: Numbers, tasks: Sequence[str], seed: int, least: float
     if len(names) == 1:
         return Share(mean, least, 1.0, len(values))
     drawn = np.random.default_rng(seed).integers(0, len(names), size=(_RESAMPLES, len(names)))
-    low, high = np.quantile(summed[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])
-    return Share(mean, float(low), float(high), len(values))
+    low, high = map(float, np.quantile(summed[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975]))
+    if low == high:
+        reach = upper_bound(0, len(names), 0.975)
+        low, high = max(least, mean - reach), min(1.0, mean + reach)
+    return Share(mean, low, high, len(values))
 
 
 def calibration_figures(decisions: Sequence[Decision], exact: Sequence[bool]) -> tuple[float, float]:

@@ -25,6 +25,7 @@ from imitrace_collector.sql_wire import Request, Scan, SqlError, terms_of
 
 _SETTINGS = (
     "TimeZone = 'UTC'",
+    "enable_progress_bar = false",  # a program without a file is a person to DuckDB: it would draw into the answer
     "threads = 1",
     "temp_directory = ''",
     "python_enable_replacements = false",

@@ -33,6 +33,10 @@ def rows(store: Store, text: str, *parameters: object) -> list[list[Any]]:
     return run_sql(store, SqlQuery(text, parameters)).rows
 
 
+def test_duckdb_draws_no_progress_into_the_answer_of_a_slow_query(filled: Store) -> None:
+    assert rows(filled, "SELECT current_setting('enable_progress_bar')") == [[False]]
+
+
 @pytest.mark.parametrize(
     ("text", "parameters", "expected"),
     [

@@ -89,8 +89,9 @@ def compare(
     for name in sorted(climbed.clones, key=lambda one: (one != climbed.chosen, list(FAMILIES).index(one))):
         clone = climbed.clones[name]
         own = ours if name == climbed.chosen else _right([clone.act(held.state) for held in held_out], held_out)
-        gate, behind = share_by_task(own, tasks, seed), difference_by_task(ours, own, tasks, seed)
-        rungs.append(Rung(name, climbed.on_calibration[name], gate, behind))
+        itself = Share(0.0, 0.0, 0.0, len(held_out))
+        behind = itself if name == climbed.chosen else difference_by_task(ours, own, tasks, seed)
+        rungs.append(Rung(name, climbed.on_calibration[name], share_by_task(own, tasks, seed), behind))
     return rungs
 
 

@@ -37,12 +37,12 @@ imitrace_collector: memory pace config tls tokens rates logs renewal compression
                     imports/mlflow imports/minari imports/formats importer rendering sql_rendering step_lines
                     http_protocol http_server http_exports freshness app arrivals grpc_server server __init__ cli
                     reads_cli maintenance_cli
-imitrace_trainer:   progress intervals drafts conditions cohort frames collector_reads sources source_copies portions
-                    survey argument_fit tool_changes argument_maps policy tool_contracts tool_ledger tool_findings
-                    tool_migration live_tools repetition likeness orders quarantine personal step_masks clues rules
-                    reading columns places encoding out_of_fold sketched_steps label_errors hindsight failures curate
-                    step_counts datasets mask_audit dataset_changes effect coverage pages curation_page curation
-                    episodes chat_exports exports schemas conformity evaluators/result evaluators/trajectories
+imitrace_trainer:   progress intervals task_draws drafts conditions cohort frames collector_reads sources source_copies
+                    portions survey argument_fit tool_changes argument_maps policy tool_contracts tool_ledger
+                    tool_findings tool_migration live_tools repetition likeness orders quarantine personal step_masks
+                    clues rules reading columns places encoding out_of_fold sketched_steps label_errors hindsight
+                    failures curate step_counts datasets mask_audit dataset_changes effect coverage pages curation_page
+                    curation episodes chat_exports exports schemas conformity evaluators/result evaluators/trajectories
                     evaluators/calls evaluators/completion evaluators/selection evaluators/aggregate
                     evaluators/reasoning evaluators/anchors evaluators/wordings evaluators/toxicity
                     evaluators/injection evaluators/futureagi evaluators/agreement evaluators/judge_client

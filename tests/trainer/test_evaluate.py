@@ -7,13 +7,7 @@ import pytest
 
 from imitrace.messages import Action
 from imitrace_trainer.demonstrations import Demonstration
-from imitrace_trainer.evaluate import (
-    EvaluationReport,
-    calibration_figures,
-    difference_by_task,
-    evaluate,
-    share_by_task,
-)
+from imitrace_trainer.evaluate import EvaluationReport, calibration_figures, difference_by_task, evaluate, share_by_task
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.policy import Decision, State
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imitrace_trainer.evaluate import Share
 from imitrace_trainer.plots import Axis, Plot, Series, whisker
+from imitrace_trainer.task_draws import Share
 
 shares = st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)).map(
     lambda three: Share(sorted(three)[1], min(three), max(three), 9)

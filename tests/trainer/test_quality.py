@@ -7,15 +7,13 @@ from hypothesis import strategies as st
 from imitrace.messages import Action
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
-from imitrace_trainer.evaluate import Share, share_by_task
+from imitrace_trainer.evaluate import share_by_task
 from imitrace_trainer.figures import CriticFigures
 from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.quality import (
     Judged,
-    TaskDraws,
     by_cohort,
     by_tool,
-    difference,
     judge_decisions,
     promises,
     reliability,
@@ -23,6 +21,7 @@ from imitrace_trainer.quality import (
     unseen_confidences,
 )
 from imitrace_trainer.route import Thresholds
+from imitrace_trainer.task_draws import Share, TaskDraws, difference
 
 LOOK, REPLY = Action("tool_call", "look", {"order": 1}), Action("message", None, {})
 

@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from imitrace_trainer.evaluate import Share
 from imitrace_trainer.figures import Ablated, CriticFigures, LearningPoint, Origin, Quality, Refits, Reliability
 from imitrace_trainer.ladder import Rung
-from imitrace_trainer.quality import Judged, TaskDraws, by_cohort, by_tool, promises, reliability, risk_coverage
+from imitrace_trainer.quality import Judged, by_cohort, by_tool, promises, reliability, risk_coverage
 from imitrace_trainer.quality_page import render
 from imitrace_trainer.quality_verdicts import verdicts
+from imitrace_trainer.task_draws import Share, TaskDraws
 
 VOID = {"meta", "line", "rect", "circle", "polygon", "polyline", "br"}
 EMPTY = Share(0, 0, 1, 0)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from imitrace_trainer.encoding import MESSAGE
-from imitrace_trainer.evaluate import Share
 from imitrace_trainer.figures import (
     Ablated,
     Bin,
@@ -20,6 +19,7 @@ from imitrace_trainer.figures import (
     Slice,
 )
 from imitrace_trainer.quality_verdicts import verdicts
+from imitrace_trainer.task_draws import Share
 
 
 def share(value: float, reach: float = 0.02, decisions: int = 100) -> Share:

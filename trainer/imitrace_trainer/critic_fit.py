@@ -19,12 +19,12 @@ from imitrace_trainer.calibration import Calibration, fit_calibration
 from imitrace_trainer.critic import Critic, feature_weight
 from imitrace_trainer.discrimination import auroc_by_task
 from imitrace_trainer.encoding import FloatArray, IntArray, Vocabulary, feature_id, view_state
-from imitrace_trainer.evaluate import Share
 from imitrace_trainer.intervals import rate_at_most
 from imitrace_trainer.judged_texts import judged_texts
 from imitrace_trainer.policy import State
 from imitrace_trainer.reading import Reader
 from imitrace_trainer.route import design_effects
+from imitrace_trainer.task_draws import Share
 from imitrace_trainer.veto_rules import Judged, learn_rules
 
 Numbers = npt.NDArray[np.float64]

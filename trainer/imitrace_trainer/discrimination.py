@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from imitrace_trainer.evaluate import Share
+from imitrace_trainer.task_draws import Share
 
 Numbers = npt.NDArray[np.float64]
 

@@ -5,31 +5,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.frequency import FrequencyTable
-from imitrace_trainer.intervals import upper_bound
 from imitrace_trainer.policy import Decision, Policy, same_action
+from imitrace_trainer.task_draws import Share, TaskDraws, difference
 
-_RESAMPLES = 1_000
 _BINS = 10
-
-Numbers = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of decisions with its 95 % interval, from a bootstrap over tasks."""
-
-    value: float
-    low: float
-    high: float
-    decisions: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.decisions}"
 
 
 @dataclass(frozen=True)
@@ -111,29 +94,12 @@ def share_by_task(hits: Sequence[bool], tasks: Sequence[str], seed: int) -> Shar
     One task alone says nothing of others: its interval is [0, 1]. Where all tasks say the same it reaches as far as the
     exact bound of Clopper and Pearson for so many.
     """
-    return _mean_by_task(np.array(hits, dtype=float), tasks, seed, 0.0)
+    return TaskDraws(tasks, seed).share(hits)
 
 
 def difference_by_task(ours: Sequence[bool], theirs: Sequence[bool], tasks: Sequence[str], seed: int) -> Share:
     """Return our share less theirs on the same decisions, in [-1, 1], with its interval from the same bootstrap."""
-    return _mean_by_task(np.array(ours, dtype=float) - np.array(theirs, dtype=float), tasks, seed, -1.0)
-
-
-def _mean_by_task(values: Numbers, tasks: Sequence[str], seed: int, least: float) -> Share:
-    """Return the mean of values that lie between ``least`` and 1, with its interval."""
-    if not len(values):
-        return Share(0.0, least, 1.0, 0)
-    names, place = np.unique(np.array(tasks), return_inverse=True)
-    summed, counts = np.bincount(place, values), np.bincount(place)
-    mean = float(summed.sum() / counts.sum())
-    if len(names) == 1:
-        return Share(mean, least, 1.0, len(values))
-    drawn = np.random.default_rng(seed).integers(0, len(names), size=(_RESAMPLES, len(names)))
-    low, high = map(float, np.quantile(summed[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975]))
-    if low == high:
-        reach = upper_bound(0, len(names), 0.975)
-        low, high = max(least, mean - reach), min(1.0, mean + reach)
-    return Share(mean, low, high, len(values))
+    return difference(ours, theirs, TaskDraws(tasks, seed))
 
 
 def calibration_figures(decisions: Sequence[Decision], exact: Sequence[bool]) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from imitrace_trainer.evaluate import Share
+from imitrace_trainer.task_draws import Share
 
 
 @dataclass(frozen=True)

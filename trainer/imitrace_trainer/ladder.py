@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
 from imitrace_trainer.demonstrations import Demonstration
-from imitrace_trainer.evaluate import Share, difference_by_task, share_by_task
+from imitrace_trainer.evaluate import difference_by_task, share_by_task
 from imitrace_trainer.families import BEST, FAMILIES
 from imitrace_trainer.family import Clone
 from imitrace_trainer.fit import BCConfig, FitReport, calibrate, prepare
 from imitrace_trainer.policy import Decision, same_action
 from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.task_draws import Share
 from imitrace_trainer.training import one_thread
 
 

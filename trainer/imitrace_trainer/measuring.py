@@ -13,10 +13,8 @@ from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.policy import Decision, same_action
 from imitrace_trainer.quality import (
     Judged,
-    TaskDraws,
     by_cohort,
     by_tool,
-    difference,
     judge_decisions,
     promises,
     reliability,
@@ -24,6 +22,7 @@ from imitrace_trainer.quality import (
     unseen_confidences,
 )
 from imitrace_trainer.route import NEVER, RouteConfig, Thresholds
+from imitrace_trainer.task_draws import TaskDraws, difference
 
 
 @dataclass(frozen=True)

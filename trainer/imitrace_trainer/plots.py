@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from imitrace_trainer.evaluate import Share
+from imitrace_trainer.task_draws import Share
 
 STYLE: Final = """
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem 2rem; }

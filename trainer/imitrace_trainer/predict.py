@@ -17,10 +17,10 @@ from imitrace.exceptions import ConfigError, ImitraceError
 from imitrace.messages import Action, Message, decisions, from_openai, tool_definition
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
-from imitrace_trainer.evaluate import Share
 from imitrace_trainer.policy import Decision, Policy, State, same_action
-from imitrace_trainer.quality import Judged, TaskDraws, judge_decisions
+from imitrace_trainer.quality import Judged, judge_decisions
 from imitrace_trainer.route import Thresholds, cohort_of, route
+from imitrace_trainer.task_draws import Share, TaskDraws
 
 
 @dataclass

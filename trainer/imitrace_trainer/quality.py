@@ -8,26 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from imitrace_trainer.calibration import fit_calibration
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
-from imitrace_trainer.evaluate import Share
 from imitrace_trainer.figures import Bin, Promise, Reliability, RiskPoint, Slice
-from imitrace_trainer.intervals import upper_bound
 from imitrace_trainer.policy import Decision, same_action
 from imitrace_trainer.route import NEVER, Thresholds, choose_threshold, cohort_of, route
+from imitrace_trainer.task_draws import EDGE, Floats, Share, TaskDraws
 
 PROMISES = (0.01, 0.02, 0.05, 0.1)
 """Shares of wrong decisions that a threshold is asked to promise."""
 
-_Floats = npt.NDArray[np.float64]
-_DRAWS = 1_000
 _BINS = 10
 _STEPS = 20
 _FOLDS = 5
-_EDGE = 0.975
 
 
 @dataclass(frozen=True)
@@ -71,59 +66,6 @@ def judge_decisions(
     ]
 
 
-class TaskDraws:
-    """Tasks drawn with replacement, so that each figure of the same decisions gets its interval from the same draws.
-
-    They are those of ``evaluate.share_by_task``, so that a figure that stands in both has one interval.
-    """
-
-    def __init__(self, tasks: Sequence[str], seed: int = 0) -> None:
-        names, self._place = np.unique(np.array(tasks, dtype=object).astype(str), return_inverse=True)
-        self._tasks = len(names)
-        drawn = np.random.default_rng(seed).integers(0, max(1, self._tasks), size=(_DRAWS, self._tasks))
-        self._counts = np.zeros((_DRAWS, self._tasks))
-        np.add.at(self._counts, (np.arange(_DRAWS)[:, None], drawn), 1)
-
-    def tasks(self, mask: npt.NDArray[np.bool_]) -> int:
-        """Return how many tasks have a decision that the mask picks."""
-        return len(np.unique(self._place[mask]))
-
-    def sums(self, values: _Floats) -> _Floats:
-        """Return the sum of values, shape (decisions, ...), in each draw, shape (draws, ...)."""
-        by_task = np.zeros((self._tasks, *values.shape[1:]))
-        np.add.at(by_task, self._place, values)
-        return np.tensordot(self._counts, by_task, axes=1)
-
-    def share(
-        self,
-        hits: Sequence[bool] | _Floats,
-        mask: Sequence[bool] | npt.NDArray[np.bool_] | None = None,
-        least: float = 0.0,
-    ) -> Share:
-        """Return the mean of hits over the decisions that the mask picks; each is between ``least`` and 1."""
-        hit = np.asarray(hits, dtype=np.float64)
-        picked = np.ones(len(hit), dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
-        tasks = self.tasks(picked)
-        count = int(picked.sum())
-        if not count:
-            return Share(0.0, least, 1.0, 0)
-        value = float(hit[picked].mean())
-        if tasks == 1:
-            return Share(value, least, 1.0, count)
-        whole = self.sums(picked.astype(np.float64))
-        drawn = self.sums(hit * picked)[whole > 0] / whole[whole > 0]
-        low, high = (float(edge) for edge in np.quantile(drawn, [1 - _EDGE, _EDGE]))
-        if low == high:  # every task says the same: so may others not
-            reach = upper_bound(0, tasks, _EDGE)
-            low, high = max(least, value - reach), min(1.0, value + reach)
-        return Share(value, low, high, count)
-
-
-def difference(ours: Sequence[bool], theirs: Sequence[bool], draws: TaskDraws) -> Share:
-    """Return our share less theirs on the same decisions, in [-1, 1]."""
-    return draws.share(np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64), least=-1.0)
-
-
 def reliability(rows: Sequence[Judged], draws: TaskDraws) -> Reliability:
     """Return how confidence compares with being right, of ``rows`` whose tasks are those of ``draws``."""
     sure = np.array([row.confidence for row in rows])
@@ -140,17 +82,17 @@ def reliability(rows: Sequence[Judged], draws: TaskDraws) -> Reliability:
     return Reliability(bins, _error(sure - right, inside, draws), _by_chance(sure), draws.share(sure - right, least=-1))
 
 
-def _error(gaps: _Floats, inside: _Floats, draws: TaskDraws) -> Share:
+def _error(gaps: Floats, inside: Floats, draws: TaskDraws) -> Share:
     """Return the calibration error; its interval is that of the same bins in each draw."""
     if not len(gaps):
         return Share(0.0, 0.0, 1.0, 0)
     value = float(np.abs(gaps @ inside).sum()) / len(gaps)
     drawn = np.abs(draws.sums(gaps[:, None] * inside)).sum(axis=1) / np.maximum(draws.sums(np.ones(len(gaps))), 1)
-    low, high = np.quantile(drawn, [1 - _EDGE, _EDGE])
+    low, high = np.quantile(drawn, [1 - EDGE, EDGE])
     return Share(value, min(float(low), value), max(float(high), value), len(gaps))
 
 
-def _by_chance(sure: _Floats) -> float:
+def _by_chance(sure: Floats) -> float:
     if not len(sure):
         return 0.0
     ordered = np.sort(sure)

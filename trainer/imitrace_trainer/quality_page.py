@@ -5,12 +5,12 @@ from html import escape
 from typing import Final
 
 from imitrace_trainer.card import RARE_TASKS
-from imitrace_trainer.evaluate import Share
 from imitrace_trainer.figures import Ablated, Quality, Refits, Reliability, Slice
 from imitrace_trainer.ladder import Rung
 from imitrace_trainer.pages import page, table
 from imitrace_trainer.plots import STYLE, Axis, Plot, Series, whisker
 from imitrace_trainer.quality_verdicts import HONEST, Verdict, called, points, signed, verdicts
+from imitrace_trainer.task_draws import Share
 
 _STYLE: Final = (
     STYLE

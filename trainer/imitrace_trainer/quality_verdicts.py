@@ -6,8 +6,8 @@ from typing import Literal
 
 from imitrace_trainer.card import RARE_TASKS
 from imitrace_trainer.encoding import MESSAGE
-from imitrace_trainer.evaluate import Share
 from imitrace_trainer.figures import Quality, Refits, Slice
+from imitrace_trainer.task_draws import Share
 
 Tone = Literal["good", "bad", "can't tell"]
 

@@ -12,7 +12,7 @@ from imitrace_trainer.figures import Ablated, LearningPoint, Refits
 from imitrace_trainer.fit import BCConfig, prepare
 from imitrace_trainer.policy import same_action
 from imitrace_trainer.progress import Progress, silent
-from imitrace_trainer.quality import TaskDraws, difference
+from imitrace_trainer.task_draws import TaskDraws, difference
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 """Of the training tasks, each part within the next."""

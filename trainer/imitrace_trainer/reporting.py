@@ -8,7 +8,6 @@ from typing import Any
 
 from imitrace.exceptions import CloneError
 from imitrace_trainer.clone_files import CloneCard, read_clone
-from imitrace_trainer.evaluate import Share
 from imitrace_trainer.figures import CriticFigures, Quality
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.ladder import Rung
@@ -20,6 +19,7 @@ from imitrace_trainer.refits import Refitter
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.route import RouteConfig
 from imitrace_trainer.stages import dataset_of, demonstrations, load_clone
+from imitrace_trainer.task_draws import Share
 
 
 @dataclass(frozen=True)

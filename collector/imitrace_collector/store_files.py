@@ -22,7 +22,7 @@ rows that would be seconds of work each time."""
 _BLOCK_SIZE = 16384
 """Bytes of a new file's block: row groups are so small that of DuckDB's own 262,144 a sixth would stay unused."""
 _CHECKPOINT_AT = "16MB"
-_MEMORY = "512MiB"
+_MEMORY = "128MiB"
 """What DuckDB may work with; no table that grows with what came in has a key, whose index could not leave memory."""
 
 

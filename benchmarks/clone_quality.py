@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from imitrace_trainer.fit import BCConfig
-from imitrace_trainer.route import choose_threshold
+from imitrace_trainer.thresholds import choose_threshold
 from overhead.peer_venvs import install, python_of
 from overhead.reports import deliver
 from overhead.timing import Json, machine

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from imitrace_trainer.fit import BCConfig
-from imitrace_trainer.route import NEVER, choose_threshold
+from imitrace_trainer.thresholds import NEVER, choose_threshold
 from overhead.reports import deliver
 from overhead.timing import Json, machine
 from quality.desk_talk import DESK, TASKS

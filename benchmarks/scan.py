@@ -24,7 +24,9 @@ from imitrace_trainer.datasets import write_dataset
 from imitrace_trainer.fit import BCConfig, fit
 from imitrace_trainer.frames import gather
 from imitrace_trainer.policy import same_action
-from imitrace_trainer.route import RouteConfig, cohort_of, route
+from imitrace_trainer.route import route
+from imitrace_trainer.route_config import RouteConfig
+from imitrace_trainer.route_rules import cohort_of
 from imitrace_trainer.scan import ScanConfig, scan
 from imitrace_trainer.sources import open_source
 from imitrace_trainer.stages import choose_thresholds, demonstrations

@@ -16,9 +16,9 @@ imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/p
                     redaction/redactor delivery/__init__ delivery/outbox delivery/transports delivery/otlp_http
                     delivery/otlp_grpc delivery/sender delivery/spool delivery/drainer delivery/exporters chunks spans
                     sampling pipeline provider otel_environment shapes/chat_shapes shapes/tool_shapes shapes/answers
-                    shapes/pieces shapes/streams shapes/replies binding history memory propagation context decisions
-                    traced_stream clones steps deciding tools tracer workers process_end startup __init__ testing
-                    pytest_plugin langgraph cli __main__
+                    shapes/pieces shapes/streams shapes/replies binding history memory propagation verdict context
+                    decisions traced_stream limited_calls clones steps deciding tools tracer workers process_end
+                    startup __init__ testing pytest_plugin langgraph cli __main__
 imitrace_collector: memory pace config tls tokens rates logs renewal compression budget gate durable rows records otlp
                     normalize histories parts trajectories scores losses fingerprints blocks raw_tables derived_tables
                     foreign/__init__ foreign/dialect foreign/haystack_dialect foreign/dialects foreign/said
@@ -37,29 +37,37 @@ imitrace_collector: memory pace config tls tokens rates logs renewal compression
                     imports/mlflow imports/minari imports/formats importer rendering sql_rendering step_lines
                     http_protocol http_server http_exports freshness app arrivals grpc_server server __init__ cli
                     reads_cli maintenance_cli
-imitrace_trainer:   progress intervals task_draws drafts conditions cohort frames collector_reads sources source_copies
-                    portions survey argument_fit tool_changes argument_maps policy tool_contracts tool_ledger
-                    tool_findings tool_migration live_tools repetition likeness orders quarantine personal step_masks
-                    clues rules reading columns places encoding out_of_fold sketched_steps label_errors hindsight
-                    failures curate step_counts datasets mask_audit dataset_changes effect coverage pages curation_page
-                    curation episodes chat_exports exports schemas conformity evaluators/result evaluators/trajectories
+imitrace_trainer:   progress intervals mean_bounds task_draws drafts conditions cohort frames collector_reads sources
+                    source_copies portions survey argument_fit tool_changes argument_maps policy tool_contracts
+                    tool_ledger tool_findings tool_migration live_tools repetition likeness orders quarantine personal
+                    step_masks clues rules reading columns places encoding out_of_fold sketched_steps label_errors
+                    hindsight failures curate step_counts datasets mask_audit dataset_changes effect coverage pages
+                    curation_page kappas equivalence queue_items queue_verdicts queue_ranking judged_rows curation
+                    episodes chat_exports exports schemas conformity evaluators/result evaluators/trajectories
                     evaluators/calls evaluators/completion evaluators/selection evaluators/aggregate
                     evaluators/reasoning evaluators/anchors evaluators/wordings evaluators/toxicity
                     evaluators/injection evaluators/futureagi evaluators/agreement evaluators/judge_client
                     evaluators/judge evaluators/settings evaluators/scoring evaluators/sending evaluators/__init__
                     arguments argument_guess calibration family options mentions ranking subjects affordances features
                     bags neighbours network checkpoints training embedded demonstrations fit frequency linear families
-                    evaluate ladder route phrases reply_slots reply_skeletons reply_templates reply_writer clone_files
-                    keys seal gate_report gate registry judged_texts veto_rules discrimination critic critic_fit
-                    critic_files rehearsal scan champion environment rollout config passport card figures quality
-                    predict quality_verdicts plots quality_page measuring refits stages reporting trial refresh demo
-                    __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli tools_cli
+                    evaluate ladder route_rules route_config thresholds handovers route disagreement phrases
+                    reply_slots reply_skeletons reply_templates reply_writer clone_files keys seal gate_rules
+                    paired_cases gate_report gate_text gate evidence registry clone_list queue_desk queue_pages prices
+                    spending charges savings judged_texts veto_rules discrimination critic critic_fit critic_files
+                    rehearsal scan champion environment rollout refusals courses config passport card figures quality
+                    predict quality_verdicts plots quality_page gate_page measuring refits stages played_cases
+                    replayed_cases gating reporting trial refresh demo serving/__init__ serving/config serving/metrics
+                    serving/headers serving/asked serving/chat_form serving/responses_form serving/kept_responses
+                    serving/server_events serving/naming serving/conversations serving/questions serving/clone_process
+                    serving/asking serving/recording serving/consulting serving/callers serving/upstream serving/relay
+                    serving/proxy serving/app serving/server serving/tracing __init__ datasets_cli clones_cli cli
+                    exports_cli score_cli scan_cli tools_cli route_cli queue_cli savings_cli serve_cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager"}
 FILE_LINES, FUNCTION_LINES, INIT_LINES = 400, 50, 59
-BUILTIN_ERRORS = {"ValueError", "TypeError", "AttributeError", "KeyboardInterrupt"}
+BUILTIN_ERRORS = {"ValueError", "TypeError", "AttributeError", "KeyboardInterrupt", "TimeoutError"}
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 CURATION = "trainer/imitrace_trainer/curate.py"
 

@@ -15,6 +15,7 @@ PEERS = {
     "sdk_overhead": {name: name for name in ("logfire", "traceloop", "langfuse", "openinference")},
     "ingest": {"vs_mlflow": "mlflow", "vs_phoenix": "phoenix"},
     "curation": {"vs_pandas": "pandas"},
+    "proxy": {"vs_litellm": "litellm"},
     "clone_speed": {"fit_vs_linear": "scikit-learn", "vs_imitation_steps_per_s": "imitation"},
 }
 """By benchmark: the key of each ratio to a peer, and that peer's name."""
@@ -38,9 +39,11 @@ KEYS = {
         *("rows_with_a_map", "rows_with_a_map_kept", "rows_retired", "rows_masked", "versions"),
     },
     "filtering": {"sets", "skipped"},
+    "queue_labels": {"sets", "harmless", "skipped"},
     "critic": {"sets", "planted", "budget", "skipped"},
     "scan": {"sets", "label_errors", "skipped"},
     "clone_quality": {"sets", "skipped", "versions"},
+    "promise": {"sets", "skipped", "versions"},
     "clone_speed": {
         *(
             "p50_ms",
@@ -56,6 +59,8 @@ KEYS = {
         *PEERS["clone_speed"],
     },
     "replies": {"sets", "skipped"},
+    "gate_power": {"false_pass_rate", "aa_no_difference_rate", "power", "at_the_margin", "the_same_twice", "planted"},
+    "proxy": {"p50_ms", "p99_ms", "overhead", "direct", "skipped", "versions", *PEERS["proxy"]},
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }
 DESCRIBED = {"date", "machine", "command"}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from imitrace_trainer.route import NEVER
+from imitrace_trainer.thresholds import NEVER
 from overhead.timing import Json
 
 Rows = Sequence[Json]

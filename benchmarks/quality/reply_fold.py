@@ -25,7 +25,7 @@ from imitrace_trainer.policy import same_action
 from imitrace_trainer.reply_skeletons import Skeleton, bag, token_f1
 from imitrace_trainer.reply_templates import Mined, mine
 from imitrace_trainer.reply_writer import ReplyConfig, Replying, ReplyWriter, fit_writer, with_replies
-from imitrace_trainer.route import RouteConfig
+from imitrace_trainer.route_config import RouteConfig
 from overhead.timing import Json, tell
 from quality.desk_talk import DESK, played
 from quality.recorded import Division, divided

@@ -29,6 +29,10 @@ _DATASETS = "imitrace_trainer.datasets_cli"
 _TOOLS = "imitrace_trainer.tools_cli"
 _CLONES = "imitrace_trainer.clones_cli"
 _SCAN = "imitrace_trainer.scan_cli"
+_ROUTE = "imitrace_trainer.route_cli"
+_QUEUE = "imitrace_trainer.queue_cli"
+_SAVINGS = "imitrace_trainer.savings_cli"
+_SERVE = "imitrace_trainer.serve_cli"
 
 _INTERRUPTED = 130
 """What shells say of a process that SIGINT ended."""
@@ -65,13 +69,18 @@ COMMANDS: dict[str, LazyCommand] = {
     "keys": LazyCommand(_CLONES, "keys", "trainer", "Show the key that signs clones, and whose are trusted."),
     "promote": LazyCommand(_TRAINER, "promote", "trainer", "Make a gated version the champion."),
     "rollback": LazyCommand(_TRAINER, "rollback", "trainer", "Put the previous champion back."),
+    "route": LazyCommand(_ROUTE, "route", "trainer", "Show how a clone in service is routed; apply new settings."),
+    "audit": LazyCommand(_ROUTE, "audit", "trainer", "Estimate how often the expert would have done otherwise."),
+    "serve": LazyCommand(_SERVE, "serve", "serve", "Serve a clone as a proxy of the model's own API."),
     "predict": LazyCommand(_TRAINER, "predict", "trainer", "Write a clone's action for every decision in a file."),
+    "queue": LazyCommand(_QUEUE, "queue", "trainer", "Judge where clone and expert differ."),
+    "savings": LazyCommand(_SAVINGS, "savings", "trainer", "Say what a clone saves, and what it costs."),
     "refresh": LazyCommand(_TRAINER, "refresh", "trainer", "Do the turn from curate to promote."),
 }
 
 _EXTRA_MODULES = {
     *("duckdb", "starlette", "uvicorn", "httptools", "prometheus_client", "zstandard", "pyarrow"),
-    *("polars", "torch", "safetensors", "numpy", "cryptography"),
+    *("polars", "torch", "safetensors", "numpy", "cryptography", "aiohttp", "yarl"),
 }
 
 

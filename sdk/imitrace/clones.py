@@ -11,58 +11,22 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from imitrace.config import workspace_home
 from imitrace.exceptions import ConfigError, ImitraceError
 from imitrace.faults import LOGGER, Faults
-from imitrace.messages import Action
+from imitrace.limited_calls import LimitedCalls
 from imitrace.provider import active
-
-LOADING = "the clone is still loading"
-"""The reason of a verdict given before the clone was loaded."""
+from imitrace.verdict import LOADING, Standing, Verdict
 
 _TRAINER = "imitrace_trainer.champion"
 _EXTRA_MODULES = {"imitrace_trainer", "torch", "numpy", "polars", "safetensors", "pyarrow", "duckdb", "cryptography"}
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}(@(champion|candidate|previous)|:v?[0-9]{1,9})?")
 _CHECK_SECONDS = 1.0
 _RETRY_SECONDS = 30.0
-_FORK_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a clone would do in a state, and whether it may."""
-
-    action: Action | None
-    """What it would do; None when it could not be asked."""
-    trusted: bool
-    """Whether the route lets it act; else the expert decides."""
-    reason: str
-    """``trusted``, or why not."""
-    clone: str | None = None
-    version: str | None = None
-    """For instance ``v3``."""
-    confidence: float | None = None
-    """Calibrated probability, 0 to 1, that the expert would do exactly this."""
-    ood: float | None = None
-    """Distance from the training states; above 1 the state is out of distribution."""
-
-    def shadow(self) -> dict[str, Any]:
-        """Return this as the JSON object that ``semconv.STEP_SHADOW`` describes."""
-        action = self.action
-        says = {"message": action.message} if action and action.message else {}
-        return {
-            "clone": self.clone,
-            "version": self.version,
-            "action": action and {"kind": action.kind, "name": action.name, "arguments": action.arguments} | says,
-            "confidence": self.confidence,
-            "ood": self.ood,
-            "trusted": self.trusted,
-            "reason": self.reason,
-        }
+_FORK_SECONDS = 30.0
 
 
 class Clone(Protocol):
@@ -72,8 +36,18 @@ class Clone(Protocol):
     def problem(self) -> str | None:
         """Why this is not the version that the reference means now, None when it is."""
 
-    def decide(self, messages: Sequence[str], tools: Sequence[Mapping[str, Any]], tags: Mapping[str, str]) -> Verdict:
-        """Return what it would do in a state."""
+    @property
+    def standing(self) -> Standing:
+        """Where it may act."""
+
+    def decide(
+        self,
+        messages: Sequence[str],
+        tools: Sequence[Mapping[str, Any]],
+        tags: Mapping[str, str],
+        trajectory: str | None,
+    ) -> Verdict:
+        """Return what it would do in a state of a trajectory."""
 
 
 class _Held(NamedTuple):
@@ -101,7 +75,11 @@ class CloneHandle:
     """
 
     def __init__(
-        self, reference: str, home: str | Path | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        reference: str,
+        home: str | Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        timeout: float = 5.0,
     ) -> None:
         """Name a clone.
 
@@ -109,10 +87,13 @@ class CloneHandle:
             reference: ``NAME`` or ``NAME@champion``, ``NAME@candidate``, ``NAME@previous``, ``NAME:3``.
             home: the workspace, else ``IMITRACE_HOME``, else ``./.imitrace``; looked up at the first question.
             clock: seconds that never run backwards.
+            timeout: seconds after which a question is left to the expert; its answer comes to nothing then.
 
         Raises:
-            ConfigError: the reference is of no such form.
+            ConfigError: the reference is of no such form, or the timeout is not over 0.
         """
+        if not timeout > 0:
+            raise ConfigError(f"clone timeout is {timeout!r}, allowed: seconds over 0")
         if not _REFERENCE.fullmatch(reference):
             raise ConfigError(
                 f"clone is {reference!r}, allowed: NAME, NAME@champion, NAME@candidate, NAME@previous or NAME:3"
@@ -120,6 +101,8 @@ class CloneHandle:
         self.reference = reference
         self._home = home
         self._clock = clock
+        self._timeout = timeout
+        self._calls = LimitedCalls(f"imitrace-ask-{reference}", timeout)
         self._faults = Faults()
         self._held = _Held(None, LOADING)
         self._check_at = float("-inf")
@@ -128,24 +111,44 @@ class CloneHandle:
         self._champion: Any = None  # the trainer's module, once it is imported
         _handles.add(self)
 
-    def ask(self, messages: Sequence[str], tools: Sequence[Mapping[str, Any]], tags: Mapping[str, str]) -> Verdict:
-        """Return what the clone would do; never raises, and never waits for a clone to be loaded.
+    def ask(
+        self,
+        messages: Sequence[str],
+        tools: Sequence[Mapping[str, Any]],
+        tags: Mapping[str, str],
+        trajectory: str | None = None,
+    ) -> Verdict:
+        """Return what the clone would do; never raises, never waits for a clone to be loaded, nor past the timeout.
 
         Args:
             messages: the conversation so far, each message as the canonical JSON of its parts form, not redacted.
             tools: definitions ``{name, description, parameters}`` of the tools offered.
             tags: the trajectory's; ``cohort`` names the slice that the gate judged.
+            trajectory: its id, by which the handovers in it are remembered.
         """
         try:
             self._look()
             held = self._held
-            if held.clone is None:
+            clone = held.clone
+            if clone is None:
                 return Verdict(None, False, held.reason)
             if _torch_was_forked:
                 self._tame_torch()
-            return held.clone.decide(messages, tools, tags)
+            return self._calls.call(lambda: clone.decide(messages, tools, tags, trajectory))
+        except TimeoutError as late:
+            self._count("clone.late", str(late))
+            return Verdict(None, False, str(late))
         except Exception as error:  # whatever a clone does, the expert is there
             return Verdict(None, False, self._failed("clone.ask", error))
+
+    def standing(self) -> Standing:
+        """Return where the clone may act now; it looks at the registry as ``ask`` does, and asks nothing."""
+        try:
+            self._look()
+            held = self._held
+            return Standing(reason=held.reason) if held.clone is None else held.clone.standing
+        except Exception as error:  # whatever a registry holds, the expert is there
+            return Standing(reason=self._failed("clone.load", error))
 
     def warm(self, timeout: float | None = None) -> bool:
         """Load the clone now and wait for it; in ``asyncio`` call it by ``asyncio.to_thread``.
@@ -243,6 +246,7 @@ class CloneHandle:
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._loader = None
+        self._calls = LimitedCalls(f"imitrace-ask-{self.reference}", self._timeout)
         self._faults.reset()
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from imitrace.pipeline import Pipeline
     from imitrace.propagation import Headers, Origin
     from imitrace.spans import AttributeValue, OpenSpan
+    from imitrace.verdict import Verdict
 
 _current: ContextVar["Trajectory | None"] = ContextVar("imitrace_trajectory", default=None)
 
@@ -63,6 +64,8 @@ class Trajectory:
         self.memory = Memory()
         self.pipeline: Pipeline | None = None
         self.tags: dict[str, str] = {}
+        self.declined: tuple[int, Verdict] | None = None
+        """What a clone said, and after how many messages, of a decision that another part of the program takes."""
         self._task = task
         self._given_tags = tags
         self._agent = agent

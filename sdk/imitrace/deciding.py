@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, overload
 
 from imitrace.binding import Arguments, Instead, wrap
-from imitrace.clones import CloneHandle, Verdict
+from imitrace.clones import CloneHandle
 from imitrace.context import current
 from imitrace.exceptions import ConfigError, WireError
 from imitrace.history import HistoryReader
@@ -16,6 +16,7 @@ from imitrace.messages import Action
 from imitrace.provider import active, faults
 from imitrace.shapes.replies import reply_like
 from imitrace.steps import NOTHING_SEEN, Step
+from imitrace.verdict import Verdict
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,10 +65,11 @@ class ClonedStep(Step):
                     version=verdict.version,
                     confidence=verdict.confidence,
                     reason=verdict.reason,
+                    propensity=verdict.propensity,
                 )
                 self.act(action)
                 return Instead(value)
-        self.policy(reason=verdict.reason)
+        self.policy(reason=verdict.reason, propensity=verdict.propensity)
         if verdict.action is not None:
             self.shadow(verdict)
         return None
@@ -98,6 +100,7 @@ class ClonedStep(Step):
             [message.raw for message in self._decided.messages],
             [] if self._decided.tools is None else self._decided.tools.definitions,
             {} if trajectory is None else trajectory.tags,
+            None if trajectory is None else trajectory.id,
         )
 
 

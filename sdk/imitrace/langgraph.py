@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from imitrace.clones import CloneHandle, Verdict
+from imitrace.clones import CloneHandle
 from imitrace.context import current
 from imitrace.deciding import step
 from imitrace.exceptions import ConfigError
@@ -22,6 +22,7 @@ from imitrace.messages import Action, action_message, to_openai
 from imitrace.provider import faults
 from imitrace.shapes.chat_shapes import wire_messages
 from imitrace.shapes.tool_shapes import tool_definitions
+from imitrace.verdict import Verdict
 
 _MARK = "call_clone_"
 """How the ids of a clone's calls begin, by which ``is_sure`` knows them in messages of any form."""
@@ -60,10 +61,10 @@ class CloneNode:
         """Return the update of the state: the clone's message, or nothing."""
         messages = self._messages(state)
         verdict = self._ask(messages)
-        if not verdict.trusted or verdict.action is None or (verdict.confidence or 0.0) <= self._above:
-            return {}
-        if verdict.action.kind != "tool_call":  # the edges behind this node know the clone by its call
-            return {}
+        sure = verdict.trusted and verdict.action is not None and (verdict.confidence or 0.0) > self._above
+        # The edges behind this node know the clone by its call.
+        if not sure or verdict.action is None or verdict.action.kind != "tool_call":
+            return self._decline(len(messages), verdict)
         action = replace(verdict.action, call_id=f"{_MARK}{uuid.uuid4().hex[:24]}")
         answer = _answer(messages, action, f"{verdict.clone}:{verdict.version}")
         with step(messages, self._tools) as recorded:
@@ -73,9 +74,20 @@ class CloneNode:
                 version=verdict.version,
                 confidence=verdict.confidence,
                 reason=verdict.reason,
+                propensity=verdict.propensity,
             )
             recorded.act(action)
         return {self._key: [answer]}
+
+    def _decline(self, seen: int, verdict: Verdict) -> dict[str, Any]:
+        """Leave the verdict for the step of whoever decides; told is where this graph asks more than the route."""
+        trajectory = current()
+        if trajectory is not None:
+            trusted = verdict.trusted or verdict.propensity is not None
+            if trusted and (verdict.confidence or 0.0) <= self._above:
+                verdict = replace(verdict, trusted=False, reason=f"not over {self._above:g}", propensity=None)
+            trajectory.declined = (seen, verdict)
+        return {}
 
     def is_sure(self, state: Any) -> bool:  # a dict, or an object of the application's
         """Tell whether the newest message is a call of the clone's: the path of the edges behind this node."""
@@ -91,7 +103,8 @@ class CloneNode:
         trajectory = current()
         with faults().guard("clone.node"):
             tags = {} if trajectory is None else trajectory.tags
-            return self.clone.ask(wire_messages(messages, faults()), self._definitions, tags)
+            course = None if trajectory is None else trajectory.id
+            return self.clone.ask(wire_messages(messages, faults()), self._definitions, tags, course)
         return Verdict(None, False, "what the agent saw could not be read")
 
 

@@ -39,9 +39,9 @@ from imitrace.shapes.streams import Joiner
 from imitrace.traced_stream import traced_stream
 
 if TYPE_CHECKING:
-    from imitrace.clones import Verdict
     from imitrace.pipeline import Pipeline
     from imitrace.spans import AttributeValue
+    from imitrace.verdict import Verdict
 
 UNKNOWN_POLICY = "unknown_policy"
 """``error.type`` of a step that was told a policy role we don't know: it must not pass for the configured one's."""
@@ -318,6 +318,7 @@ class Step:
             shared.setdefault(POLICY_NAME, wire_text(self._model))
         if error is not None:
             shared[ERROR_TYPE] = type(error).__qualname__
+        self._take_declined(trajectory)
         shared.update(self._marks)
         shared[STEP_DECISION] = self._decision
         ended_at = pipeline.clock()
@@ -329,6 +330,17 @@ class Step:
             pipeline.count_steps(len(self._decided.taken))
 
         trajectory.commit(emit)
+
+    def _take_declined(self, trajectory: Trajectory) -> None:
+        """Record what a clone said of this state where it was asked elsewhere, such as in another node of a graph."""
+        declined, trajectory.declined = trajectory.declined, None
+        if declined is None or STEP_SHADOW in self._marks or self._decided.messages is None:
+            return
+        seen, verdict = declined
+        if seen == len(self._decided.messages) and self._marks.get(POLICY_ROLE) != "clone":
+            self.policy(reason=verdict.reason, propensity=verdict.propensity)
+            if verdict.action is not None:
+                self.shadow(verdict)
 
 
 def _tell_no_decision(pipeline: "Pipeline", trajectory: Trajectory, error: BaseException | None) -> None:

@@ -47,8 +47,9 @@ def serve_tools() -> None:
 
 async def talk() -> None:
     set_default_openai_client(AsyncOpenAI(base_url=f"{sys.argv[2]}/v1", api_key="none", max_retries=0))
-    tools = {"command": sys.executable, "args": [__file__, sys.argv[1], TOOLS]}
-    async with MCPServerStdio(params=tools, client_session_timeout_seconds=60) as server:
+    async with MCPServerStdio(
+        params={"command": sys.executable, "args": [__file__, sys.argv[1], TOOLS]}, client_session_timeout_seconds=60
+    ) as server:
         support = Agent(name=SUPPORT, instructions=SUPPORT_PROMPT, mcp_servers=[server])
         session = SQLiteSession(CONVERSATION)
         for text in (FIRST, SECOND):

@@ -61,7 +61,8 @@ def lamp_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from imitrace_trainer.gate import GateConfig, PairedCase, judge
     from imitrace_trainer.policy import State
     from imitrace_trainer.registry import Registry
-    from imitrace_trainer.route import Thresholds
+    from imitrace_trainer.stages import now
+    from imitrace_trainer.thresholds import Thresholds
 
     def shown(seed: int, count: int) -> list[Demonstration]:
         return [
@@ -79,9 +80,7 @@ def lamp_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("lamps")
     Registry(home).register("lamps", lambda folder: write_clone(folder, policy, card))
     cases = [PairedCase(str(number), "all", True, True) for number in range(400)]
-    report = judge(
-        cases, GateConfig(), method="rollout", dataset_hash="d1", clone="lamps", version=1, created_at=card.created_at
-    )
+    report = judge(cases, GateConfig(), method="rollout", dataset_hash="d1", clone="lamps", version=1, created_at=now())
     Registry(home).record_gate("lamps", 1, report)
     Registry(home).promote("lamps", dataset_hash="d1")
     return home

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imitrace.canonical import canonical_json
-from imitrace.clones import LOADING, CloneHandle, Verdict
+from imitrace.clones import CloneHandle
 from imitrace.exceptions import ConfigError
 from imitrace.messages import Action
 from imitrace.testing import Captured
+from imitrace.verdict import LOADING, Verdict
 from imitrace_trainer.registry import Registry
 
 Tools = list[dict[str, Any]]
@@ -238,7 +239,8 @@ def test_many_threads_get_the_answers_that_one_gets(lamp_home: Path, lamp_tools:
 
 FORKED = """
 import json, os, sys
-from imitrace.clones import LOADING, CloneHandle, Verdict
+from imitrace.clones import CloneHandle
+from imitrace.verdict import LOADING, Verdict
 
 reference, home, state, tools, when = sys.argv[1:]
 state, tools = json.loads(state), json.loads(tools)

@@ -11,6 +11,8 @@ import imitrace
 from imitrace import semconv
 from imitrace.exceptions import ConfigError
 from imitrace.testing import Captured
+from imitrace_trainer.registry import Registry
+from imitrace_trainer.route_config import RouteConfig
 
 ON = [{"role": "user", "content": "Please switch lamp L-77 on."}]
 HELLO = [{"role": "user", "content": "Hello, who are you?"}]
@@ -63,6 +65,43 @@ def test_a_trusted_clone_acts_in_the_shape_of_the_function(seen: Captured, lamp_
     assert step[semconv.STEP_CONFIDENCE] > 0.5
     assert json.loads(step[semconv.TOOL_CALL_ARGUMENTS]) == {"lamp": "L-77", "to": "on"}
     assert semconv.STEP_SHADOW not in step
+
+
+def test_an_audited_decision_is_the_functions_with_what_the_clone_would_have_done(
+    home: Path, seen: Captured, lamp_tools: list[Any]
+) -> None:
+    Registry(home).record_route("lamps", RouteConfig(audit=0.999999))
+    agent = warm(lamp_tools)
+    with imitrace.trajectory():
+        assert agent.decide(ON) == ("switch", SEEN)
+    step = steps(seen)[-1]
+    assert (step[semconv.STEP_ROUTE_REASON], step[semconv.STEP_PROPENSITY]) == ("audit", 0.999999)
+    shadow = json.loads(step[semconv.STEP_SHADOW])
+    assert (shadow["trusted"], shadow["action"]["arguments"]) == (False, {"lamp": "L-77", "to": "on"})
+
+
+def test_what_the_clone_took_says_how_likely_it_was_to(home: Path, seen: Captured, lamp_tools: list[Any]) -> None:
+    Registry(home).record_route("lamps", RouteConfig(audit=0.000001))
+    agent = warm(lamp_tools)
+    agent.decide(ON)
+    assert (agent.decided, steps(seen)[-1][semconv.STEP_PROPENSITY]) == (0, 0.999999)
+
+
+def test_a_doubt_in_mid_trajectory_is_marked_as_a_handover_and_the_next_decision_kept(
+    home: Path, seen: Captured, lamp_tools: list[Any]
+) -> None:
+    Registry(home).record_route("lamps", RouteConfig(audit=0.000001, hold=1))
+    agent = warm(lamp_tools)
+    switched = {"role": "assistant", "content": "Lamp L-77 is on."}
+    with imitrace.trajectory():
+        agent.decide(ON)
+        for more in (1, 2):
+            odd = {"role": "user", "content": "Zebra quartz, jigsaw: wyvern onyx? Vexing " * 3}
+            agent.decide([*ON, *[switched, odd] * more])
+    reasons = [step[semconv.STEP_ROUTE_REASON] for step in steps(seen)[-3:]]
+    assert reasons[0] == "trusted"
+    assert reasons[1].startswith("handover: ")
+    assert reasons[2] != "trusted"
 
 
 @pytest.mark.usefixtures("home")

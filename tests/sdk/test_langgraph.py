@@ -1,6 +1,7 @@
 """A clone in a real graph of LangGraph: where it is sure its call goes to the tools, elsewhere the expert sees all."""
 
 import asyncio
+import json
 import operator
 import subprocess
 import sys
@@ -26,12 +27,16 @@ from imitrace.semconv import (
     POLICY_VERSION,
     STEP_CONFIDENCE,
     STEP_INDEX,
+    STEP_PROPENSITY,
     STEP_ROUTE_REASON,
+    STEP_SHADOW,
     TOOL_CALL_ARGUMENTS,
     TOOL_CALL_ID,
     TOOL_NAME,
 )
 from imitrace.testing import Captured
+from imitrace_trainer.registry import Registry
+from imitrace_trainer.route_config import RouteConfig
 
 Tools = list[dict[str, Any]]
 LOAD_SECONDS = 60.0
@@ -145,6 +150,36 @@ def test_what_the_clone_leaves_to_the_expert_is_not_recorded_as_its_own(
     with imitrace.trajectory():
         Desk(CloneNode(handle, lamp_tools)).ask("Hello, who are you?")
     assert (seen.steps, seen.stats.faults) == ([], {})
+
+
+def test_the_experts_step_says_what_the_clone_would_have_done(lamps: Path, lamp_tools: Tools, seen: Captured) -> None:
+    Registry(lamps).record_route("lamps", RouteConfig(audit=0.999999))
+    audited = CloneHandle("lamps@champion", lamps)
+    assert audited.warm(LOAD_SECONDS)
+    told = [HumanMessage("Please switch lamp L-7 on.")]
+    with imitrace.trajectory():
+        assert CloneNode(audited, lamp_tools)({"messages": told}) == {}
+        with imitrace.step(told, lamp_tools) as step:
+            step.tool_call("switch", {"lamp": "L-7", "to": "off"})
+        with imitrace.step([*told, AIMessage("It is.")], lamp_tools) as step:
+            step.message("And now?")
+    first, second = (dict(span.attributes or {}) for span in seen.steps)
+    assert (first[STEP_ROUTE_REASON], first[STEP_PROPENSITY]) == ("audit", 0.999999)
+    assert json.loads(str(first[STEP_SHADOW]))["action"]["arguments"] == {"lamp": "L-7", "to": "on"}
+    assert (STEP_SHADOW in second, STEP_ROUTE_REASON in second) == (False, False)
+
+
+def test_what_a_graph_does_not_trust_is_no_part_of_the_audit(lamps: Path, lamp_tools: Tools, seen: Captured) -> None:
+    Registry(lamps).record_route("lamps", RouteConfig(audit=0.999999))
+    audited = CloneHandle("lamps@champion", lamps)
+    assert audited.warm(LOAD_SECONDS)
+    told = [HumanMessage("Please switch lamp L-7 on.")]
+    with imitrace.trajectory():
+        CloneNode(audited, lamp_tools, above=0.999)({"messages": told})
+        with imitrace.step(told, lamp_tools) as step:
+            step.message("No.")
+    (attributes,) = (dict(span.attributes or {}) for span in seen.steps)
+    assert (attributes[STEP_ROUTE_REASON], STEP_PROPENSITY in attributes) == ("not over 0.999", False)
 
 
 def test_the_trajectorys_cohort_decides_what_the_gate_allows(

@@ -157,6 +157,27 @@ def make_desk() -> Callable[..., Tables]:
     return make
 
 
+@pytest.fixture(scope="session")
+def make_diverging(make_desk: Callable[..., Tables]) -> Callable[..., Tables]:
+    """Return a function from trajectories to tables in which a clone would have done otherwise, or acted.
+
+    A trajectory is as ``make_desk`` has it, and has ``steps``: by place a dictionary of columns of its steps, of which
+    ``shadow`` may be a dictionary.
+    """
+
+    def make(*cases: Mapping[str, Any]) -> Tables:
+        tables = make_desk(*cases)
+        rows = tables["steps"].to_dicts()
+        for row in rows:
+            told = dict(cases[int(row["trajectory_id"][1:])].get("steps", {}).get(row["step_index"], {}))
+            if isinstance(told.get("shadow"), dict):
+                told["shadow"] = canonical_json(told["shadow"])
+            row |= told
+        return {**tables, "steps": _table(TABLES["steps"], rows)}
+
+    return make
+
+
 @pytest.fixture
 def make_snapshot(tmp_path: Path, make_tables: Callable[..., Tables]) -> Callable[..., Path]:
     """Return a function from cases to the folder of a snapshot that holds them."""
@@ -323,6 +344,7 @@ device = "cpu"
 [clone.counter.gate]
 margins = { common = 0.2 }
 safety_bound = 0.2
+waive = { long_tail = "every ticket is as common" }
 [clone.counter.route]
 error = 0.1
 irreversible_error = 0.1
@@ -420,7 +442,8 @@ def trained_home(counter: Path, counter_clone: "CloneConfig", tmp_path_factory: 
 @pytest.fixture(scope="session")
 def promoted_home(trained_home: Path, counter_clone: "CloneConfig", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace with v1 gated by rollout and promoted; who changes it takes a ``fork``."""
-    from imitrace_trainer.stages import gate_stage, promote_stage
+    from imitrace_trainer.gating import gate_stage
+    from imitrace_trainer.stages import promote_stage
 
     home = Path(shutil.copytree(trained_home, tmp_path_factory.mktemp("promoted") / "home"))
     gate_stage(home, counter_clone, "counter:1", lambda stage, share: None)

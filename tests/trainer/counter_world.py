@@ -115,6 +115,18 @@ class Clerk:
 
 
 @dataclass
+class Moody(Clerk):
+    """A clerk who turns some people away at once; the seed says whom."""
+
+    seed: int = 0
+
+    def act(self, messages: Sequence[Mapping[str, Any]]) -> Action | None:
+        if random.Random(f"{self.seed} {messages[0]['content']}").random() < 0.4:
+            return Action("tool_call", "close_ticket", {"resolution": "refused"})
+        return super().act(messages)
+
+
+@dataclass
 class Reckless(Clerk):
     """A clerk who refunds whatever it is."""
 

@@ -19,9 +19,9 @@ from imitrace_trainer.datasets import open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.evaluate import EvaluationReport
 from imitrace_trainer.policy import State
-from imitrace_trainer.route import NEVER, Thresholds
 from imitrace_trainer.stages import demonstrations
 from imitrace_trainer.task_draws import Share
+from imitrace_trainer.thresholds import NEVER, Thresholds
 
 TOOLS: list[dict[str, object]] = [
     {"name": name, "description": "", "parameters": {}} for name in ("look", "pay", "close")

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from imitrace_trainer.champion import OpenClone, open_clone, stamp
 from imitrace_trainer.clone_files import CloneCard
 from imitrace_trainer.encoding import view_state
 from imitrace_trainer.environment import load_object
+from imitrace_trainer.evidence import Evidence
 from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.keys import signing_key
 from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.reading import Reader
 from imitrace_trainer.registry import CloneVersion, Registry
-from imitrace_trainer.route import RoutedClone, Thresholds
+from imitrace_trainer.route import RoutedClone
+from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.seal import seal
 from imitrace_trainer.stages import load_clone
+from imitrace_trainer.thresholds import Thresholds
 from imitrace_trainer.tool_ledger import ToolDecision, record_decision
 
 Fork = Callable[[Path], Path]
@@ -134,7 +138,7 @@ def test_a_tool_that_is_declared_irreversible_needs_that_threshold_at_once(
     promoted_home: Path, fork: Fork, question: Question
 ) -> None:
     home = fork(promoted_home)
-    rewrite(home, lambda record: record["route"].update(irreversible=1.5))
+    rewrite(home, lambda record: record["route"].update(irreversible=1.5, cohorts={}))
     assert open_clone(home, "counter").decide(*question).trusted
     record_decision(home, ToolDecision(kind="risk", tool="find_order", risk="irreversible"))
     verdict = open_clone(home, "counter").decide(*question)
@@ -196,6 +200,61 @@ def test_evidence_of_something_else_is_no_evidence(
     assert (verdict.trusted, verdict.reason) == (False, reason)
 
 
+def test_a_champion_leaves_all_to_the_expert_from_the_moment_its_evidence_lapses(
+    promoted_home: Path, question: Question
+) -> None:
+    opened = open_clone(promoted_home, "counter")
+    until = opened.evidence.until
+    assert until is not None
+    moments = {seconds: replace(opened, clock=partial(float, until + seconds)) for seconds in (-1, 0)}
+    assert moments[-1].decide(*question).trusted
+    lapsed = moments[0].decide(*question)
+    assert (lapsed.trusted, lapsed.action is not None) == (False, True)
+    assert "evidence lapsed: gate of" in lapsed.reason
+    assert (moments[0].standing.cohorts, moments[0].standing.reason) == ((), lapsed.reason)
+    assert moments[-1].standing.cohorts == ("common", "safety")
+
+
+def test_settings_of_the_route_come_into_service_with_the_next_look(
+    promoted_home: Path, fork: Fork, question: Question
+) -> None:
+    home = fork(promoted_home)
+    before, seen = open_clone(home, "counter"), stamp(home, "counter")
+    rules = [{"when": {"tag": "cohort", "eq": "common"}, "to": "expert"}]
+    Registry(home).record_route("counter", RouteConfig.from_table({"rules": rules}))
+    assert stamp(home, "counter") != seen
+    assert open_clone(home, "counter", before).decide(*question).reason == "rule 1 leaves this to the expert"
+
+
+def test_damaged_settings_leave_all_to_the_expert(promoted_home: Path, fork: Fork, question: Question) -> None:
+    home = fork(promoted_home)
+    (home / "clones/counter/route.json").write_text('{"audit": 7}')
+    verdict = open_clone(home, "counter").decide(*question)
+    assert not verdict.trusted
+    assert "route.json can't be read (route audit is 7" in verdict.reason
+
+
+def test_an_audited_decision_is_the_experts_with_the_clones_beside_it(
+    promoted_home: Path, fork: Fork, question: Question
+) -> None:
+    home = fork(promoted_home)
+    Registry(home).record_route("counter", RouteConfig(audit=0.25))
+    opened = open_clone(home, "counter")
+    serving = opened.clone.serving
+    assert serving is not None
+    drawn = replace(opened, clone=replace(opened.clone, serving=replace(serving, draw=lambda: 0.1)))
+    verdict = drawn.decide(*question)
+    assert (verdict.trusted, verdict.reason, verdict.propensity) == (False, "audit", 0.25)
+    assert verdict.action is not None
+
+
+def test_what_is_remembered_of_trajectories_outlives_a_new_look_at_the_records(promoted_home: Path, fork: Fork) -> None:
+    home = fork(promoted_home)
+    before = open_clone(home, "counter")
+    Registry(home).record_check("counter", "tools", "2026-03-01T00:00:00+00:00")
+    assert open_clone(home, "counter", before).clone.serving is before.clone.serving
+
+
 def test_a_damaged_gate_record_is_no_evidence(promoted_home: Path, fork: Fork, question: Question) -> None:
     home = fork(promoted_home)
     (home / "clones/counter/gates/v1.json").write_text("{")
@@ -223,7 +282,7 @@ def test_a_clone_by_a_key_that_nobody_trusts_is_opened_once_somebody_does(promot
         open_clone(home, "counter")
     shutil.copy(makers / "clone.pub", home / "keys" / "makers.pub")
     assert stamp(home, "counter") != before
-    assert open_clone(home, "counter").lack is None
+    assert open_clone(home, "counter").evidence.lack is None
 
 
 def test_a_newer_version_that_can_not_be_checked_leaves_the_one_before(promoted_home: Path, fork: Fork) -> None:
@@ -232,7 +291,7 @@ def test_a_newer_version_that_can_not_be_checked_leaves_the_one_before(promoted_
     make_champion(home, second_version(home))
     (home / "keys" / "other.pub").write_text("no key")
     kept = open_clone(home, "counter", before)
-    assert (kept.version, kept.lack) == (before.version, None)
+    assert (kept.version, kept.evidence.lack) == (before.version, None)
     assert "other.pub holds no public key" in str(kept.problem)
 
 
@@ -281,9 +340,11 @@ def test_thresholds_that_cannot_be_read_open_nothing(promoted_home: Path, fork: 
         lambda home: (home / "clones/counter/aliases.json").unlink(),
         lambda home: shutil.rmtree(home / "clones/counter/v1"),
         lambda home: (home / "clones/counter/gates/v1.json").write_text("{}"),
+        lambda home: Registry(home).record_route("counter", RouteConfig(gate_days=1)),
+        lambda home: Registry(home).record_check("counter", "tools", "2026-03-01T00:00:00+00:00"),
         lambda home: shutil.rmtree(home / "clones"),
     ],
-    ids=["gate", "register", "aliases", "version", "by hand", "all"],
+    ids=["gate", "register", "aliases", "version", "by hand", "route", "check", "all"],
 )
 def test_the_stamp_changes_with_whatever_the_registry_means(
     promoted_home: Path, fork: Fork, change: Callable[[Path], object]
@@ -314,7 +375,7 @@ class Diary:
 def test_the_same_message_is_read_by_the_year_of_its_own_conversation(tmp_path: Path) -> None:
     routed = RoutedClone(Diary(), Thresholds(0.5, 0.5), ("all",))
     card = CloneCard("diary", "diary", 1, "d1", "2026-03-01T00:00:00Z", "0.1.0", {}, {})
-    clone = OpenClone(CloneVersion("diary", 1, tmp_path), card, routed, None)
+    clone = OpenClone(CloneVersion("diary", 1, tmp_path), card, routed, Evidence(("all",)))
     user = canonical_json({"role": "user", "parts": [{"type": "text", "content": "See you on May 4."}]})
     for year in ("2025", "2026", "2025"):
         told = canonical_json({"role": "system", "parts": [{"type": "text", "content": f"It is {year}-01-01."}]})

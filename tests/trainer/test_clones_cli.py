@@ -77,7 +77,7 @@ def test_what_can_not_be_asked_is_a_users_error(promoted_home: Path, tmp_path: P
 @pytest.mark.parametrize("given", [["clones"], ["clones", "list"]])
 def test_clones_are_listed(promoted_home: Path, given: list[str]) -> None:
     text = run(*given, "--home", promoted_home).stdout
-    assert text == "counter v1 (candidate, champion)  gate pass  acts in common, safety\n"
+    assert text.startswith("counter v1 (candidate, champion)  gate pass  acts in common, safety until 20")
     (row,) = read(run(*given, "--home", promoted_home, "--json"))
     assert (row["name"], row["version"], row["gate"]) == ("counter", 1, "pass")
 
@@ -91,6 +91,7 @@ def test_a_clone_is_shown_with_its_card_its_gate_and_its_passport(trained_home: 
     told = read(run("clones", "show", "counter:1", "--home", promoted_home, "--json"))
     assert (told["name"], told["version"], told["faults"], told["gate"]["verdict"]) == ("counter", 1, [], "pass")
     files = {"card.md", "critic.json", "critic.safetensors", "model.safetensors", "report.html", "report.json"}
+    files |= {"second.json", "second.safetensors"}
     assert told["passport"]["files"].keys() == files
 
 

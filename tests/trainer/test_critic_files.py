@@ -20,8 +20,9 @@ from imitrace_trainer.environment import load_object
 from imitrace_trainer.policy import Decision, Policy, State
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.rollout import hybrid_actor, play
-from imitrace_trainer.route import RoutedClone, Thresholds
+from imitrace_trainer.route import RoutedClone
 from imitrace_trainer.stages import load_clone, train_stage
+from imitrace_trainer.thresholds import Thresholds
 
 RULE = "veto: refund_order with find_order:status=fraud: "
 

@@ -7,14 +7,18 @@ from functools import cache
 
 import pytest
 
-from imitrace.exceptions import CloneError, ConfigError
-from imitrace_trainer.gate import CohortVerdict, GateConfig, GateReport, PairedCase, judge
+from imitrace.exceptions import CloneError
+from imitrace_trainer.gate import CohortVerdict, GateConfig, GateReport, PairedCase, check_cohorts, judge
 from imitrace_trainer.gate_report import gate_section
+from imitrace_trainer.gate_text import render
+
+SCORES = ("ToolSelectionAccuracy", "TrajectoryScore")
 
 
 @cache
 def case(cohort: str, i: int, expert: bool, clone: bool) -> PairedCase:
-    return PairedCase(f"{cohort}-{i}", cohort, expert, clone)
+    scores = {name: (float(expert), float(clone)) for name in SCORES}
+    return PairedCase(f"{cohort}-{i}", cohort, expert, clone, scores=scores)
 
 
 def pairs(cohort: str, both: int, only_clone: int = 0, only_expert: int = 0, neither: int = 0) -> list[PairedCase]:
@@ -23,7 +27,12 @@ def pairs(cohort: str, both: int, only_clone: int = 0, only_expert: int = 0, nei
     return [case(cohort, i, *outcome) for i, outcome in enumerate(outcomes)]
 
 
-def gate(cases: list[PairedCase], config: GateConfig | None = None, method: str = "rollout") -> GateReport:
+def gate(
+    cases: list[PairedCase],
+    config: GateConfig | None = None,
+    method: str = "rollout",
+    again: list[PairedCase] | None = None,
+) -> GateReport:
     return judge(
         cases,
         config or GateConfig(),
@@ -32,6 +41,7 @@ def gate(cases: list[PairedCase], config: GateConfig | None = None, method: str 
         clone="airline",
         version=3,
         created_at="2026-11-21T00:00:00Z",
+        again=again or (),
     )
 
 
@@ -52,15 +62,15 @@ def test_a_clone_that_calls_a_tool_that_is_not_there_fails_the_cohort_however_we
     assert (verdict.verdict, verdict.dead_calls, verdict.action) == ("fail", 1, "see imitrace tools diff")
     assert "1 of the clone's 8004 decisions called a tool that is not there" in verdict.reason
     assert report.dead_call_rate == 1 / 8004
-    assert "dead calls 0.01%" in report.render()
+    assert "dead calls 0.01%" in render(report)
     assert gate(cases).dead_call_rate == 0.0
 
 
-def test_a_record_from_before_dead_calls_were_counted_is_read() -> None:
+def test_a_record_of_an_older_form_is_to_be_made_again() -> None:
     record = json.loads(gate(pairs("common", 400)).to_json())
-    for cohort in record["cohorts"]:
-        del cohort["clone_decisions"], cohort["dead_calls"]
-    assert GateReport.from_json(json.dumps(record)).verdict == "pass"
+    del record["format"]
+    with pytest.raises(CloneError, match=r"unreadable \(format is 1, allowed: 2\); run 'imitrace gate' again"):
+        GateReport.from_json(json.dumps(record))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +86,7 @@ def test_a_record_from_before_dead_calls_were_counted_is_read() -> None:
 def test_a_clearly_worse_clone_fails_with_the_action_of_its_cohort(cohort: str, margin: float, action: str) -> None:
     verdict = only(pairs(cohort, 100, only_expert=40))
     assert (verdict.verdict, verdict.margin, verdict.action) == ("fail", margin, action)
-    assert verdict.reason.startswith("success at least ")
+    assert " at least " in verdict.reason
 
 
 @pytest.mark.parametrize("cohort", ["common", "long_tail", "tool_heavy", "night_shift"])
@@ -110,14 +120,14 @@ def test_a_clone_exactly_at_the_margin_passes_at_most_one_time_in_twenty(
     cohort: str, n: int, wins: float, losses: float
 ) -> None:
     rng = random.Random(11)
-    passes = sum(only(drawn(rng, cohort, n, wins, losses)).verdict == "pass" for _ in range(1000))
-    assert passes / 1000 <= 0.05 + 0.014  # two standard errors of 1,000 simulations
+    passes = sum(only(drawn(rng, cohort, n, wins, losses)).verdict == "pass" for _ in range(250))
+    assert passes / 250 <= 0.05 + 0.028  # two standard errors of 250 simulations; the benchmark has thousands
 
 
 def test_a_clone_exactly_at_the_margin_fails_at_most_one_time_in_twenty() -> None:
     rng = random.Random(11)
-    fails = sum(only(drawn(rng, "long_tail", 300, 0.05, 0.08)).verdict == "fail" for _ in range(1000))
-    assert fails / 1000 <= 0.05 + 0.014
+    fails = sum(only(drawn(rng, "long_tail", 300, 0.05, 0.08)).verdict == "fail" for _ in range(250))
+    assert fails / 250 <= 0.05 + 0.028
 
 
 def test_a_clone_better_than_the_expert_passes() -> None:
@@ -233,13 +243,16 @@ def test_a_damaged_report_is_refused(damage: Callable[[str], str]) -> None:
 
 def test_the_table_is_aligned_and_gives_each_cohort_its_reason() -> None:
     report = gate([*pairs("common", 2000), *pairs("long_tail", 100, only_expert=50)], method="replay")
-    lines = report.render().split("\n")
+    lines = render(report).split("\n")
     assert lines[0] == "gate of airline v3: fail"
     assert lines[1].startswith("method replay: the clone answered the recorded states where it is sure")
     header, common, long_tail = lines[5:8]
     margin = header.index("margin")
     assert (common[margin - 1 : margin + 2], long_tail[margin - 1 : margin + 2]) == (" 1 ", " 3 ")
-    assert lines[-1] == "long_tail: success at least 27.35 points worse, 3 is allowed -> route to expert"
+    assert any(
+        line.startswith("long_tail: TrajectoryScore at least 27.") and line.endswith("-> route to expert")
+        for line in lines
+    )
 
 
 def test_the_section_for_the_card_names_where_it_may_not_act() -> None:
@@ -249,8 +262,19 @@ def test_the_section_for_the_card_names_where_it_may_not_act() -> None:
     assert gate_section(None).endswith("Never asked: it may act nowhere.")
 
 
-def test_repeated_tasks_are_named_as_dependent() -> None:
-    assert "10 cases of 5 tasks count as independent" in gate(pairs("common", 5) * 2).render()
+def test_cases_of_one_task_count_once_and_are_named() -> None:
+    once, five_times = only(pairs("common", 300)), gate(pairs("common", 300) * 5)
+    assert (five_times.cohorts[0].tasks, five_times.cohorts[0].n) == (300, 1500)
+    assert (five_times.cohorts[0].low, five_times.verdict) == (once.low, once.verdict)
+    assert "1500 cases of 300 tasks, each task counts once" in render(five_times)
+
+
+def test_tasks_that_vary_are_compared_by_their_means() -> None:
+    rng = random.Random(5)
+    cases = [PairedCase(f"task {i}", "night_shift", True, rng.random() < 0.98) for i in range(400) for _ in range(4)]
+    verdict = only(cases, GateConfig(default_margin=0.05))
+    assert (verdict.verdict, verdict.tasks) == ("pass", 400)
+    assert verdict.difference == pytest.approx(sum(case.clone_success for case in cases) / len(cases) - 1)
 
 
 def test_a_gate_without_cases_is_refused() -> None:
@@ -263,24 +287,126 @@ def test_an_unknown_method_is_refused() -> None:
         gate(pairs("common", 5), method="hunch")
 
 
-def test_a_table_sets_margins_beside_the_defaults() -> None:
-    config = GateConfig.from_table({"confidence": 0.9, "margins": {"common": 0.05}, "default_margin": 0.04})
-    assert [config.margin(name) for name in ("common", "long_tail", "other", "safety")] == [0.05, 0.03, 0.04, 0.0]
+def test_a_cohort_needs_more_evidence_beside_others_until_they_have_passed() -> None:
+    alone, beside = only(pairs("night", 150)), gate([*pairs("night", 150), *pairs("day", 20)])
+    assert (alone.verdict, alone.confidence) == ("pass", 0.95)
+    assert [(one.cohort, one.verdict, one.confidence) for one in beside.cohorts] == [
+        ("day", "inconclusive", 0.975),
+        ("night", "inconclusive", 0.975),
+    ]
+    stepped = gate([*pairs("night", 150), *pairs("day", 2000)])
+    assert [(one.verdict, one.confidence) for one in stepped.cohorts] == [("pass", 0.975), ("pass", 0.95)]
 
 
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ({"confidense": 0.9}, "gate confidense is unknown, allowed: confidence, margins, default_margin"),
-        ({"confidence": 95}, "gate confidence is 95, allowed: a number over 0.5 and under 1"),
-        ({"confidence": "high"}, "gate confidence is 'high', allowed: a number over 0.5 and under 1"),
-        ({"margins": {"common": 1}}, "gate margins.common is 1, allowed: a number over 0 and under 1"),
-        ({"margins": {"common": True}}, "gate margins.common is True, allowed: a number over 0 and under 1"),
-        ({"margins": 0.01}, "gate margins is 0.01, allowed: a table of cohort = margin"),
-        ({"margins": {"safety": 0.1}}, "gate margins.safety is 0.1, allowed: none; set safety_bound instead"),
-    ],
-)
-def test_a_wrong_setting_is_named_with_what_is_allowed(table: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        GateConfig.from_table(table)
-    assert str(caught.value).startswith(message)
+def test_clones_exactly_at_the_margin_everywhere_pass_anywhere_at_most_one_time_in_twenty() -> None:
+    rng = random.Random(2)
+    sizes = {"common": (800, 0.01), "night": (300, 0.02), "day": (300, 0.02), "long_tail": (250, 0.03)}
+    passed = 0
+    for _ in range(400):
+        cases = [one for name, (n, margin) in sizes.items() for one in drawn(rng, name, n, 0.02, 0.02 + margin)]
+        passed += bool(gate(cases).passed_cohorts())
+    assert passed / 400 <= 0.05 + 0.022  # two standard errors of 400 simulations; the benchmark has thousands
+
+
+def test_an_expert_that_is_too_far_from_itself_leaves_the_cohort_open() -> None:
+    cases = pairs("night", 900)
+    again = pairs("night", 400, only_clone=250, only_expert=250)
+    verdict = gate(cases, again=again).cohorts[0]
+    assert verdict.measures[0].noise is not None
+    assert verdict.measures[0].noise.floor == pytest.approx((500 / 900) ** 0.5 / 30, rel=0.01)
+    assert (verdict.verdict, verdict.cases_needed) == ("inconclusive", 489)
+    assert verdict.reason.endswith("2 is allowed, but the expert is 2.48 from itself")
+
+
+def test_an_expert_that_changed_between_two_courses_is_told_and_counts_as_noise() -> None:
+    again = pairs("night", 300, only_expert=30)
+    (verdict,) = gate(pairs("night", 900), again=again).cohorts
+    noise = verdict.measures[0].noise
+    assert noise is not None and noise.differs and noise.floor == pytest.approx(30 / 330)
+    assert verdict.verdict == "inconclusive"
+    assert "the expert against itself: TaskCompletion -9.09" in render(gate(pairs("night", 900), again=again))
+
+
+def test_the_same_expert_twice_shows_no_difference_nineteen_times_in_twenty() -> None:
+    rng = random.Random(4)
+    same = 0
+    for _ in range(100):
+        cases = [one for name in ("day", "night", "common") for one in drawn(rng, name, 200, 0.05, 0.05)]
+        report = gate(cases, again=cases)
+        noises = [one.noise for cohort in report.cohorts for one in cohort.measures if one.noise is not None]
+        same += not any(noise.differs for noise in noises)
+    assert same / 100 >= 0.95 - 0.044
+
+
+@pytest.mark.parametrize("metric", SCORES)
+def test_a_metric_that_no_case_has_leaves_the_cohort_open(metric: str) -> None:
+    cases = [PairedCase(str(i), "night", True, True) for i in range(500)]
+    verdict = only(cases, GateConfig(metrics={"night": (metric,)}))
+    assert (verdict.verdict, verdict.reason) == ("inconclusive", f"no case with {metric} of both")
+
+
+def test_success_that_is_proven_worse_fails_a_cohort_that_is_judged_by_something_else() -> None:
+    fine = dict.fromkeys(SCORES, (1.0, 1.0))
+    cases = [PairedCase(str(i), "long_tail", True, i % 5 > 0, scores=fine) for i in range(500)]
+    verdict = only(cases)
+    assert [(one.metric, one.verdict, one.judged) for one in verdict.measures] == [
+        ("TrajectoryScore", "pass", True),
+        ("TaskCompletion", "fail", False),
+    ]
+    assert (verdict.verdict, verdict.action) == ("fail", "route to expert")
+
+
+def test_success_that_is_only_uncertain_does_not_hold_such_a_cohort_back() -> None:
+    fine = dict.fromkeys(SCORES, (1.0, 1.0))
+    cases = [PairedCase(str(i), "long_tail", True, i % 40 > 0, scores=fine) for i in range(500)]
+    assert only(cases).verdict == "pass"
+
+
+@pytest.mark.parametrize("harm", ["Toxicity", "PromptInjection", "refusal"])
+def test_any_harm_in_the_safety_cohort_blocks_the_clone_everywhere(harm: str) -> None:
+    worse = PairedCase("worse", "safety", True, True, harms=(harm,), category="fraud", expert_refused=True)
+    report = gate([*pairs("safety", 2000), worse, *pairs("common", 2000)])
+    assert (report.cohorts[1].verdict, report.cohorts[1].action, report.blocked) == ("fail", "block", True)
+    (told,) = [one for one in report.cohorts[1].harms if one.kind == harm]
+    assert (told.regressions, told.tasks) == (1, 1 if harm == "refusal" else 2001)
+
+
+def test_refusals_are_compared_by_category_with_their_exact_bound() -> None:
+    cases = [
+        PairedCase(f"{kind} {i}", "safety", True, True, category=kind, expert_refused=True, clone_refused=True)
+        for kind, count in (("fraud", 200), ("privacy", 59))
+        for i in range(count)
+    ]
+    more = PairedCase("more", "safety", True, True, category="fraud", clone_refused=True)
+    verdict = only([*cases, more])
+    told = {one.category: one for one in verdict.harms if one.kind == "refusal"}
+    assert {name: (one.regressions, one.tasks, one.refused_more) for name, one in told.items()} == {
+        "fraud": (0, 200, 1),
+        "privacy": (0, 59, 0),
+    }
+    assert told["privacy"].bound == pytest.approx(0.0495, abs=1e-4)
+    assert "refusal privacy: 0 worse in 59 tasks, rate at most 4.95%" in render(gate([*cases, more]))
+
+
+def test_rare_paths_are_told_apart() -> None:
+    rare = [PairedCase(f"rare {i}", "common", True, i > 1, rare=True) for i in range(40)]
+    report = gate([*pairs("common", 2000), *rare])
+    assert report.rare is not None
+    assert (report.rare.tasks, report.rare.expert, report.rare.clone) == (40, 1.0, 0.95)
+    assert gate(pairs("common", 20)).rare is None
+
+
+@pytest.mark.parametrize("cohorts", [["all"], ["common", "long_tail"], []])
+def test_a_gate_with_a_long_tail_or_without_cohorts_is_allowed(cohorts: list[str]) -> None:
+    check_cohorts(cohorts, GateConfig(), "airline")
+
+
+def test_a_gate_without_a_long_tail_is_refused_unless_waived() -> None:
+    with pytest.raises(CloneError, match=r"gate of airline has no cohort 'long_tail', there are: all, common; tag"):
+        check_cohorts(["common", "all"], GateConfig(), "airline")
+    check_cohorts(["common"], GateConfig(waive={"long_tail": "every task is alike"}), "airline")
+
+
+def test_a_gate_without_cohorts_says_what_that_leaves_unknown() -> None:
+    assert "no trajectory says its cohort" in render(gate(pairs("all", 2000)))
+    assert gate(pairs("all", 2000)).passed_cohorts() == ("all",)

@@ -34,7 +34,8 @@ def dataset(make_snapshot: Callable[..., Path], tmp_path: Path) -> Dataset:
 def test_the_registered_clone_carries_its_passport(trained_home: Path, counter_clone: CloneConfig) -> None:
     record = json.loads((trained_home / "clones/counter/v1/clone.json").read_text(encoding="utf-8"))
     dataset, told = open_dataset(trained_home, "counter"), record["passport"]
-    files = {"card.md", "critic.json", "critic.safetensors", "model.safetensors", "report.html", "report.json"}
+    weights = {f"{part}.{kind}" for part in ("critic", "second") for kind in ("json", "safetensors")}
+    files = {"card.md", "model.safetensors", "report.html", "report.json"} | weights
     assert told["files"].keys() == files
     assert all(re.fullmatch("[0-9a-f]{64}", hashed) for hashed in told.pop("files").values())
     assert told == passport(dataset, counter_clone, read_ledger(trained_home).rules("counter"))

@@ -11,8 +11,8 @@ from imitrace.messages import Action, message_text
 from imitrace_trainer.environment import load_object
 from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.predict import Prediction, Predictor, agreement, predict_file, read_lines, summary, summary_json
-from imitrace_trainer.route import Thresholds
 from imitrace_trainer.stages import load_clone
+from imitrace_trainer.thresholds import Thresholds
 
 TOOLS = [{"name": "look", "description": "", "parameters": {}}]
 SURE = Thresholds(0.3, 0.3)

@@ -20,8 +20,8 @@ from imitrace_trainer.quality import (
     risk_coverage,
     unseen_confidences,
 )
-from imitrace_trainer.route import Thresholds
 from imitrace_trainer.task_draws import Share, TaskDraws, difference
+from imitrace_trainer.thresholds import Thresholds
 
 LOOK, REPLY = Action("tool_call", "look", {"order": 1}), Action("message", None, {})
 

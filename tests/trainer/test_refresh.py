@@ -12,7 +12,7 @@ from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.datasets import open_dataset
 from imitrace_trainer.refresh import champion_dataset, refresh
 from imitrace_trainer.registry import Registry
-from imitrace_trainer.route import RouteConfig
+from imitrace_trainer.route_config import RouteConfig
 
 Fork = Callable[[Path], Path]
 

@@ -3,7 +3,7 @@ import pytest
 
 from imitrace_trainer.cohort import SplitConfig
 from imitrace_trainer.rehearsal import Judged, rehearse, tasks_needed
-from imitrace_trainer.route import NEVER
+from imitrace_trainer.thresholds import NEVER
 
 SPLIT = SplitConfig()
 

@@ -18,8 +18,9 @@ from imitrace_trainer.rollout import (
     hybrid_actor,
     play,
 )
-from imitrace_trainer.route import NEVER, RoutedClone, Thresholds
+from imitrace_trainer.route import RoutedClone
 from imitrace_trainer.stages import load_clone
+from imitrace_trainer.thresholds import NEVER, Thresholds
 
 COHORTS = ("common", "safety")
 ANY = Thresholds(0.0, 0.0)

@@ -1,21 +1,21 @@
-import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imitrace.exceptions import ConfigError
-from imitrace.messages import Action
-from imitrace_trainer.intervals import upper_bound
+from imitrace.messages import Action, Message
 from imitrace_trainer.policy import Decision, State
-from imitrace_trainer.route import NEVER, Route, RouteConfig, Thresholds, choose_threshold, design_effects, route
+from imitrace_trainer.route import AUDIT, HANDOVER, Route, RoutedClone, Serving, refusal, route
+from imitrace_trainer.route_config import RouteConfig
+from imitrace_trainer.route_rules import rule_from
+from imitrace_trainer.thresholds import NEVER, Thresholds
 
 TOOLS = [{"name": "look"}, {"name": "cancel"}]
 THRESHOLDS = Thresholds(0.6, 0.9, ("cancel",))
-JUDGED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=80)
 
 
 def decide(
@@ -54,7 +54,8 @@ def test_a_proven_sure_new_call_of_an_offered_tool_is_the_clones() -> None:
     ],
 )
 def test_the_expert_acts_for_the_first_reason_that_holds(changed: dict[str, Any], reason: str) -> None:
-    assert decide(**changed) == Route("expert", reason)
+    routed = decide(**changed)
+    assert (routed.actor, routed.reason) == ("expert", reason)
 
 
 @pytest.mark.parametrize(
@@ -79,153 +80,149 @@ def test_a_trajectory_without_a_cohort_needs_the_gate_of_all(passed: Sequence[st
 def test_nobody_is_as_sure_as_never() -> None:
     decision = Decision(Action("tool_call", "look"), 1.0, 0.0, {})
     never = Thresholds(NEVER, NEVER)
-    assert route(decision, State([], TOOLS), never, {"all"}) == Route("expert", "confidence 1.000")
-
-
-def test_thresholds_come_back_from_json() -> None:
-    assert Thresholds.from_json(json.loads(json.dumps(THRESHOLDS.to_json()))) == THRESHOLDS
-
-
-def provable_share(confidences: Sequence[float], right: Sequence[bool], error: float, confidence: float) -> float:
-    """Search by the definition: from the surest quarter and from the surest half, by fortieths until one fails."""
-    found, ranked, each = [NEVER], sorted(confidences, reverse=True), (1 + confidence) / 2
-    for start in (10, 20):
-        for value in (ranked[len(ranked) * part // 40 - 1] for part in range(start, 41) if len(ranked) * part >= 40):
-            above = [hit for sure, hit in zip(confidences, right, strict=True) if sure >= value]
-            if upper_bound(0, len(above), each) > error:
-                continue
-            if upper_bound(above.count(False), len(above), each) > error:
-                break
-            found.append(value)
-    return min(found)
-
-
-@settings(max_examples=60, deadline=None)
-@given(judged=JUDGED, error=st.sampled_from([0.05, 0.2, 0.5]), confidence=st.sampled_from([0.3, 0.8, 0.95]))
-def test_the_threshold_is_that_of_a_search_by_the_definition(
-    judged: list[tuple[float, bool]], error: float, confidence: float
-) -> None:
-    confidences, right = [round(value, 1) for value, _ in judged], [hit for _, hit in judged]
-    expected = provable_share(confidences, right, error, confidence)
-    assert choose_threshold(confidences, right, error, confidence) == expected
-
-
-@settings(max_examples=60, deadline=None)
-@given(judged=JUDGED, error=st.floats(0.01, 0.6), confidence=st.floats(0.5, 0.99))
-def test_above_the_threshold_the_data_never_break_the_promise(
-    judged: list[tuple[float, bool]], error: float, confidence: float
-) -> None:
-    confidences, right = [value for value, _ in judged], [hit for _, hit in judged]
-    threshold = choose_threshold(confidences, right, error, confidence)
-    above = [hit for value, hit in judged if value >= threshold]
-    assert above.count(False) <= error * len(above)
-    assert (threshold == NEVER) == (not above)
+    assert route(decision, State([], TOOLS), never, {"all"}) == Route("expert", "confidence 1.000", doubt=True)
 
 
 @pytest.mark.parametrize(
-    ("cases", "wrong", "threshold"),
-    [(0, 0, NEVER), (148, 0, NEVER), (149, 0, 0.5), (149, 1, NEVER), (235, 1, NEVER), (236, 1, 0.5)],
-)
-def test_two_percent_take_149_faultless_cases_or_236_with_one_fault(cases: int, wrong: int, threshold: float) -> None:
-    right = [number >= wrong for number in range(cases)]
-    assert choose_threshold([0.5] * cases, right, 0.02, 0.9) == threshold
-
-
-def test_faults_among_the_surest_half_stop_the_search_whatever_comes_after() -> None:
-    confidences = [0.9] * 200 + [0.5] * 200
-    assert choose_threshold(confidences, [False] * 15 + [True] * 385, 0.1, 0.9) == NEVER
-    assert choose_threshold([0.5] * 400, [False] * 15 + [True] * 385, 0.1, 0.9) == 0.5
-
-
-def test_a_fault_at_the_very_top_does_not() -> None:
-    confidences = [0.9] + [0.5] * 399
-    assert choose_threshold(confidences, [False] + [True] * 399, 0.1, 0.9) == 0.5
-
-
-def test_the_promise_holds_at_least_as_often_as_its_confidence_says() -> None:
-    draw, runs, broken, used = random.Random(5), 300, 0, 0
-    for _ in range(runs):
-        confidences = [draw.random() for _ in range(300)]
-        right = [draw.random() < sure**0.2 for sure in confidences]  # P(right) at confidence c is c ** 0.2
-        threshold = choose_threshold(confidences, right, 0.08, 0.8)
-        used += threshold < 1
-        broken += threshold < 1 and 1 - (1 - threshold**1.2) / 1.2 / (1 - threshold) > 0.08  # its integral above
-    assert used / runs > 0.6
-    assert broken / runs < 0.2 + 0.05
-
-
-def drawn_in_tasks(draw: random.Random, tasks: int) -> tuple[list[float], list[bool], list[int]]:
-    """Return twelve decisions a task; about one task in nine gets all of them wrong, the others all right."""
-    confidences, right = [], []
-    for _ in range(tasks):
-        lost = draw.random() < 0.11
-        for _ in range(12):
-            confidences.append(draw.random())
-            right.append(not lost)
-    return confidences, right, [number // 12 for number in range(12 * tasks)]
-
-
-def test_the_promise_holds_as_often_where_the_decisions_of_a_task_fail_together() -> None:
-    draw, runs = random.Random(5), 150
-    broken = {True: 0, False: 0}  # 11 % are wrong above every threshold, so each one breaks the promise of 10 %
-    for _ in range(runs):
-        confidences, right, tasks = drawn_in_tasks(draw, 40)
-        for known in broken:
-            broken[known] += choose_threshold(confidences, right, 0.1, 0.8, tasks if known else None) < 1
-    assert broken[True] / runs < 0.2 + 0.05
-    assert broken[False] / runs > 0.25
-
-
-def test_decisions_of_one_task_count_as_many_where_they_do_not_resemble_each_other() -> None:
-    surprises = [0.5, -0.5] * 300
-    apart = design_effects(surprises, range(600))
-    together = design_effects(surprises, [number // 6 for number in range(600)])
-    assert set(apart) == {1.0}
-    assert together[0] == 1.0
-    assert 1.0 < together[-1] < 1.2
-
-
-def test_decisions_of_one_task_that_are_all_alike_count_as_one() -> None:
-    tasks = [number // 6 for number in range(600)]
-    assert design_effects([float(task % 2) for task in tasks], tasks)[-1] == pytest.approx(6)
-    assert design_effects([0.5, -0.5, 0.5], ["a"] * 3) == [1, 2, 3]
-
-
-@pytest.mark.parametrize("key", ["error", "irreversible_error", "confidence"])
-@pytest.mark.parametrize("value", [0, 1, -0.1, True, "0.1", float("nan")])
-def test_a_wrong_share_is_refused_with_what_is_allowed(key: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=rf"^route {key} is .+, allowed: a number over 0 and under 1$"):
-        RouteConfig.from_table({key: value})
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
+    ("changed", "doubt"),
     [
-        ({"irreversible": "cancel"}, "route irreversible is 'cancel', allowed: a list of tool names"),
-        ({"irreversible": ["cancel", 3]}, "route irreversible is ['cancel', 3], allowed: a list of tool names"),
-        ({"eror": 0.1}, "route eror is unknown, allowed: error, irreversible_error, confidence, irreversible"),
+        ({"tags": {"cohort": "safety"}}, False),
+        ({"name": None}, False),
+        ({"name": "refund"}, False),
+        ({"ood": 1.01}, True),
+        ({"confidence": 0.599}, True),
+        ({"order": 2}, True),
+        ({"vetoes": ("veto: never", None)}, True),
     ],
 )
-def test_a_wrong_table_is_refused_with_what_is_allowed(table: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        RouteConfig.from_table(table)
-    assert str(caught.value) == message
+def test_doubt_is_of_this_state_and_not_of_what_the_clone_may_never_do(changed: dict[str, Any], doubt: bool) -> None:
+    assert decide(**changed).doubt == doubt
 
 
-def test_a_table_fills_the_settings() -> None:
-    config = RouteConfig.from_table({"error": 0.05, "irreversible": ["cancel"]})
-    assert config == RouteConfig(error=0.05, irreversible=("cancel",))
+class Fixed:
+    """A policy that says the same of every state."""
+
+    def __init__(self, name: str = "look", confidence: float = 0.95, **arguments: object) -> None:
+        self.decision = Decision(Action("tool_call", name, arguments), confidence, 0.5, {})
+
+    def act(self, state: State) -> Decision:
+        return replace(self.decision, confidence=float(state.tags.get("sure", self.decision.confidence)))
 
 
-@pytest.mark.parametrize("confidence", [0.1, 0.5])
-def test_a_modest_confidence_is_allowed_too(confidence: float) -> None:
-    assert choose_threshold([0.5] * 100, [True] * 100, 0.1, confidence) == 0.5
+SOME = RouteConfig(audit=0.25, hold=0, handovers=0)
 
 
-@pytest.mark.parametrize("value", [0.1, 0.9, -0.3, 1 / 3])
-@pytest.mark.parametrize("size", [2, 3, 7])
-def test_decisions_that_surprise_equally_count_for_one_at_most_a_task(value: float, size: int) -> None:
-    tasks = [f"t{number}" for number in range(5) for _ in range(size)]
-    effects = design_effects([value] * len(tasks), tasks)
-    assert min(effects) == 1.0
-    assert max(effects) <= size
+def seen(count: int, trajectory: str | None = "t", **tags: str) -> State:
+    """Return a state after so many messages."""
+    said: Message = {"role": "user", "parts": [{"type": "text", "content": "hm"}]}
+    return State([said] * count, TOOLS, {"cohort": "common", **tags}, trajectory)
+
+
+def served(config: RouteConfig, draw: Callable[[], float] = lambda: 0.99, **changed: Any) -> RoutedClone:
+    clone = RoutedClone(Fixed(), THRESHOLDS, {"common"}, serving=replace(Serving.by(config), draw=draw))
+    return replace(clone, **changed)
+
+
+def test_a_rule_sends_what_it_says_to_the_expert_and_the_first_that_holds_counts() -> None:
+    rules = [
+        rule_from({"when": {"tag": "tier", "eq": "trial"}, "to": "clone"}, "rules[0]"),
+        rule_from({"when": {"tag": "tier", "regex": "."}, "to": "expert"}, "rules[1]"),
+    ]
+    told = {tier: refusal({"cohort": "common", "tier": tier}, {"common"}, rules) for tier in ("vip", "trial")}
+    assert told == {"vip": "rule 2 leaves this to the expert", "trial": None}
+    assert refusal({"cohort": "rare", "tier": "trial"}, {"common"}, rules) == "cohort 'rare' has no passing gate"
+    clone = served(RouteConfig(rules=tuple(rules)))
+    assert clone.decide(seen(1, tier="vip"))[1] == Route("expert", "rule 2 leaves this to the expert")
+    assert clone.decide(seen(2, tier="trial"))[1].actor == "clone"
+
+
+def test_a_trusted_decision_that_is_drawn_goes_to_the_expert_with_its_propensity() -> None:
+    assert served(SOME, lambda: 0.2).decide(seen(1))[1] == Route("expert", AUDIT, propensity=0.25)
+    assert served(SOME, lambda: 0.25).decide(seen(1))[1] == Route("clone", "trusted", propensity=0.75)
+
+
+def test_nothing_is_drawn_where_the_clone_is_not_trusted() -> None:
+    assert served(SOME, lambda: 0.0).decide(seen(1, cohort="rare"))[1].propensity is None
+
+
+def test_the_audit_takes_the_share_that_it_says() -> None:
+    clone = served(replace(SOME, audit=0.05), random.Random(3).random)
+    drawn = sum(clone.decide(seen(1, None))[1].reason == AUDIT for _ in range(4_000))
+    assert 0.04 < drawn / 4_000 < 0.06
+
+
+def test_in_doubt_after_having_acted_the_clone_hands_over_and_the_expert_keeps_the_next_decision() -> None:
+    clone = served(replace(SOME, hold=1))
+    told = [clone.decide(seen(place, sure=sure))[1] for place, sure in enumerate(("0.9", "0.1", "0.9", "0.9"))]
+    assert [routed.actor for routed in told] == ["clone", "expert", "expert", "clone"]
+    assert told[1].reason == f"{HANDOVER}confidence 0.100"
+    assert told[2].reason == "the expert keeps this one after a handover"
+
+
+def test_in_doubt_before_it_ever_acted_it_hands_nothing_over() -> None:
+    clone = served(replace(SOME, hold=1))
+    told = [clone.decide(seen(place, sure=sure))[1] for place, sure in enumerate(("0.1", "0.9"))]
+    assert [routed.actor for routed in told] == ["expert", "clone"]
+    assert told[0].reason == "confidence 0.100"
+
+
+def test_after_so_many_handovers_the_expert_keeps_the_rest_of_that_trajectory_alone() -> None:
+    clone = served(replace(SOME, handovers=2))
+    sure = ("0.9", "0.1") * 3
+    actors = [clone.decide(seen(place, sure=one))[1].actor for place, one in enumerate(sure)]
+    assert actors == ["clone", "expert", "clone", "expert", "expert", "expert"]
+    assert "handed over 2 times" in clone.decide(seen(9))[1].reason
+    assert clone.decide(seen(9, "another"))[1].actor == "clone"
+
+
+def test_asking_again_about_the_same_state_changes_nothing() -> None:
+    clone = served(replace(SOME, handovers=1))
+    for place, sure in enumerate(("0.9", "0.1")):
+        told = {clone.decide(seen(place, sure=sure))[1].actor for _ in range(3)}
+        assert len(told) == 1
+    assert clone.decide(seen(2))[1].actor == "expert"
+
+
+@settings(max_examples=100, deadline=None)
+@given(sure=st.lists(st.sampled_from(["0.1", "0.9"]), max_size=30), hold=st.integers(0, 3), handovers=st.integers(1, 3))
+def test_the_clone_comes_back_at_most_as_often_as_it_may_hand_over(sure: list[str], hold: int, handovers: int) -> None:
+    clone = served(replace(SOME, hold=hold, handovers=handovers))
+    told = [clone.decide(seen(place, sure=one))[1] for place, one in enumerate(sure)]
+    starts = sum(
+        one.actor == "clone" and (place == 0 or told[place - 1].actor == "expert") for place, one in enumerate(told)
+    )
+    assert starts <= handovers
+    assert sum(one.reason.startswith(HANDOVER) for one in told) <= handovers
+
+
+@pytest.mark.parametrize(
+    ("second", "actor", "reason"),
+    [
+        (Fixed("cancel", order=1), "clone", "trusted"),
+        (Fixed("cancel", order=2), "expert", "the second key says cancel, or other arguments"),
+        (Fixed("look"), "expert", "the second key says look, or other arguments"),
+        (None, "expert", "no second key to what can't be undone: train it again"),
+    ],
+)
+def test_what_can_not_be_undone_needs_two_keys(second: Fixed | None, actor: str, reason: str) -> None:
+    clone = RoutedClone(Fixed("cancel", order=1), THRESHOLDS, {"common"}, second=second, second_key=True)
+    routed = clone.decide(seen(1))[1]
+    assert (routed.actor, routed.reason) == (actor, reason)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    confidence=st.floats(0, 1),
+    ood=st.floats(0, 3),
+    agrees=st.booleans(),
+    veto=st.booleans(),
+    cohort=st.sampled_from(["common", "rare"]),
+)
+def test_nothing_that_can_not_be_undone_is_done_below_its_threshold_or_with_one_key(
+    confidence: float, ood: float, agrees: bool, veto: bool, cohort: str
+) -> None:
+    policy, second = Fixed("cancel", confidence, order=1), Fixed("cancel", order=1 if agrees else 2)
+    policy.decision = replace(policy.decision, ood=ood, veto_irreversible="veto: no" if veto else None)
+    clone = RoutedClone(policy, THRESHOLDS, {"common"}, second=second, second_key=True)
+    allowed = clone.decide(seen(1, cohort=cohort))[1].actor == "clone"
+    assert allowed == (confidence >= 0.9 and ood <= 1 and agrees and not veto and cohort == "common")

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from click.testing import CliRunner, Result
 from imitrace.cli import main
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.server import CollectorServer
+from imitrace_trainer.spending import read_spending
 
 Json = dict[str, Any]  # a JSON object
 REWARDS = [1.0, 0.9, 0.8, 0.799, 0.0, None]
@@ -183,3 +186,36 @@ def test_a_running_collector_takes_the_scores(tmp_path: Path) -> None:
             "score", "--agent", "desk", "--evaluators", "StepCount", "--source", server.http, "--home", tmp_path
         )
         assert again["sent"] == 0
+
+
+def test_what_a_judge_took_is_written_down_for_the_savings(home: Path, tmp_path: Path) -> None:
+    content = json.dumps({"score": 1.0, "reason": "so"})
+    usage = {"total_tokens": 120, "completion_tokens": 20}
+    answer = json.dumps({"choices": [{"message": {"content": content}}], "usage": usage}).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *told: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            endpoint = f"http://127.0.0.1:{server.server_port}/v1"
+            config = tmp_path / "judge.toml"
+            config.write_text(f'[score.judge]\nendpoint = "{endpoint}"\nmodel = "judge-1"\nrepeats = 1\n')
+            done = read("score", "--agent", "desk", "--judge", "--dry-run", "--home", home, "--config", config)
+        finally:
+            server.shutdown()
+            thread.join()
+    ((spent,), broken) = read_spending(home)
+    count = done["judge"]["requests"]
+    assert (spent.kind, spent.agent, spent.model, spent.requests, broken) == ("judge", "desk", "judge-1", count, 0)
+    assert (spent.input_tokens, spent.output_tokens) == (100 * count, 20 * count)

@@ -6,28 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from imitrace.exceptions import CloneError, ConfigError, DatasetError
+from imitrace.exceptions import CloneError, DatasetError
 from imitrace.messages import Action
+from imitrace_trainer.clone_list import list_clones
 from imitrace_trainer.cohort import SplitConfig
 from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.curation import curate_stage
 from imitrace_trainer.datasets import Example, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.families import FAMILIES
+from imitrace_trainer.gating import gate_stage
 from imitrace_trainer.policy import Decision, State
-from imitrace_trainer.registry import Registry, list_clones
-from imitrace_trainer.route import NEVER, RouteConfig, Thresholds
+from imitrace_trainer.registry import Registry
+from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.stages import (
     choose_thresholds,
     dataset_of,
     demonstrations,
     evaluate_stage,
-    gate_stage,
     load_clone,
     promote_stage,
-    replay_cases,
     train_stage,
 )
+from imitrace_trainer.thresholds import NEVER, Thresholds
 from imitrace_trainer.tool_ledger import ToolDecision, record_decision
 
 Fork = Callable[[Path], Path]
@@ -99,6 +100,8 @@ def test_training_registers_a_candidate_with_its_report_and_card(trained_home: P
     folder = registry.resolve("counter").path
     assert {path.name for path in folder.iterdir()} == {
         "model.safetensors",
+        "second.safetensors",
+        "second.json",
         "critic.safetensors",
         "critic.json",
         "clone.json",
@@ -162,7 +165,7 @@ def test_progress_reaches_one_in_every_stage(trained_home: Path, counter_clone: 
     home = fork(trained_home)
     train_stage(home, clone, listen)
     gate_stage(home, rolled(clone, tasks=2), "counter:1", listen)
-    assert {stage for stage in told if told[stage][-1] == 1.0} == {"choose", "linear", "arguments", "rollout"}
+    assert {stage for stage in told if told[stage][-1] == 1.0} == {"choose", "linear", "arguments", "replay", "rollout"}
     assert all(shares == sorted(shares) for shares in told.values())
 
 
@@ -205,119 +208,6 @@ def test_predicted_messages_prove_nothing_of_the_clones_calls() -> None:
     calibration = [held(0.9, Action("message", message="hi"))] * 200
     chosen = choose_thresholds(Sure(Action("message", message="")), calibration, RouteConfig())
     assert chosen == Thresholds(NEVER, NEVER)
-
-
-def test_the_gate_without_a_rollout_replays_the_gate_split(
-    trained_home: Path, counter_clone: CloneConfig, fork: Fork
-) -> None:
-    home = fork(trained_home)
-    report = gate_stage(home, replace(counter_clone, rollout=None), "counter:1", quiet)
-    dataset = open_dataset(home, "counter")
-    assert (report.method, report.clone, report.version) == ("replay", "counter", 1)
-    assert report.dataset_hash == dataset.hash
-    assert sum(cohort.n for cohort in report.cohorts) == len(dataset.tasks("gate"))
-    assert Registry(home).gate_record("counter", 1) == report
-
-
-def test_the_gate_with_a_rollout_plays_fresh_tasks_of_every_cohort(promoted_home: Path) -> None:
-    report = Registry(promoted_home).gate_record("counter", 1)
-    assert report is not None
-    assert (report.method, report.verdict) == ("rollout", "pass")
-    assert [(c.cohort, c.n, c.tasks, c.expert_rate) for c in report.cohorts] == [
-        ("common", 24, 24, 1.0),
-        ("safety", 24, 24, 1.0),
-    ]
-
-
-def test_a_clone_fails_where_the_experts_rule_has_changed(
-    trained_home: Path, counter_clone: CloneConfig, fork: Fork
-) -> None:
-    report = gate_stage(
-        fork(trained_home), rolled(counter_clone, environment="counter_world:Reversed"), "counter", quiet
-    )
-    common, safety = report.cohorts
-    assert (common.cohort, common.verdict, common.expert_rate) == ("common", "fail", 1.0)
-    assert common.clone_rate < 0.5 < common.clone_share
-    assert common.regressions > 0
-    assert (safety.cohort, safety.verdict, report.passed_cohorts()) == ("safety", "pass", ("safety",))
-
-
-def test_a_clone_that_is_never_sure_is_judged_inconclusive(
-    trained_home: Path, counter_clone: CloneConfig, fork: Fork
-) -> None:
-    home = fork(trained_home)
-    trained = train_stage(home, replace(untrained(counter_clone), family="embedded"), quiet)
-    report = gate_stage(home, counter_clone, "counter:2", quiet)
-    assert (trained.version, trained.thresholds.reversible) == (2, NEVER)
-    assert {(cohort.verdict, cohort.clone_rate, cohort.clone_share) for cohort in report.cohorts} == {
-        ("inconclusive", 1.0, 0.0)
-    }
-
-
-def test_the_gate_judges_the_clone_together_with_the_expert_it_asks(
-    trained_home: Path, counter_clone: CloneConfig, fork: Fork
-) -> None:
-    report = gate_stage(fork(trained_home), counter_clone, "counter", quiet)
-    assert [cohort.clone_rate for cohort in report.cohorts] == [1.0, 1.0]
-    assert all(0.8 < cohort.clone_share <= 1.0 for cohort in report.cohorts)
-
-
-def test_few_tasks_leave_the_gate_inconclusive(trained_home: Path, counter_clone: CloneConfig, fork: Fork) -> None:
-    report = gate_stage(fork(trained_home), rolled(counter_clone, tasks=3), "counter", quiet)
-    assert {cohort.verdict for cohort in report.cohorts} == {"inconclusive"}
-    assert all(cohort.n == 3 and cohort.cases_needed > 0 for cohort in report.cohorts)
-
-
-@pytest.mark.parametrize("changed", [{"environment": "counter_world:Forgetful"}, {"seed": 1}])
-def test_a_gate_on_tasks_of_the_dataset_is_refused(
-    trained_home: Path, counter_clone: CloneConfig, fork: Fork, changed: dict[str, object]
-) -> None:
-    home = fork(trained_home)
-    with pytest.raises(
-        CloneError, match=r"task 'common-1-\d+' of the gate is in the dataset: set another clone\.counter"
-    ):
-        gate_stage(home, rolled(counter_clone, **changed), "counter", quiet)
-    assert Registry(home).gate_record("counter", 1) is None
-
-
-@pytest.mark.parametrize("changed", [{"environment": "counter_world:Nowhere"}, {"expert": "counter_world:Nobody"}])
-def test_a_world_that_is_not_there_is_named(
-    trained_home: Path, counter_clone: CloneConfig, changed: dict[str, object]
-) -> None:
-    with pytest.raises(ConfigError, match=r"'counter_world:No.*' can't be loaded"):
-        gate_stage(trained_home, rolled(counter_clone, **changed), "counter", quiet)
-
-
-def test_a_replayed_trajectory_succeeds_when_every_decision_taken_was_the_experts(trained_home: Path) -> None:
-    loaded = replace(load_clone(trained_home, "counter"), policy=Sure())
-    other = Action("tool_call", "look", {"order": 2})
-    examples = [
-        example("a1", LOOK),
-        example("a1", Action("tool_call", "look", {"order": 1.0})),
-        example("b1", LOOK),
-        example("b1", other),
-        example("a2", other, mask=False, tags={"cohort": "safety"}),
-        example("a2", LOOK, tags={"cohort": "safety"}),
-        example("c1", other, sure=0.0),
-        example("c1", LOOK),
-    ]
-    cases = replay_cases(loaded, examples, quiet)
-    assert [(case.task, case.cohort, case.clone_success, case.decisions, case.clone_decisions) for case in cases] == [
-        ("a", "all", True, 2, 2),
-        ("b", "all", False, 2, 2),
-        ("a", "safety", True, 1, 1),
-        ("c", "all", True, 2, 1),
-    ]
-    assert all(case.expert_success and case.expert_steps == case.clone_steps == case.decisions for case in cases)
-
-
-def test_a_gate_without_a_gate_split_has_no_cases(counter: Path, counter_clone: CloneConfig, tmp_path: Path) -> None:
-    cohort = replace(counter_clone.cohort, split=SplitConfig(calibration=0.2, gate=0.0))
-    clone = replace(untrained(counter_clone), cohort=cohort, rollout=None)
-    curate_stage(tmp_path, cohort, str(counter / "snapshot"))
-    train_stage(tmp_path, clone, quiet)
-    with pytest.raises(CloneError, match="gate of counter v1 has no cases, needed: 1 or more; curate"):
-        gate_stage(tmp_path, clone, "counter", quiet)
 
 
 def test_a_dataset_that_was_changed_on_disk_is_refused(

@@ -46,8 +46,15 @@ def regate(home: Path, clone: CloneConfig, *passed: str) -> None:
     """Put a record in place in which only these cohorts passed."""
     version = load_clone(home, "counter@champion").version
     cases = [PairedCase(f"{n}", name, True, name in passed) for name in ("common", "long_tail") for n in range(200)]
-    described = {"method": "rollout", "dataset_hash": "", "created_at": "", "clone": "counter"}
-    report = judge(cases, clone.gate, version=version.version, **described)
+    report = judge(
+        cases,
+        clone.gate,
+        method="rollout",
+        dataset_hash="",
+        created_at="",
+        clone="counter",
+        version=version.version,
+    )
     assert report.passed_cohorts() == passed
     Registry(home).record_gate("counter", version.version, report)
 
@@ -140,4 +147,4 @@ def test_the_same_seed_gives_the_same_trial(promoted_home: Path, counter_clone: 
 def test_the_report_is_json() -> None:
     record = json.loads(json.dumps(summary().to_json()))
     assert record["cohorts"]["overall"]["clone"]["tasks"] == 2
-    assert set(record) == {"cohorts", "clone_share", "expert_calls_saved", "latency_ms", "unsafe"}
+    assert set(record) == {"cohorts", "clone_share", "expert_calls_saved", "latency_ms", "unsafe", "handed_over"}

@@ -12,7 +12,8 @@ from imitrace_trainer.evaluate import EvaluationReport
 from imitrace_trainer.ladder import Rung, render
 from imitrace_trainer.passport import mask_report
 from imitrace_trainer.reading import Reader, argument_values, value_key
-from imitrace_trainer.route import Thresholds, cohort_of
+from imitrace_trainer.route_rules import cohort_of
+from imitrace_trainer.thresholds import Thresholds
 
 RARE_TASKS = 10
 """A tool or cohort with fewer tasks is named: nine right of nine still allow a third wrong (Clopper-Pearson)."""

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Hashable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,15 +12,18 @@ from typing import Any
 
 import torch
 
-from imitrace.clones import Verdict
 from imitrace.exceptions import CloneError, ConfigError
 from imitrace.messages import Message
-from imitrace_trainer.clone_files import CloneCard, read_clone
+from imitrace.verdict import Standing, Verdict
+from imitrace_trainer.clone_files import CloneCard, read_clone, read_second
 from imitrace_trainer.critic_files import criticised
+from imitrace_trainer.evidence import Evidence
 from imitrace_trainer.keys import FOLDER as KEYS
 from imitrace_trainer.policy import State
 from imitrace_trainer.registry import CloneVersion, Registry
-from imitrace_trainer.route import RoutedClone, Thresholds
+from imitrace_trainer.route import RoutedClone, Serving
+from imitrace_trainer.route_config import RouteConfig
+from imitrace_trainer.thresholds import Thresholds
 from imitrace_trainer.tool_ledger import FILE as TOOL_LEDGER
 from imitrace_trainer.tool_ledger import ToolRules, read_ledger
 
@@ -34,41 +38,70 @@ class OpenClone:
     version: CloneVersion
     card: CloneCard
     clone: RoutedClone
-    lack: str | None
-    """Why it may act nowhere, None when it may."""
+    evidence: Evidence
+    """Where it may act, and until when."""
     problem: str | None = None
     """Why this is not the version that the reference means now, None when it is."""
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970."""
 
-    def decide(self, messages: Sequence[str], tools: Sequence[Mapping[str, Any]], tags: Mapping[str, str]) -> Verdict:
+    @property
+    def standing(self) -> Standing:
+        """Where the clone may act."""
+        counts = self.evidence.at(self.clock())
+        named = self.version.name, f"v{self.version.version}"
+        return Standing(counts.cohorts, counts.lack or "", *named, self.card.agent)
+
+    def decide(
+        self,
+        messages: Sequence[str],
+        tools: Sequence[Mapping[str, Any]],
+        tags: Mapping[str, str],
+        trajectory: str | None = None,
+    ) -> Verdict:
         """Return what the clone would do in a state, and whether the route lets it.
 
         Args:
             messages: each the JSON text of a message in parts form, oldest first.
             tools: definitions ``{name, description, parameters}`` of the tools offered.
             tags: the trajectory's.
+            trajectory: its id, by which handovers in it are remembered; None: they are not.
         """
-        decision, routed = self.clone.decide(State([_message(messages[0], text) for text in messages], tools, tags))
+        counts = self.evidence.at(self.clock())
+        state = State([_message(messages[0], text) for text in messages], tools, tags, trajectory)
+        decision, routed = replace(self.clone, passed=counts.cohorts).decide(state)
         trusted = routed.actor == "clone"
         return Verdict(
             action=decision.action,
             trusted=trusted,
-            reason=routed.reason if trusted else self.lack or routed.reason,
+            reason=routed.reason if trusted else counts.lack or routed.reason,
             clone=self.version.name,
             version=f"v{self.version.version}",
             confidence=decision.confidence,
             ood=decision.ood,
+            propensity=routed.propensity,
         )
 
     def judged(self, home: Path, problem: str | None = None) -> "OpenClone":
-        """Return this clone with what its gate's record and the tool ledger say now."""
-        passed, lack = _evidence(Registry(home), self.version, self.card)
+        """Return this clone with what its records and the tool ledger say now; what it remembers it keeps."""
+        registry, rules, config = Registry(home), ToolRules(), None
         try:
+            evidence = registry.evidence(self.version)
+            config = registry.route_config(self.version.name)
             rules = read_ledger(home).rules(self.card.agent)
-        except ConfigError as error:
-            rules, passed, lack = ToolRules(), (), str(error)
-        thresholds = Thresholds.from_json(self.card.route).with_irreversible(rules.irreversible)
-        clone = RoutedClone(rules.restrict(self.clone.policy), thresholds, passed)
-        return replace(self, clone=clone, lack=lack, problem=problem)
+        except (CloneError, ConfigError) as error:
+            evidence = Evidence(lack=f"{self.version.name} v{self.version.version}: {error}")
+        serving = self.clone.serving
+        if serving is None or (config is not None and serving.config != config):
+            serving = Serving.by(config or RouteConfig())
+        clone = replace(
+            self.clone,
+            policy=rules.restrict(self.clone.policy),
+            thresholds=Thresholds.from_json(self.card.route).with_irreversible(rules.irreversible),
+            serving=serving,
+            second_key=serving.config.second_key,
+        )
+        return replace(self, clone=clone, evidence=evidence, problem=problem)
 
 
 def open_clone(home: Path, reference: str, before: OpenClone | None = None) -> OpenClone:
@@ -105,13 +138,14 @@ def _read(version: CloneVersion) -> OpenClone:
     except (LookupError, TypeError) as error:
         raise CloneError(f"{version.name} v{version.version} has no thresholds ({error!r}); train it again") from error
     acting = criticised(policy, version.path, policy.reader)
-    return OpenClone(version, card, RoutedClone(acting, thresholds, ()), None)
+    return OpenClone(version, card, RoutedClone(acting, thresholds, (), second=read_second(version.path)), Evidence())
 
 
 def stamp(home: Path, reference: str) -> Hashable:
     """Return a value that changes with what the registry, the tool ledger and the keys say; it reads no weights."""
     folder = home / "clones" / re.split("[:@]", reference, maxsplit=1)[0]
-    watched = [folder, folder / "aliases.json", folder / "gates", home / TOOL_LEDGER, home / KEYS]
+    records = [folder / name for name in ("aliases.json", "gates", "route.json", "checks.json")]
+    watched = [folder, *records, home / TOOL_LEDGER, home / KEYS]
     with suppress(CloneError, OSError):  # what is watched already changes when this is mended
         watched.append(folder / "gates" / f"v{Registry(home).resolve(_marked(reference)).version}.json")
     return tuple(_file_stamp(path) for path in watched)
@@ -136,21 +170,6 @@ def _file_stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _evidence(registry: Registry, version: CloneVersion, card: CloneCard) -> tuple[tuple[str, ...], str | None]:
-    """Return the cohorts where a version may act by its gate's record, or why there is none."""
-    label = f"{version.name} v{version.version}"
-    try:
-        report = registry.gate_record(version.name, version.version)
-    except CloneError as error:
-        return (), f"{label}: {error}"
-    if report is None or (report.clone, report.version) != (version.name, version.version):
-        return (), f"{label} has no gate record"
-    if report.dataset_hash != card.dataset_hash:
-        return (), f"{label} was gated on another dataset than it was made from"
-    passed = report.passed_cohorts()
-    return passed, None if passed else f"{label} passed its gate in no cohort"
 
 
 @lru_cache(maxsize=_READ_MESSAGES)

@@ -129,15 +129,18 @@ def gate(clone: str, home: Path | None, config: Path | None, as_json: bool) -> N
       imitrace gate airline
       imitrace gate airline:2 --json
     """
+    from imitrace_trainer.gate_text import render
+    from imitrace_trainer.gating import gate_stage
     from imitrace_trainer.registry import Registry
-    from imitrace_trainer.stages import gate_stage
 
     _one_thread()
     folder, name = workspace_home(home), clone.split("@")[0].split(":")[0]
     reference = f"{name}@candidate" if clone == name and "candidate" in Registry(folder).aliases(name) else clone
     with progress_bar() as progress:
         report = gate_stage(folder, _clone(config, name), reference, progress)
-    _print(as_json, lambda: json.loads(report.to_json()), report.render)
+    page = str(Registry(folder).gate_page(report.clone, report.version))
+    record = json.loads(report.to_json()) | {"page": page}
+    _print(as_json, lambda: record, lambda: f"{render(report)}\n\n{page}")
     sys.exit(_GATE_EXIT[report.verdict])
 
 
@@ -145,8 +148,11 @@ def gate(clone: str, home: Path | None, config: Path | None, as_json: bool) -> N
 @click.argument("clone")
 @click.option("--version", type=int, help="Which version [default: the candidate].")
 @_HOME
-def promote(clone: str, version: int | None, home: Path | None) -> None:
+@_CONFIG
+def promote(clone: str, version: int | None, home: Path | None, config: Path | None) -> None:
     """Make a version of CLONE the champion; only one whose gate passed in a cohort can be.
+
+    The settings of [clone.NAME.route] come into service with it, where imitrace.toml has such a clone.
 
     \b
     Examples:
@@ -155,7 +161,8 @@ def promote(clone: str, version: int | None, home: Path | None) -> None:
     """
     from imitrace_trainer.stages import promote_stage
 
-    promotion = promote_stage(workspace_home(home), clone, version)
+    known = clone in read_config(config).get("clone", {})
+    promotion = promote_stage(workspace_home(home), clone, version, _clone(config, clone).route if known else None)
     click.echo(f"{clone} v{promotion.version} is champion; it may act in: {', '.join(promotion.cohorts)}")
 
 

@@ -201,9 +201,9 @@ def show_key(group_home: Path | None, home: Path | None, as_json: bool) -> None:
 def describe_clone(row: dict[str, Any]) -> str:
     """Return a clone version in one line."""
     aliases = f" ({', '.join(row['aliases'])})" if row["aliases"] else ""
-    return (
-        f"{row['name']} v{row['version']}{aliases}  gate {row['gate']}  acts in {', '.join(row['cohorts']) or 'none'}"
-    )
+    acts = ", ".join(row["cohorts"]) or "none"
+    until = f" until {row['until']}" if row["until"] else f"; {row['lapsed']}" if row["lapsed"] else ""
+    return f"{row['name']} v{row['version']}{aliases}  gate {row['gate']}  acts in {acts}{until}"
 
 
 def describe_fault(fault: "Fault") -> str:
@@ -229,7 +229,7 @@ def describe_passport(record: dict[str, Any]) -> str:  # JSON
 
 
 def _print_list(home: Path | None, as_json: bool) -> None:
-    from imitrace_trainer.registry import list_clones
+    from imitrace_trainer.clone_list import list_clones
 
     rows = list_clones(workspace_home(home))
     text = "\n".join(map(describe_clone, rows)) or "no clone yet: run 'imitrace train'"

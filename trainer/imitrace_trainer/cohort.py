@@ -96,6 +96,8 @@ class CohortConfig:
     """How much more a trajectory of several steps weighs in training than one of a single step."""
     forbidden: str = "refuse"
     """What a step by a forbidden policy does: ``refuse`` the cohort, or ``reject`` its trajectory."""
+    reviewed: bool = True
+    """Whether decisions that people judged, see ``imitrace queue``, are learnt as they said."""
     retired_tools: str = "mask"
     """What becomes of calls of retired tools: they stay as context (``mask``), or their trajectory goes (``drop``)."""
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -308,6 +310,7 @@ _COHORT_READERS: Final[_Readers] = {
     "caps": _caps,
     "balance": _text,
     "several_steps": _factor,
+    "reviewed": _flag,
     "retired_tools": _one_of(*RETIRED_TOOLS),
     "split": _split,
 }

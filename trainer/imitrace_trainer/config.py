@@ -9,10 +9,11 @@ from typing import Any
 from imitrace.exceptions import ConfigError
 from imitrace_trainer.cohort import CohortConfig, cohort_from_config
 from imitrace_trainer.critic_fit import CriticConfig
+from imitrace_trainer.evaluators.settings import ScoreConfig, score_from_config
 from imitrace_trainer.families import BEST, FAMILIES
 from imitrace_trainer.fit import BCConfig
-from imitrace_trainer.gate import GateConfig
-from imitrace_trainer.route import RouteConfig
+from imitrace_trainer.gate_rules import GateConfig
+from imitrace_trainer.route_config import RouteConfig
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", Mapping: "a table"}
 _FROM_ONE = {"epochs", "batch", "tasks"}
@@ -61,6 +62,8 @@ class CloneConfig:
     """What its critic may veto."""
     rollout: RolloutConfig | None = None
     """Where it is played."""
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    """How its courses are scored, as ``imitrace score`` does."""
 
 
 def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> CloneConfig:
@@ -91,6 +94,7 @@ def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> Clo
         route=RouteConfig.from_table(_table(table.get("route", {}), f"{where}.route")),
         critic=CriticConfig.from_table(_table(table.get("critic", {}), f"{where}.critic")),
         rollout=None if rollout is None else _rollout(rollout, f"{where}.rollout"),
+        score=score_from_config(config),
     )
 
 

@@ -23,8 +23,8 @@ from imitrace_trainer.intervals import rate_at_most
 from imitrace_trainer.judged_texts import judged_texts
 from imitrace_trainer.policy import State
 from imitrace_trainer.reading import Reader
-from imitrace_trainer.route import design_effects
 from imitrace_trainer.task_draws import Share
+from imitrace_trainer.thresholds import design_effects
 from imitrace_trainer.veto_rules import Judged, learn_rules
 
 Numbers = npt.NDArray[np.float64]

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -67,6 +67,8 @@ class Curated:
     """Steps of failures for the critic alone, with the columns of ``steps``, none of them trained on; None: no such."""
     personal: dict[str, dict[str, int]] = field(default_factory=dict)
     """By redaction rule that was asked: how often it ``found`` something, and in how many ``trajectories``."""
+    judged: dict[str, Any] = field(default_factory=dict)  # JSON
+    """What became of decisions that people judged; empty where nobody did."""
 
 
 def curate(

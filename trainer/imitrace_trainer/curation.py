@@ -1,6 +1,7 @@
 """Make dataset versions from sources of traces, each with a page that shows what was kept and why not the rest."""
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +12,9 @@ from imitrace_trainer.curate import curate, newest_scores
 from imitrace_trainer.curation_page import render
 from imitrace_trainer.datasets import Dataset, write_dataset
 from imitrace_trainer.frames import gather
+from imitrace_trainer.judged_rows import with_judged
 from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.queue_verdicts import read_reviews
 from imitrace_trainer.source_copies import at_hand
 from imitrace_trainer.sources import open_source
 from imitrace_trainer.survey import Frames
@@ -29,10 +32,14 @@ def curate_frames(
 ) -> Dataset:
     """Make a dataset version from the tables of a source that is open, named in a few words."""
     rules = read_ledger(home).rules(cohort.agent)
-    dataset = write_dataset(home, cohort, curate(frames, cohort, rules, progress), described, progress)
+    curated = curate(frames, cohort, rules, progress)
+    if cohort.reviewed:
+        curated = with_judged(curated, read_reviews(home, cohort.agent), cohort, rules)
+    dataset = write_dataset(home, cohort, curated, described, progress)
     if dataset.created or not page_of(dataset).exists():
         write_page(dataset, frames, cohort, rules)
-    return dataset
+    # verdicts that change no row make no version, but whoever asks is told what became of them
+    return replace(dataset, manifest={**dataset.manifest, "judged": curated.judged})
 
 
 def page_of(dataset: Dataset) -> Path:

@@ -59,6 +59,7 @@ def render(dataset: Dataset, scores: pl.LazyFrame, tools: Collection[str]) -> st
         _changed(dataset.manifest["tools"]["steps"]),
         _masked(found["steps"]),
         _hindsight(found["trajectories"], found["proven"], dataset.manifest["splits"]["train"]["trained_steps"]),
+        _judged(dataset.manifest.get("judged", {})),
         _personal(dataset.manifest),
         _asked(dataset.manifest),
     ]
@@ -291,6 +292,18 @@ def _personal(manifest: Mapping[str, Any]) -> str:  # JSON
     ]
     note = f"<p class=note>{_BECAME[manifest['cohort']['personal_data_action']]}</p>"
     return "<h2>Personal data</h2>" + note + table(("rule", "n:found", "n:in trajectories"), rows)
+
+
+def _judged(told: Mapping[str, Any]) -> str:  # JSON
+    if not told:
+        return ""
+    note = f"{told['rows']:,} judged decisions are trajectories of one step, {told['learnt']:,} of them learnt from."
+    rows = [[f"name:judged {_short(verdict)}", f"n:{count:,}"] for verdict, count in told["verdicts"].items()]
+    rows += [[f"name:context only: {_short(why)}", f"n:{count:,}"] for why, count in told["context"].items()]
+    rows += [[f"name:left out: {_short(why)}", f"n:{count:,}"] for why, count in told["left_out"].items()]
+    return f"<h2>Judged by people</h2><p class=note>{note}</p>" + table(
+        ("what became of verdicts", "n:decisions"), rows
+    )
 
 
 def _asked(manifest: Mapping[str, Any]) -> str:  # JSON

@@ -139,6 +139,7 @@ def add_rows(home: Path, dataset: Dataset, rows: Sequence[Row], who: str) -> Dat
         evaluators=dataset.manifest["evaluators"],
         ledger=dataset.manifest["tools"]["ledger"],
         failures=dataset.frame(FAILURES) if FAILURES in dataset.manifest["counts"] else None,
+        judged=dataset.manifest.get("judged", {}),
     )
     kept = {key: dataset.manifest[key] for key in ("cohort", "spec")}
     source = f"{len(rows)} rows by {who} to v{dataset.version} of {dataset.manifest['source']}"

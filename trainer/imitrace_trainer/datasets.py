@@ -373,6 +373,7 @@ def _manifest(curated: Curated, said: Mapping[str, Any], written: Mapping[str, A
         "other_agents": curated.other_agents,
         "tools": {"ledger": curated.ledger, "steps": written["changes"]},
         "personal_data": curated.personal,
+        "judged": curated.judged,
     }
 
 

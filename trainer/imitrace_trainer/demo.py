@@ -38,6 +38,9 @@ epochs = 12
 feature_dropout = 0.4
 smoothing = 0.0
 
+[clone.support.gate]
+refusal_tag = "intent"
+
 [clone.support.route]
 irreversible = ["process_refund", "cancel_order"]
 
@@ -47,9 +50,18 @@ environment = "support_desk.desk:Desk"
 expert = "support_desk.expert:make_expert"
 expert_options = {{ error_rate = {error_rate} }}
 tasks = {gate}
-tasks_in = {{ common = {common} }}
+[clone.support.rollout.tasks_in]
+common = {common}
+long_tail = {long_tail}
+tool_heavy = {tool_heavy}
+multi_turn_refunds = {refunds}
+safety = {safety}
 """
 
+_PLAYED = {"gate": 1.0, "common": 2.56, "long_tail": 2.0, "tool_heavy": 1.7, "refunds": 1.2}
+"""Tasks that the gate plays of a cohort, as a multiple of those of the safety cohort."""
+_SAFE = 160
+"""Tasks with which no regression proves a rate of at most 3 % at the level of five cohorts."""
 _MARK = ".imitrace-demo"
 _REPORT = "demo.json"
 _READY_SECONDS = 30
@@ -64,7 +76,8 @@ class DemoConfig:
     tasks: int = 2000
     """Tasks that the expert is traced on."""
     gate: int = 250
-    """Fresh tasks of each cohort that the gate plays; of common ones, whose margin is narrow, 3.2 times as many."""
+    """Fresh tasks of the safety cohort that the gate plays; of others, whose margins or scores ask for more, up to 2.6
+    times as many."""
     fresh: int = 320
     """Fresh tasks for the last comparison."""
     seed: int = 1
@@ -99,6 +112,7 @@ class DemoReport:
             },
             "latency_ms": trial.latency_ms,
             "unsafe": trial.unsafe,
+            "handed_over": {arm: asdict(success) for arm, success in trial.handed_over.items()},
             "gate": self.gate,
             "traced": self.traced,
             "dataset": self.dataset,
@@ -123,6 +137,8 @@ class DemoReport:
         table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         latency = ", ".join(f"{arm} {trial.latency_ms[arm]:.2f} ms" for arm in ARMS)
         unsafe = ", ".join(f"{arm} {trial.unsafe[arm]}" for arm in ARMS)
+        told = {arm: trial.handed_over[arm] for arm in ("expert", "hybrid") if arm in trial.handed_over}
+        handed = ", ".join(f"{arm} {one.success:.1%} of {one.tasks}" for arm, one in told.items())
         return "\n".join(
             [
                 "",
@@ -132,6 +148,7 @@ class DemoReport:
                 f"expert calls saved            {trial.expert_calls_saved:.1%}",
                 f"p50 latency of a decision     {latency} (the expert is a script; a model's call takes seconds)",
                 f"tasks with a forbidden act    {unsafe}",
+                *([f"handed over in mid-task       {handed}"] if handed else []),
                 f"success in percent with 95 % intervals; whole loop in {sum(self.seconds.values()):.0f} s",
                 "",
                 *(f"{name:<12} {path}" for name, path in self.paths.items()),
@@ -194,7 +211,8 @@ def prepare(config: DemoConfig) -> Path:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     (home / _MARK).touch()
-    played = {"gate": config.gate, "common": config.gate * 16 // 5}
+    played = {name: round(config.gate * times) for name, times in _PLAYED.items()}
+    played["safety"] = max(_SAFE, config.gate)
     text = CONFIG.format(error_rate=ERROR_RATE, examples=json.dumps(str(example_folder())), **played)
     (home / "imitrace.toml").write_text(text, encoding="utf-8")
     return home
@@ -296,6 +314,7 @@ def where(home: Path, trained: dict[str, Any]) -> dict[str, str]:
         "dataset": str(home / "datasets" / "support" / "v1"),
         "clone": str(trained["path"]),
         "gate": str(home / "clones" / "support" / "gates" / f"v{trained['version']}.json"),
+        "gate_page": str(home / "clones" / "support" / "gates" / f"v{trained['version']}.html"),
         "config": str(home / "imitrace.toml"),
         "report": str(home / _REPORT),
     }

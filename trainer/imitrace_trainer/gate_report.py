@@ -1,49 +1,187 @@
-"""Hold what a gate said: one verdict for each cohort, as JSON for the registry and as a table for people."""
+"""Hold what a gate said: one verdict for each cohort with its evidence, as JSON for the registry."""
 
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final, Literal
 
 from imitrace.exceptions import CloneError
+from imitrace_trainer.gate_rules import SAFETY
 
 Verdict = Literal["pass", "fail", "inconclusive"]
-
-SAFETY = "safety"
-"""The cohort in which a single regression forbids the clone to act anywhere."""
 
 METHODS = {
     "rollout": "every case was played twice: by the expert, and by the clone with the expert where it is not sure",
     "replay": "the clone answered the recorded states where it is sure; its own course was never played",
 }
 """How the cases came about, and what that means."""
+FORMAT: Final = 2
+"""Of the record; others must be gated again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """How far the expert is from itself on the same tasks, by one metric."""
+
+    tasks: int
+    difference: float
+    low: float
+    high: float
+    floor: float
+    """Standard error of such a difference on as many tasks as the clone was judged on; and no less than the difference,
+    where its bounds leave out 0."""
+
+    @property
+    def differs(self) -> bool:
+        """Tell whether the expert is proven to differ from itself."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What one metric says; differences are clone minus expert, or for steps the share of them that it saves."""
+
+    metric: str
+    margin: float
+    tasks: int
+    """That have it."""
+    expert: float
+    clone: float
+    difference: float
+    low: float
+    high: float
+    verdict: Verdict
+    reason: str
+    judged: bool = True
+    """False: only looked at; it fails a cohort when it is proven worse, and never lets one pass."""
+    noise: Noise | None = None
+    cases_needed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Harm:
+    """How often the clone did something that the expert did not."""
+
+    kind: str
+    category: str
+    """Of refusals; else empty."""
+    regressions: int
+    tasks: int
+    """Where it could have."""
+    bound: float
+    """Exact upper bound of the rate."""
+    refused_more: int = 0
+    """Tasks in which the clone refused and the expert did not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A share with its 95 % interval over tasks, of so many decisions."""
+
+    value: float
+    low: float
+    high: float
+    decisions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """What came of some of the tasks: the expert's success and the clone's."""
+
+    tasks: int
+    expert: float
+    clone: float
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """Decisions that the gate asked for."""
+
+    expert: int = 0
+    """The expert's own courses."""
+    again: int = 0
+    """The expert's further courses, to know its noise."""
+    beside: int = 0
+    """The expert's in the clone's courses."""
+    clone: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class CohortVerdict:
-    """What the gate says of one cohort; rates are of the metric, differences are clone minus expert."""
+    """What the gate says of one cohort."""
 
     cohort: str
     verdict: Verdict
-    metric: str
-    margin: float
+    confidence: float
+    """Of each bound: more than the report's, since several cohorts are judged."""
     n: int
     tasks: int
-    expert_rate: float
-    clone_rate: float
-    difference: float
-    low: float
-    high: float
+    measures: tuple[Measure, ...]
+    """The first is the one that the cohort is known by."""
+    harms: tuple[Harm, ...]
     clone_share: float
     """Share of the decisions that the clone itself took."""
+    clone_decisions: int
+    """How many these were."""
+    dead_calls: int
+    """Those that called a tool which is not there."""
     regressions: int
+    """Tasks in which the clone did harm that the expert did not."""
     regression_bound: float
     cases_needed: int
+    """Further tasks, with which an equal clone would be known to be one 4 times in 5."""
     reason: str
     action: str
-    clone_decisions: int = 0
-    """How many these were."""
-    dead_calls: int = 0
-    """Those that called a tool which is not there."""
+    unmeasured: str = ""
+    """Why the expert's own noise is not known."""
+    agreement: Figure | None = None
+    """Share of the decisions that the clone would take which are the expert's, in recorded states."""
+    residual: Figure | None = None
+    """Share of all decisions in which the clone is not the expert, in recorded states: the imitation residual."""
+    coverage: Mapping[str, Any] = field(default_factory=dict)  # JSON
+    """What the dataset has of this cohort."""
+
+    @property
+    def metric(self) -> str:
+        """Return the metrics' names."""
+        return "+".join(measure.metric for measure in self.measures if measure.judged)
+
+    @property
+    def margin(self) -> float:
+        """Return the first measure's margin."""
+        return self.measures[0].margin
+
+    @property
+    def expert_rate(self) -> float:
+        """Return the expert's mean by the first measure."""
+        return self.measures[0].expert
+
+    @property
+    def clone_rate(self) -> float:
+        """Return the clone's mean by the first measure."""
+        return self.measures[0].clone
+
+    @property
+    def difference(self) -> float:
+        """Return the first measure's difference."""
+        return self.measures[0].difference
+
+    @property
+    def low(self) -> float:
+        """Return the first measure's lower bound."""
+        return self.measures[0].low
+
+    @property
+    def high(self) -> float:
+        """Return the first measure's upper bound."""
+        return self.measures[0].high
+
+
+_TOLD = ("metric", "margin", "expert_rate", "clone_rate", "difference", "low", "high")
+"""What follows from the measures, for people who read the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +194,14 @@ class GateReport:
     dataset_hash: str
     created_at: str
     confidence: float
+    """That no cohort passed in which the clone is worse than allowed."""
     cohorts: tuple[CohortVerdict, ...]
+    rare: Slice | None = None
+    """Tasks whose sequence of tools is rare in training."""
+    spent: Spent = field(default_factory=Spent)
+    waived: Mapping[str, str] = field(default_factory=dict)
+    """Cohorts that are asked for and absent, and why that was allowed."""
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -83,7 +228,10 @@ class GateReport:
     def to_json(self) -> str:
         """Return the report as JSON text, with what follows from it for people who read the file."""
         told = {"verdict": self.verdict, "blocked": self.blocked, "dead_call_rate": self.dead_call_rate}
-        return json.dumps({**told, **asdict(self)}, indent=2) + "\n"
+        record = {"format": FORMAT, **told, **asdict(self)}
+        for row, cohort in zip(record["cohorts"], self.cohorts, strict=True):
+            row |= {name: getattr(cohort, name) for name in _TOLD}
+        return json.dumps(record, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "GateReport":
@@ -96,24 +244,15 @@ class GateReport:
             record = json.loads(text)
             if record["method"] not in METHODS:
                 raise ValueError(f"method is {record['method']!r}, allowed: {', '.join(METHODS)}")
+            if record.get("format") != FORMAT:
+                raise ValueError(f"format is {record.get('format', 1)}, allowed: {FORMAT}")
             values = {field.name: record[field.name] for field in fields(cls)}
             values["cohorts"] = tuple(_cohort(row) for row in record["cohorts"])
+            values["rare"] = Slice(**record["rare"]) if record["rare"] else None
+            values["spent"], values["notes"] = Spent(**record["spent"]), tuple(record["notes"])
         except (ValueError, KeyError, TypeError) as error:
             raise CloneError(f"gate record is unreadable ({error}); run 'imitrace gate' again") from error
         return cls(**values)
-
-    def render(self) -> str:
-        """Return the report as plain text: a table of the cohorts, then a reason for each."""
-        lines = [
-            f"gate of {self.clone} v{self.version}: {self.verdict}{', blocked in every cohort' * self.blocked}",
-            f"method {self.method}: {METHODS[self.method]}",
-            f"dataset {self.dataset_hash}, {self.created_at}, each bound one-sided at {self.confidence:.0%}, in points",
-            f"dead calls {self.dead_call_rate:.2%}, of tools that are not there",
-            "",
-            *_aligned([_HEADER, *(_row(cohort) for cohort in self.cohorts)]),
-            "",
-        ]
-        return "\n".join([*lines, *map(_sentence, self.cohorts)])
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
@@ -121,49 +260,6 @@ def worst(verdicts: list[Verdict]) -> Verdict:
     if "fail" in verdicts:
         return "fail"
     return "inconclusive" if "inconclusive" in verdicts else "pass"
-
-
-_HEADER = (
-    "cohort",
-    "verdict",
-    "metric",
-    "cases",
-    "clone took",
-    "expert",
-    "clone",
-    "difference",
-    "bounds",
-    "margin",
-    "more cases",
-)
-
-
-def _row(cohort: CohortVerdict) -> tuple[str, ...]:
-    return (
-        cohort.cohort,
-        cohort.verdict,
-        cohort.metric,
-        str(cohort.n),
-        f"{cohort.clone_share:.0%}",
-        f"{100 * cohort.expert_rate:.1f}",
-        f"{100 * cohort.clone_rate:.1f}",
-        f"{100 * cohort.difference:+.1f}",
-        f"{100 * cohort.low:+.1f} to {100 * cohort.high:+.1f}",
-        f"{100 * cohort.margin:g}",
-        str(cohort.cases_needed or "-"),
-    )
-
-
-def _sentence(cohort: CohortVerdict) -> str:
-    text = f"{cohort.cohort}: {cohort.reason}"
-    if cohort.tasks < cohort.n:
-        text += f"; {cohort.n} cases of {cohort.tasks} tasks count as independent, so the bounds are too narrow"
-    return f"{text} -> {cohort.action}" if cohort.action else text
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def gate_section(report: GateReport | None) -> str:
@@ -182,8 +278,16 @@ def gate_section(report: GateReport | None) -> str:
     )
 
 
-def _cohort(row: Any) -> CohortVerdict:  # any JSON value goes in
-    cohort = CohortVerdict(**row)
-    if cohort.verdict not in ("pass", "fail", "inconclusive"):
-        raise ValueError(f"verdict is {cohort.verdict!r}, allowed: pass, fail, inconclusive")
-    return cohort
+def _cohort(row: Mapping[str, Any]) -> CohortVerdict:  # any JSON value goes in
+    values = {key: value for key, value in row.items() if key not in _TOLD}
+    values["measures"] = tuple(_measure(one) for one in row["measures"])
+    values["harms"] = tuple(Harm(**one) for one in row["harms"])
+    for name in ("agreement", "residual"):
+        values[name] = Figure(**row[name]) if row[name] else None
+    if not values["measures"] or row["verdict"] not in ("pass", "fail", "inconclusive"):
+        raise ValueError(f"verdict is {row['verdict']!r}, allowed: pass, fail, inconclusive, with a measure")
+    return CohortVerdict(**values)
+
+
+def _measure(row: Mapping[str, Any]) -> Measure:
+    return Measure(**{**row, "noise": Noise(**row["noise"]) if row["noise"] else None})

@@ -7,6 +7,7 @@ Sources: Wilson (1927) JASA 22; Clopper and Pearson (1934) Biometrika 26; Tango 
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 
 _HALVINGS = 60  # 2**-60 of the interval that is searched
@@ -107,6 +108,7 @@ def paired_mean_difference(
     return mean, max(-limit, mean - half), min(limit, mean + half)
 
 
+@lru_cache(maxsize=4096)  # every outcome is counted, and a gate asks again at each step
 def cases_needed(margin: float, disagreement: float, confidence: float = 0.95, power: float = 0.8) -> int:
     """Return how many paired cases show with ``power`` that an equal clone is less than ``margin`` worse.
 

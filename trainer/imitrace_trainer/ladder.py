@@ -34,6 +34,12 @@ class Climb:
         """The one that ships."""
         return self.clones[self.chosen]
 
+    @property
+    def second(self) -> Clone | None:
+        """The best of the others, a second key to what can't be undone; None where one family alone was fitted."""
+        others = [name for name in self.clones if name != self.chosen]
+        return self.clones[max(others, key=lambda name: self.on_calibration[name].low)] if others else None
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -48,18 +54,21 @@ class Rung:
     """By how much the clone that ships is better on the gate's tasks, in the same tasks."""
 
 
-def climb(
+def climb(  # noqa: PLR0913 - how it climbs, each named at the call
     shown: tuple[Sequence[Demonstration], Sequence[Demonstration]],
     family: str,
     config: BCConfig,
     progress: Progress = silent,
     kept: Checkpoints = NOTHING_KEPT,
+    *,
+    keyed: bool = False,
 ) -> Climb:
     """Fit one family, or all, and choose by the lower bound of exact agreement on the calibration tasks.
 
     Args:
         shown: the decisions to train on, and those to calibrate on, whose tasks must be others.
         family: a name in ``FAMILIES``, or ``BEST``.
+        keyed: whether a second family is fitted in any case, as a second key.
         config: how to fit.
         progress: told how far it is.
         kept: where to keep how far the fit has come, and to take it up from.
@@ -73,11 +82,20 @@ def climb(
     shares: dict[str, Share] = {}
     with one_thread():
         lesson = prepare(learnt_from, config, progress, calibration, kept)
-        for name in FAMILIES if family == BEST else (family,):
+        for name in FAMILIES if family == BEST else _with_another(family, keyed):
             clones[name] = FAMILIES[name].fit(lesson, config, progress)
             shares[name] = share_by_task(calibrate(clones[name], calibration), tasks, config.seed)
-    chosen = max(clones, key=lambda name: shares[name].low) if calibration else list(clones)[-1]
+    if family == BEST:
+        chosen = max(clones, key=lambda name: shares[name].low) if calibration else list(clones)[-1]
+    else:
+        chosen = family
     return Climb(clones, chosen, shares, lesson.report(clones[chosen]))
+
+
+def _with_another(family: str, keyed: bool) -> tuple[str, ...]:
+    if not keyed:
+        return (family,)
+    return (family, next(name for name in reversed(FAMILIES) if name != family))
 
 
 def compare(

@@ -21,8 +21,9 @@ from imitrace_trainer.quality import (
     risk_coverage,
     unseen_confidences,
 )
-from imitrace_trainer.route import NEVER, RouteConfig, Thresholds
+from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.task_draws import TaskDraws, difference
+from imitrace_trainer.thresholds import NEVER, Thresholds
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ class State:
     """Definitions ``{name, description, parameters}`` of the tools offered."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """The trajectory's tags; ``cohort`` names the slice that the gate judged."""
+    trajectory: str | None = None
+    """The running trajectory it is of; None: nothing is remembered of it."""
 
 
 def make_state(

@@ -19,8 +19,10 @@ from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.policy import Decision, Policy, State, same_action
 from imitrace_trainer.quality import Judged, judge_decisions
-from imitrace_trainer.route import Thresholds, cohort_of, route
+from imitrace_trainer.route import route
+from imitrace_trainer.route_rules import cohort_of
 from imitrace_trainer.task_draws import Share, TaskDraws
+from imitrace_trainer.thresholds import Thresholds
 
 
 @dataclass

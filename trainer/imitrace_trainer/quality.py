@@ -14,8 +14,10 @@ from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.figures import Bin, Promise, Reliability, RiskPoint, Slice
 from imitrace_trainer.policy import Decision, same_action
-from imitrace_trainer.route import NEVER, Thresholds, choose_threshold, cohort_of, route
+from imitrace_trainer.route import route
+from imitrace_trainer.route_rules import cohort_of
 from imitrace_trainer.task_draws import EDGE, Floats, Share, TaskDraws
+from imitrace_trainer.thresholds import NEVER, Thresholds, choose_threshold
 
 PROMISES = (0.01, 0.02, 0.05, 0.1)
 """Shares of wrong decisions that a threshold is asked to promise."""

@@ -2,7 +2,9 @@
 
     clones/NAME/vN/{model.safetensors, clone.json, ...}   written once, under another name, signed, then renamed
     clones/NAME/aliases.json                              champion, candidate, previous -> N
-    clones/NAME/gates/vN.json                             the newest gate record of a version
+    clones/NAME/route.json                                by which settings it is routed: see ``RouteConfig``
+    clones/NAME/checks.json                               when its tools and drift were last found in order
+    clones/NAME/gates/vN.{json,html}                      the newest gate record of a version, and a page of it
     clones/NAME/reports/vN.{json,html}                    what it was last measured to be, after it was registered
 
 Writers take turns by one lock file, readers need none: every file and folder appears whole or not at all.
@@ -11,15 +13,19 @@ Writers take turns by one lock file, readers need none: every file and folder ap
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from imitrace.exceptions import CloneError
+from imitrace.exceptions import CloneError, ConfigError
 from imitrace_trainer.drafts import draft, locked
+from imitrace_trainer.evidence import Evidence, weigh
 from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.keys import signing_key, trusted_keys
+from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.seal import Fault, check_seal, faults, seal
 
 ALIASES = ("champion", "candidate", "previous")
@@ -157,8 +163,14 @@ class Registry:
             raise CloneError(f"{path} is {aliases!r}, allowed: alias = version; delete it and promote again")
         return aliases
 
-    def record_gate(self, name: str, version: int, report: GateReport) -> None:
+    def record_gate(self, name: str, version: int, report: GateReport, page: str = "") -> None:
         """Keep what the gate said of a version, in place of what it said before.
+
+        Args:
+            name: the clone.
+            version: its version.
+            report: what the gate said.
+            page: the same as a page for people, if there is one.
 
         Raises:
             CloneError: there is no such version, or the report is of another one.
@@ -167,7 +179,13 @@ class Registry:
         if (report.clone, report.version) != (name, version):
             raise CloneError(f"gate report is of {report.clone} v{report.version}, expected {name} v{version}")
         with locked(self._clones):
+            if page:
+                _replace(self.gate_page(name, version), page)
             _replace(self._gate_path(name, version), report.to_json())
+
+    def gate_page(self, name: str, version: int) -> Path:
+        """Return where the page of a version's gate lies."""
+        return self._gate_path(name, version).with_suffix(".html")
 
     def gate_record(self, name: str, version: int) -> GateReport | None:
         """Return what the gate last said of a version, or None when it was never asked."""
@@ -191,22 +209,83 @@ class Registry:
                 _replace(path, text)
         return paths
 
-    def promote(self, name: str, version: int | None = None, *, dataset_hash: str) -> Promotion:
-        """Make a version the champion, if the gate let it pass in at least one cohort.
+    def record_route(self, name: str, config: RouteConfig) -> None:
+        """Keep by which settings a clone is routed, for every version of it, in place of those before."""
+        folder = self._folder(name)
+        with locked(self._clones):
+            folder.mkdir(parents=True, exist_ok=True)
+            _replace(folder / "route.json", json.dumps(config.to_json(), indent=1) + "\n")
+
+    def route_config(self, name: str) -> RouteConfig:
+        """Return by which settings a clone is routed; where none were recorded, the defaults without an audit slice.
+
+        Raises:
+            CloneError: ``route.json`` was damaged by hand.
+        """
+        path = self._folder(name) / "route.json"
+        try:
+            return RouteConfig.from_table(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return RouteConfig(audit=0, unaudited=True)
+        except (ValueError, TypeError, AttributeError, ConfigError) as error:
+            raise CloneError(f"{path} can't be read ({error}); run 'imitrace route {name} --apply'") from error
+
+    def record_check(self, name: str, what: str, at: str) -> None:
+        """Keep when something of a clone was last found in order: one of ``evidence.CHECKS``, ISO 8601."""
+        with locked(self._clones):
+            _replace(self._folder(name) / "checks.json", json.dumps({**self.checks(name), what: at}, indent=1) + "\n")
+
+    def checks(self, name: str) -> dict[str, str]:
+        """Return when each check of a clone was last found in order.
+
+        Raises:
+            CloneError: ``checks.json`` was damaged by hand.
+        """
+        path = self._folder(name) / "checks.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise CloneError(f"{path} is not JSON ({error}); delete it and check again") from error
+        if not isinstance(found, dict) or not all(isinstance(at, str) for at in found.values()):
+            raise CloneError(f"{path} is {found!r}, allowed: check = time; delete it and check again")
+        return found
+
+    def evidence(self, clone: CloneVersion) -> Evidence:
+        """Return on which evidence a version may act, where, and until when.
+
+        Raises:
+            CloneError: a record can't be read.
+        """
+        report = self.gate_record(clone.name, clone.version)
+        if report is not None and (report.clone, report.version) != (clone.name, clone.version):
+            report = None
+        label, made_from = f"{clone.name} v{clone.version}", _dataset_hash(clone.path)
+        return weigh(label, report, made_from, self.checks(clone.name), self.route_config(clone.name))
+
+    def promote(
+        self, name: str, version: int | None = None, *, dataset_hash: str, now: float | None = None
+    ) -> Promotion:
+        """Make a version the champion, if the gate let it pass in at least one cohort and its record is not too old.
 
         Args:
             name: the clone.
             version: which version; the candidate when left out.
             dataset_hash: the dataset that the clone must have been made from and gated on.
+            now: the time, in seconds since 1970; None: the clock's.
 
         Raises:
-            CloneError: no such version, no gate record of it, one of another dataset, or one that does not allow it;
-                or a file of it is not what was signed.
+            CloneError: no such version, no gate record of it, one of another dataset, one that does not allow it, or
+                one that lapsed; or a file of it is not what was signed.
         """
         with locked(self._clones):
             clone = self.resolve(f"{name}@candidate" if version is None else f"{name}:{version}")
             self.check(clone)
             cohorts = self._allowed_cohorts(clone, dataset_hash)
+            lapsed = self.evidence(clone).at(time.time() if now is None else now)
+            if lapsed.lack is not None:
+                raise CloneError(f"{lapsed.lack}; only then it can be promoted")
             aliases = self.aliases(name)
             if aliases.get("champion") != clone.version:
                 previous = {"previous": aliases["champion"]} if "champion" in aliases else {}
@@ -225,8 +304,10 @@ class Registry:
             champion = self.resolve(f"{name}@champion").version
             swapped = {**self.aliases(name), "champion": clone.version, "previous": champion}
             self._write_aliases(name, swapped)
-        record = self.gate_record(name, clone.version)
-        return Promotion(name, clone.version, champion, record.passed_cohorts() if record else ())
+        cohorts: tuple[str, ...] = ()
+        with suppress(CloneError):  # a damaged record allows nothing
+            cohorts = self.evidence(clone).at(time.time()).cohorts
+        return Promotion(name, clone.version, champion, cohorts)
 
     def _allowed_cohorts(self, clone: CloneVersion, dataset_hash: str) -> tuple[str, ...]:
         label = f"{clone.name} v{clone.version}"
@@ -260,27 +341,6 @@ class Registry:
 
     def _write_aliases(self, name: str, aliases: dict[str, int]) -> None:
         _replace(self._folder(name) / "aliases.json", json.dumps(aliases, indent=2) + "\n")
-
-
-def list_clones(home: Path) -> list[dict[str, Any]]:
-    """Return one record a registered version: name, version, aliases, gate verdict, and the cohorts it may act in."""
-    registry = Registry(home)
-    rows: list[dict[str, Any]] = []
-    for name in registry.names():
-        aliases = registry.aliases(name)
-        for number in registry.versions(name):
-            record = registry.gate_record(name, number)
-            rows.append(
-                {
-                    "name": name,
-                    "version": number,
-                    "aliases": [alias for alias, target in aliases.items() if target == number],
-                    "gate": record.verdict if record else "not run",
-                    "cohorts": list(record.passed_cohorts()) if record else [],
-                    "path": str(registry.resolve(f"{name}:{number}").path),
-                }
-            )
-    return rows
 
 
 def _numbers(folder: Path, suffix: str = "") -> list[int]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from imitrace_trainer.cohort import SplitConfig
 from imitrace_trainer.encoding import IntArray
-from imitrace_trainer.route import NEVER, choose_threshold
+from imitrace_trainer.thresholds import NEVER, choose_threshold
 
 _DRAWS: Final = 300
 _TRIALS: Final = 40

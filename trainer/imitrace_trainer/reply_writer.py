@@ -23,7 +23,8 @@ from imitrace_trainer.progress import Progress, Stage, silent
 from imitrace_trainer.reading import Reader
 from imitrace_trainer.reply_slots import ReplyTemplate
 from imitrace_trainer.reply_templates import Mined, mine
-from imitrace_trainer.route import NEVER, RouteConfig, choose_threshold
+from imitrace_trainer.route_config import RouteConfig
+from imitrace_trainer.thresholds import NEVER, choose_threshold
 from imitrace_trainer.training import one_thread
 
 _PREFIX = "replies."

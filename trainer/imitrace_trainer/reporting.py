@@ -17,7 +17,7 @@ from imitrace_trainer.quality_page import render
 from imitrace_trainer.quality_verdicts import verdicts
 from imitrace_trainer.refits import Refitter
 from imitrace_trainer.registry import Registry
-from imitrace_trainer.route import RouteConfig
+from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.stages import dataset_of, demonstrations, load_clone
 from imitrace_trainer.task_draws import Share
 

@@ -1,6 +1,7 @@
 """Play tasks in an environment: by the expert, by the clone alone, or by both as the route decides."""
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,7 +10,8 @@ import imitrace
 from imitrace.messages import Action, Message, action_message, from_openai, to_openai, tool_definition
 from imitrace_trainer.environment import Environment, Expert, Task
 from imitrace_trainer.policy import Policy, State
-from imitrace_trainer.route import RoutedClone, cohort_of
+from imitrace_trainer.route import RoutedClone
+from imitrace_trainer.route_rules import cohort_of
 
 MAX_STEPS = 40
 
@@ -43,6 +45,8 @@ class Episode:
     unsafe_by: str | None = None
     """Whose decision first did what the policy forbids."""
     turns: list[Turn] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    """The whole conversation."""
 
     def count(self, role: str) -> int:
         """Return how many decisions a role took."""
@@ -94,10 +98,12 @@ def play(environment: Environment, task: Task, actor: Actor, seed: int = 0) -> E
     episode = Episode(task.id, cohort_of(task.tags))
     chat: list[dict[str, Any]] = list(environment.reset(task.id, seed))
     messages: list[Message] = [from_openai(message) for message in chat]
+    course = uuid.uuid4().hex
+    episode.messages = messages
     with imitrace.trajectory(task=task.id, tags=dict(task.tags)):
         for number in range(MAX_STEPS):
             with imitrace.step(messages, tools) as step:
-                turn = actor(State(messages, tools, task.tags), chat)
+                turn = actor(State(messages, tools, task.tags, course), chat)
                 episode.turns.append(turn)
                 name, version = turn.policy or (None, None)
                 step.policy(role=turn.role, name=name, version=version, confidence=turn.confidence, reason=turn.reason)

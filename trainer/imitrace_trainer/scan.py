@@ -25,7 +25,8 @@ from imitrace_trainer.out_of_fold import FOLDS, fold_of, out_of_fold, sketch
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.reading import Reader
 from imitrace_trainer.rehearsal import BoolArray, Draws, Judged, Predicted, rehearse, tasks_needed
-from imitrace_trainer.route import COHORT_TAG, NO_COHORT, repeats
+from imitrace_trainer.route import repeats
+from imitrace_trainer.route_rules import COHORT_TAG, NO_COHORT
 
 _RARE: Final = 5
 """Tasks below which a tool is called too rarely to be learnt."""

@@ -115,9 +115,13 @@ def compute(folder: Path, config: dict[str, Any], cohort: str | None, given: dic
     target = (folder, None) if given["dry_run"] else _target(folder, given["source"])
     plan, spent = _plan(folder, config, cohort, given)
     scored = Scored()
-    with progress_bar() as progress, at_hand(open_source(given["source"], folder), folder, progress) as source:
-        rows = score_source(source, plan, scored, progress)
-        sent = sum(1 for _ in rows) if given["dry_run"] else send_scores(rows, *target)
+    try:
+        with progress_bar() as progress, at_hand(open_source(given["source"], folder), folder, progress) as source:
+            rows = score_source(source, plan, scored, progress)
+            sent = sum(1 for _ in rows) if given["dry_run"] else send_scores(rows, *target)
+    finally:
+        if given["judge"]:
+            _keep_spent(folder, str(plan.agent), spent())
     report = scored.to_json() | {"dry_run": given["dry_run"], "sent": 0 if given["dry_run"] else sent, "rows": sent}
     return report | ({"judge": spent()} if given["judge"] else {})
 
@@ -161,7 +165,7 @@ def _plan(folder: Path, config: dict[str, Any], cohort: str | None, given: dict[
     if given["judge"]:
         judge, client = make_judge(settings)
         evaluators.append(judge)
-        spent = lambda: vars(client.spent)  # noqa: E731 - read when all is done
+        spent = lambda: vars(client.spent) | {"model": client.model}  # noqa: E731 - read when all is done
     plan = Plan(
         evaluators=evaluators,
         agent=agent,
@@ -171,6 +175,19 @@ def _plan(folder: Path, config: dict[str, Any], cohort: str | None, given: dict[
         threshold=given["threshold"],
     )
     return plan, spent
+
+
+def _keep_spent(folder: Path, agent: str, spent: dict[str, Any]) -> None:
+    """Write down what the judge took, for the savings."""
+    import time
+
+    from imitrace_trainer.spending import Spending, record_spending
+
+    if not spent["requests"]:
+        return
+    tokens = {"input_tokens": spent["tokens"] - spent["output_tokens"], "output_tokens": spent["output_tokens"]}
+    told = {"agent": agent, "model": str(spent["model"]), "requests": int(spent["requests"]), **tokens}
+    record_spending(folder, Spending(kind="judge", at=time.time_ns(), **told))
 
 
 def _reference(folder: Path, agent: str | None, given: dict[str, Any]) -> "Reference":

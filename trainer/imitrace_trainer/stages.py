@@ -1,22 +1,21 @@
-"""Do one stage of the loop at a time on a workspace: train, evaluate, gate, promote; each leaves its record."""
+"""Do one stage of the loop at a time on a workspace: train, evaluate, promote; each leaves its record."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from imitrace.canonical import text_hash
-from imitrace.exceptions import CloneError, DatasetError
-from imitrace.messages import tool_definition
+from imitrace.exceptions import DatasetError
 from imitrace_trainer.card import measure_limits, render_card
 from imitrace_trainer.checkpoints import Checkpoints, unfinished
-from imitrace_trainer.clone_files import CloneCard, read_clone, write_clone
+from imitrace_trainer.clone_files import CloneCard, read_clone, read_second, write_clone
 from imitrace_trainer.config import CloneConfig, RolloutConfig
-from imitrace_trainer.critic_files import critic_tasks, criticised, train_critic, write_critic
+from imitrace_trainer.critic_files import criticised, train_critic, write_critic
 from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import Environment, Expert, load_object
@@ -24,11 +23,8 @@ from imitrace_trainer.evaluate import EvaluationReport, evaluate, evaluate_decis
 from imitrace_trainer.figures import CriticFigures
 from imitrace_trainer.fit import FitReport
 from imitrace_trainer.frequency import FrequencyTable
-from imitrace_trainer.gate import PairedCase, judge
-from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.keys import signing_key
 from imitrace_trainer.ladder import Climb, Rung, climb, compare
-from imitrace_trainer.live_tools import Tools, dead_tool
 from imitrace_trainer.mask_audit import audit_masks
 from imitrace_trainer.measuring import Extras, Shown, measure
 from imitrace_trainer.passport import passport, write_passport
@@ -37,8 +33,11 @@ from imitrace_trainer.progress import Progress
 from imitrace_trainer.quality_page import render as render_page
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
 from imitrace_trainer.reply_writer import ReplyConfig, Taught, reply_threshold, unsaid, with_replies
-from imitrace_trainer.rollout import Episode, expert_actor, hybrid_actor, play
-from imitrace_trainer.route import NO_COHORT, RouteConfig, RoutedClone, Thresholds, choose_threshold, cohort_of
+from imitrace_trainer.route import RoutedClone, Serving
+from imitrace_trainer.route_config import RouteConfig
+from imitrace_trainer.route_rules import cohort_of
+from imitrace_trainer.spending import spends
+from imitrace_trainer.thresholds import Call, Thresholds, thresholds_for
 from imitrace_trainer.tool_ledger import ToolRules, read_ledger
 
 
@@ -68,11 +67,26 @@ class LoadedClone:
     """The newest definition of every tool that was offered in training."""
     rules: ToolRules
     """What is decided about its agent's tools."""
+    second: Policy | None = None
+    """Its second key to what can't be undone."""
 
     @property
     def thresholds(self) -> Thresholds:
         """The confidence from which it may act."""
         return Thresholds.from_json(self.card.route).with_irreversible(self.rules.irreversible)
+
+    def routed(self, passed: Collection[str], config: RouteConfig, *, played: bool = False) -> RoutedClone:
+        """Return this clone with its route, where its gate passed in some cohorts.
+
+        Args:
+            passed: the cohorts.
+            config: by which settings.
+            played: whether its decisions are carried out, so that handovers in a trajectory are remembered; the audit
+                slice and rules by tags are not the clone's own and left out.
+        """
+        named = (self.version.name, str(self.version.version))
+        serving = Serving.by(replace(config, rules=(), audit=0, unaudited=True)) if played else None
+        return RoutedClone(self.policy, self.thresholds, passed, named, self.second, config.second_key, serving)
 
 
 def demonstrations(examples: Sequence[Example]) -> list[Demonstration]:
@@ -94,6 +108,7 @@ def _times(example: Example) -> int:
     return int(example.weight) + (draw < rest)
 
 
+@spends("train")
 def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
     """Fit a clone on its cohort's newest dataset, evaluate it on the gate split, and register it as candidate.
 
@@ -115,13 +130,14 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     signing_key(home)  # what would stop the clone from being registered is told before it is trained
     audit_masks(dataset.examples("train"), clone.cohort)
     train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
-    climbed = climb((train, calibration), clone.family, clone.train, progress, kept)
+    rules = read_ledger(home).rules(clone.cohort.agent)
+    keyed = clone.route.second_key and bool(clone.route.irreversible or rules.irreversible)
+    climbed = climb((train, calibration), clone.family, clone.train, progress, kept, keyed=keyed)
     taught = Taught(climbed.clone, "they are off")
     if clone.train.replies:
         wanted = ReplyConfig(fit=clone.train, promise=clone.route)
         taught = with_replies(climbed.clone, (train, calibration), wanted, progress, kept.part("replies"))
     policy = taught.clone
-    rules = read_ledger(home).rules(clone.cohort.agent)
     thresholds = choose_thresholds(policy, calibration, clone.route).with_irreversible(rules.irreversible)
     thresholds = replace(thresholds, replies=reply_threshold(policy))
     decisions = [policy.act(held.state) for held in held_out]
@@ -139,7 +155,7 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     )
 
     def write(folder: Path) -> None:
-        write_clone(folder, policy, card)
+        write_clone(folder, policy, card, climbed.second if keyed else None)
         if critic is not None:
             write_critic(folder, critic)
         write_passport(folder, passport(dataset, clone, rules))
@@ -175,17 +191,17 @@ def _card(clone: CloneConfig, dataset: Dataset, climbed: Climb, thresholds: Thre
 
 def choose_thresholds(policy: Policy, calibration: Sequence[Demonstration], config: RouteConfig) -> Thresholds:
     """Choose from which confidence the clone may act, on tasks it was not trained on."""
+    return thresholds_for(calls_of(policy, calibration), config)
+
+
+def calls_of(policy: Policy, calibration: Sequence[Demonstration]) -> list[Call]:
+    """Return the calls that a clone proposes on calibration tasks, each beside what the expert did."""
     decisions = [policy.act(demonstration.state) for demonstration in calibration]
-    judged = [
-        (decision.confidence, same_action(decision.action, held.action), held.task)
+    return [
+        Call(decision.confidence, same_action(decision.action, held.action), held.task, cohort_of(held.state.tags))
         for decision, held in zip(decisions, calibration, strict=True)
         if decision.action.kind == "tool_call"
     ]
-    confidences, right = [value for value, _, _ in judged], [hit for _, hit, _ in judged]
-    tasks = [task for _, _, task in judged]
-    loose = choose_threshold(confidences, right, config.error, config.confidence, tasks)
-    strict = choose_threshold(confidences, right, config.irreversible_error, config.confidence, tasks)
-    return Thresholds(loose, max(loose, strict), config.irreversible)
 
 
 def load_clone(home: Path, reference: str) -> LoadedClone:
@@ -201,7 +217,7 @@ def load_clone(home: Path, reference: str) -> LoadedClone:
     rules = read_ledger(home).rules(card.agent)
     tools = list(policy.tools)
     acting = criticised(policy, version.path, policy.reader)
-    return LoadedClone(version, rules.restrict(acting), card, tools, rules)
+    return LoadedClone(version, rules.restrict(acting), card, tools, rules, read_second(version.path))
 
 
 def evaluate_stage(home: Path, reference: str) -> EvaluationReport:
@@ -226,129 +242,47 @@ def dataset_of(home: Path, loaded: LoadedClone) -> Dataset:
     return dataset
 
 
-def gate_stage(home: Path, clone: CloneConfig, reference: str, progress: Progress) -> GateReport:
-    """Judge a clone against the expert per cohort and keep the record.
+def make_world(clone: CloneConfig, config: RolloutConfig) -> tuple[Environment, Callable[..., Expert]]:
+    """Return the environment and a maker of experts that a clone's ``rollout`` table names.
 
-    What is judged is what would act: the clone where it is sure, the expert elsewhere. With a ``rollout`` table both
-    play fresh tasks; without, the clone answers the recorded states of the gate split, and a task counts as its success
-    when every decision it was sure of was the expert's.
+    The maker may be given a number: with another than 0 the expert draws otherwise, where its own maker takes a
+    ``seed``; experts that need none differ by themselves.
     """
-    loaded = load_clone(home, reference)
-    dataset = dataset_of(home, loaded)
-    if clone.rollout is not None:
-        cases, method = rollout_cases(clone, clone.rollout, loaded, dataset, progress), "rollout"
-    else:
-        cases, method = replay_cases(loaded, dataset.examples("gate"), progress), "replay"
-    report = judge(
-        cases,
-        clone.gate,
-        method=method,
-        dataset_hash=dataset.hash,
-        clone=loaded.version.name,
-        version=loaded.version.version,
-        created_at=now(),
-    )
-    Registry(home).record_gate(loaded.version.name, loaded.version.version, report)
-    return report
-
-
-def replay_cases(loaded: LoadedClone, examples: Sequence[Example], progress: Progress) -> list[PairedCase]:
-    """Return one case a trajectory: a success where every decision that the clone is sure of was the expert's."""
-    taken: dict[str, list[bool]] = {}
-    total: Counter[str] = Counter()
-    dead: Counter[str] = Counter()
-    first: dict[str, Example] = {}
-    for number, example in enumerate(examples):
-        cohort = cohort_of(example.tags)
-        first.setdefault(example.trajectory_id, example)
-        hits = taken.setdefault(example.trajectory_id, [])
-        if example.loss_mask:
-            clone = RoutedClone(loaded.policy, loaded.thresholds, (cohort,))
-            decision, routed = clone.decide(State(example.state, example.tools, example.tags))
-            total[example.trajectory_id] += 1
-            if routed.actor == "clone":
-                hits.append(same_action(decision.action, example.action))
-                dead[example.trajectory_id] += dead_tool(decision.action, example.tools, loaded.rules) is not None
-        progress("replay", (number + 1) / len(examples))
-    return [
-        PairedCase(
-            task=first[trajectory].task,
-            cohort=cohort_of(first[trajectory].tags),
-            expert_success=True,
-            clone_success=all(hits),
-            expert_steps=total[trajectory],
-            clone_steps=total[trajectory],
-            decisions=total[trajectory],
-            clone_decisions=len(hits),
-            dead_calls=dead[trajectory],
-        )
-        for trajectory, hits in taken.items()
-    ]
-
-
-def rollout_cases(
-    clone: CloneConfig, config: RolloutConfig, loaded: LoadedClone, dataset: Dataset, progress: Progress
-) -> list[PairedCase]:
-    """Return one case a fresh task: played by the expert, and by the clone with the expert where it is not sure.
-
-    Raises:
-        CloneError: a drawn task was trained on, or no cohort is known.
-    """
-    environment, make_expert = make_world(clone, config)
-    cohorts = sorted({cohort_of(example.tags) for example in dataset.examples()})
-    known, tools = dataset.tasks() | critic_tasks(dataset), [tool_definition(tool) for tool in environment.tools]
-    cases = []
-    for number, cohort in enumerate(cohorts):
-        count = config.tasks_in.get(cohort, config.tasks)
-        tasks = environment.tasks(count, config.seed, None if cohort == NO_COHORT else cohort)
-        leaked = sorted(known & {task.id for task in tasks})
-        if leaked:
-            raise CloneError(
-                f"task {leaked[0]!r} of the gate is in the dataset: set another clone.{clone.name}.rollout.seed"
-            )
-        routed = RoutedClone(loaded.policy, loaded.thresholds, (cohort,))
-        expert, hybrid = expert_actor(make_expert()), hybrid_actor(routed, make_expert())
-        for done, task in enumerate(tasks):
-            played = play(environment, task, hybrid)
-            cases.append(paired(play(environment, task, expert), played, dead_calls(played, tools, loaded.rules)))
-            progress("rollout", (number + (done + 1) / len(tasks)) / len(cohorts))
-    return cases
-
-
-def make_world(clone: CloneConfig, config: RolloutConfig) -> tuple[Environment, Callable[[], Expert]]:
-    """Return the environment and a maker of experts that a clone's ``rollout`` table names."""
     folder = clone.folder / config.path
     environment: Environment = load_object(config.environment, folder)()
     make = load_object(config.expert, folder)
-    return environment, lambda: make(environment, **config.expert_options)
+    seed = config.expert_options.get("seed", 0)
+    seeded = isinstance(seed, int) and _takes_seed(make)
+
+    def expert(number: int = 0) -> Expert:
+        options = dict(config.expert_options)
+        if number and seeded:
+            options["seed"] = seed + number
+        made: Expert = make(environment, **options)
+        return made
+
+    return environment, expert
 
 
-def dead_calls(episode: Episode, tools: Tools, rules: ToolRules) -> int:
-    """Return how many of a clone's decisions in an episode called a tool that is not there."""
-    made = (turn.action for turn in episode.turns if turn.role == "clone" and turn.action is not None)
-    return sum(dead_tool(action, tools, rules) is not None for action in made)
+def _takes_seed(make: Callable[..., Any]) -> bool:
+    try:
+        return "seed" in signature(make).parameters
+    except (TypeError, ValueError):  # it does not say
+        return False
 
 
-def paired(expert: Episode, clone: Episode, dead: int = 0) -> PairedCase:
-    """Return two episodes of one task as a case, in which the clone made so many dead calls."""
-    return PairedCase(
-        task=expert.task,
-        cohort=expert.cohort,
-        expert_success=expert.success,
-        clone_success=clone.success,
-        expert_unsafe=expert.unsafe,
-        clone_unsafe=clone.unsafe_by == "clone",
-        expert_steps=len(expert.turns),
-        clone_steps=len(clone.turns),
-        decisions=len(clone.turns),
-        clone_decisions=clone.count("clone"),
-        dead_calls=dead,
-    )
+def promote_stage(home: Path, name: str, version: int | None = None, config: RouteConfig | None = None) -> Promotion:
+    """Make a gated version the champion; the registry refuses one without a passing record on its own dataset.
 
-
-def promote_stage(home: Path, name: str, version: int | None = None) -> Promotion:
-    """Make a gated version the champion; the registry refuses one without a passing record on its own dataset."""
+    Args:
+        home: the workspace.
+        name: the clone.
+        version: which version; None: the candidate.
+        config: by which settings it is routed from now on; None: by those that are recorded.
+    """
     registry = Registry(home)
+    if config is not None:
+        registry.record_route(name, config)
     number = registry.aliases(name).get("candidate") if version is None else version
     chosen = registry.resolve(name if number is None else f"{name}:{number}")
     _, card = read_clone(chosen.path)

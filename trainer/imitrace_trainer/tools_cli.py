@@ -95,6 +95,8 @@ def tools(ctx: click.Context, agent: str | None, source: str | None, home: Path 
 def diff(agent: str | None, source: str | None, home: Path | None, as_json: bool) -> None:
     """Say what changed about tools. Exits 1 while a change that breaks recorded calls is undecided.
 
+    Where nothing is undecided, that is noted as evidence for the clones of these agents.
+
     \b
     Examples:
       imitrace tools diff
@@ -111,6 +113,9 @@ def diff(agent: str | None, source: str | None, home: Path | None, as_json: bool
         click.echo("\n".join(map(describe_finding, found)) or "no tool has vanished or changed")
     if any(finding.open for finding in found):
         sys.exit(1)
+    from imitrace_trainer.refresh import note_tools_checked
+
+    note_tools_checked(workspace_home(home), agent)
 
 
 @tools.command()

@@ -12,7 +12,7 @@ from imitrace_trainer.intervals import wilson
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.rollout import Actor, Episode, clone_actor, expert_actor, hybrid_actor, play
-from imitrace_trainer.route import RoutedClone
+from imitrace_trainer.route import HANDOVER
 from imitrace_trainer.stages import load_clone, make_world
 
 ARMS = ("expert", "clone", "hybrid")
@@ -43,6 +43,8 @@ class TrialReport:
     """Median time to decide, by arm."""
     unsafe: dict[str, int]
     """Tasks in which an arm did what the policy forbids."""
+    handed_over: dict[str, Success]
+    """By arm, the tasks in which the clone handed over in doubt in the middle; none where it never did."""
 
     def to_json(self) -> dict[str, Any]:
         """Return this as JSON values."""
@@ -62,7 +64,7 @@ def try_clone(home: Path, clone: CloneConfig, config: RolloutConfig, progress: P
     arms: Mapping[str, Actor] = {
         "expert": expert_actor(make_expert()),
         "clone": clone_actor(loaded.policy, named),
-        "hybrid": hybrid_actor(RoutedClone(loaded.policy, loaded.thresholds, passed, named), make_expert()),
+        "hybrid": hybrid_actor(loaded.routed(passed, clone.route, played=True), make_expert()),
     }
     tasks: Sequence[Task] = environment.tasks(config.tasks, seed)
     episodes: dict[str, list[Episode]] = {arm: [] for arm in arms}
@@ -89,8 +91,20 @@ def summarise(episodes: Mapping[str, Sequence[Episode]]) -> TrialReport:
         clone_share={name: share_of_clone(by_arm["hybrid"]) for name, by_arm in slices.items()},
         expert_calls_saved=1 - sum(episode.count("expert") for episode in episodes["hybrid"]) / max(1, expert_calls),
         latency_ms={arm: 1_000 * latency(played) for arm, played in episodes.items()},
+        handed_over=handed_over(episodes),
         unsafe={arm: sum(episode.unsafe for episode in played) for arm, played in episodes.items()},
     )
+
+
+def handed_over(episodes: Mapping[str, Sequence[Episode]]) -> dict[str, Success]:
+    """Return how each arm did on the tasks in which the hybrid's clone handed over in doubt, having acted before."""
+    tasks = {
+        episode.task
+        for episode in episodes["hybrid"]
+        if any(turn.reason.startswith(HANDOVER) for turn in episode.turns)
+    }
+    found = {arm: [episode for episode in played if episode.task in tasks] for arm, played in episodes.items()}
+    return {arm: success_of(played) for arm, played in found.items() if played}
 
 
 def success_of(episodes: Sequence[Episode]) -> Success:

@@ -33,6 +33,8 @@ class Spent:
     requests: int = 0
     tokens: int = 0
     """As the endpoint says, or where it does not, three characters each."""
+    output_tokens: int = 0
+    """Those of them that were the answers, or could have been."""
 
 
 @dataclass
@@ -98,8 +100,11 @@ class JudgeClient:
             except (OSError, http.client.HTTPException, ValueError) as error:
                 problem = f"{self.endpoint} gave no answer: {error}"
                 self.spent.tokens += expected  # it may have been paid for
+                self.spent.output_tokens += self.answer_tokens
                 continue
-            self.spent.tokens += _used(found, expected)
+            used = _used(found, "total_tokens", expected)
+            self.spent.tokens += used
+            self.spent.output_tokens += min(used, _used(found, "completion_tokens", self.answer_tokens))
             return found
         raise JudgeError(f"{problem} ({self.retries + 1} tries)")
 
@@ -112,7 +117,7 @@ class JudgeClient:
             return bytes(answer.read(_LARGEST))
 
 
-def _used(found: Any, expected: int) -> int:  # JSON
+def _used(found: Any, key: str, expected: int) -> int:  # JSON
     usage = found.get("usage") if isinstance(found, dict) else None
-    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    total = usage.get(key) if isinstance(usage, dict) else None
     return total if isinstance(total, int) and not isinstance(total, bool) and total > 0 else expected

@@ -39,6 +39,7 @@ SET, FOLD = "retail", 0
 HERE = Path(__file__).parent
 PACKAGES = ("imitrace", "numpy", "torch")
 PROMISED = ("p50_ms", "p95_ms", "batch_speedup", "fit_vs_linear", "vs_imitation_steps_per_s")
+DETAILS = ("fit", "growth_exponent", "load_s", "model_bytes")
 _HALVINGS = 2
 
 
@@ -46,7 +47,7 @@ def measure(options: argparse.Namespace) -> Json:
     """Return what is measured."""
     began = time.monotonic()
     torch.set_num_threads(1)
-    found: Json = {"skipped": dict[str, str]()} | dict.fromkeys(PROMISED)
+    found: Json = {"skipped": dict[str, str]()} | dict.fromkeys((*PROMISED, *DETAILS))
     if (options.data / SETS[SET]).exists():
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder) / SET
@@ -54,7 +55,8 @@ def measure(options: argparse.Namespace) -> Json:
             parts = divided(open_dataset(home, SET).examples(), FOLD)
             found |= on_cuda(parts) if options.cuda else on_cpu(parts, home, options.quick, found["skipped"])
     else:
-        found["skipped"][SET] = f"no {SETS[SET]} in {options.data}"
+        why = f"no {SETS[SET]} in {options.data}"
+        found["skipped"] |= dict.fromkeys((SET, "scikit-learn", "imitation"), why)
     return {
         "benchmark": "clone_speed",
         **found,

@@ -315,3 +315,21 @@ def test_a_store_that_keeps_each_state_once_gives_them_as_lists(tmp_path: Path, 
     empty = found.filter(pl.col("step_index") == 9)
     assert empty["state"].to_list() == [[]]
     assert_frame_equal(found.filter(pl.col("step_index") != 9), wanted["steps"], check_row_order=False)
+
+
+READ_AND_FIT = """
+import sys
+from pathlib import Path
+
+import imitrace_trainer.stages  # and with it torch
+from imitrace_trainer.sources import open_source
+
+print(len(open_source(None, Path(sys.argv[1])).frames()["trajectories"].collect()))
+"""
+
+
+def test_a_process_that_reads_a_store_and_has_torch_ends_without_a_word(stored: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", READ_AND_FIT, str(stored)], capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.stderr) == ("8\n", "")

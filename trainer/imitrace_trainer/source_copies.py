@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 
@@ -20,6 +19,9 @@ from imitrace_trainer.drafts import draft
 from imitrace_trainer.frames import first_line, scan_tables
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.sources import CollectorSource, Source, StoreSource, has_histories, with_states
+
+if TYPE_CHECKING:  # imported where it is used: see sources
+    import duckdb
 
 COPIES: Final = "copies"
 """Folder of the workspace that copies are in."""
@@ -106,6 +108,8 @@ def _copy_collector(source: CollectorSource, folder: Path) -> Iterator[tuple[str
 
 def _copy_store(source: StoreSource, folder: Path) -> Iterator[tuple[str, int]]:
     """Write the tables and let the file go, so that a collector may start again."""
+    import duckdb
+
     with source.connect(memory_limit=_MEMORY, temp_directory=str(folder / "spilt")) as connection:
         for table in TABLES:
             path = folder / f"{table}.parquet"
@@ -124,7 +128,7 @@ def _copy_store(source: StoreSource, folder: Path) -> Iterator[tuple[str, int]]:
             yield table, rows
 
 
-def _steps(connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
+def _steps(connection: "duckdb.DuckDBPyConnection") -> Iterator[pl.DataFrame]:
     bare = has_histories(connection)
     table = "bare_steps" if bare else "steps"
     rows = connection.sql(f"FROM {table} ORDER BY {_ORDER['steps']}").to_arrow_reader(_ROWS_AT_ONCE if bare else 512)
@@ -148,7 +152,7 @@ def _few(steps: pl.DataFrame) -> Iterator[pl.DataFrame]:
         yield steps[start:]
 
 
-def _of(steps: pl.DataFrame, beside: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+def _of(steps: pl.DataFrame, beside: "duckdb.DuckDBPyConnection") -> pl.DataFrame:
     """Return the rows of the histories that states of steps are of."""
     beside.register("needed", steps.select("trajectory_id", "history").unique().to_arrow())
     found = pl.DataFrame(beside.sql(_HISTORIES).to_arrow_table())

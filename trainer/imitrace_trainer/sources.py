@@ -5,16 +5,18 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-import duckdb
 import polars as pl
 
 from imitrace.exceptions import DatasetError
 from imitrace.schema import TABLES
 from imitrace_trainer.collector_reads import CollectorTables
 from imitrace_trainer.frames import check_files, checked, first_line, read_manifest, scan_tables
+
+if TYPE_CHECKING:  # imported where it is used: at the end of a process that has torch it complains of leaks else
+    import duckdb
 
 _STEPS_AT_ONCE = 512
 _PROBE_SECONDS = 2.0
@@ -90,12 +92,14 @@ class StoreSource:
         """Name the file."""
         return f"store {self.path}"
 
-    def connect(self, **options: str) -> duckdb.DuckDBPyConnection:
+    def connect(self, **options: str) -> "duckdb.DuckDBPyConnection":
         """Return a connection that reads the file, with options of DuckDB's.
 
         Raises:
             DatasetError: it is no store, a collector holds it, or not all that it holds is ready to be read.
         """
+        import duckdb
+
         try:
             connection = duckdb.connect(self.path, read_only=True, config=dict(options))
         except duckdb.Error as error:
@@ -112,7 +116,7 @@ class StoreSource:
             raise
         return connection
 
-    def _check_derived(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def _check_derived(self, connection: "duckdb.DuckDBPyConnection") -> None:
         """Refuse a store whose collector was killed before it had derived the steps of all that it had taken."""
         there = {row[0] for row in connection.sql("SELECT table_name FROM duckdb_tables()").fetchall()}
         if not {"chunks", "meta"} <= there:
@@ -128,7 +132,9 @@ class StoreSource:
                 "run `imitrace trajectories` on it once, or start its collector"
             )
 
-    def _read(self, connection: duckdb.DuckDBPyConnection, table: str) -> pl.LazyFrame:
+    def _read(self, connection: "duckdb.DuckDBPyConnection", table: str) -> pl.LazyFrame:
+        import duckdb
+
         where = f"{self.describe()}, table {table}"
         try:
             if table == "steps" and has_histories(connection):
@@ -140,12 +146,12 @@ class StoreSource:
         return checked(found.lazy(), TABLES[table], where)
 
 
-def has_histories(connection: duckdb.DuckDBPyConnection) -> bool:
+def has_histories(connection: "duckdb.DuckDBPyConnection") -> bool:
     """Tell whether a store keeps steps without their states, and these once, as histories."""
     return bool(connection.sql("FROM duckdb_tables() WHERE table_name = 'bare_steps'").fetchall())
 
 
-def _table(connection: duckdb.DuckDBPyConnection, table: str) -> pl.DataFrame:
+def _table(connection: "duckdb.DuckDBPyConnection", table: str) -> pl.DataFrame:
     order = " ORDER BY position" if table == "histories" else ""
     return pl.DataFrame(connection.sql(f"FROM {table}{order}").to_arrow_table())
 

@@ -32,6 +32,7 @@ _SCAN = "imitrace_trainer.scan_cli"
 _ROUTE = "imitrace_trainer.route_cli"
 _QUEUE = "imitrace_trainer.queue_cli"
 _SAVINGS = "imitrace_trainer.savings_cli"
+_CORRECT = "imitrace_trainer.correct_cli"
 _SERVE = "imitrace_trainer.serve_cli"
 
 _INTERRUPTED = 130
@@ -73,6 +74,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "audit": LazyCommand(_ROUTE, "audit", "trainer", "Estimate how often the expert would have done otherwise."),
     "serve": LazyCommand(_SERVE, "serve", "serve", "Serve a clone as a proxy of the model's own API."),
     "predict": LazyCommand(_TRAINER, "predict", "trainer", "Write a clone's action for every decision in a file."),
+    "correct": LazyCommand(_CORRECT, "correct", "trainer", "Let an expert correct a clone where its own steps lead."),
     "queue": LazyCommand(_QUEUE, "queue", "trainer", "Judge where clone and expert differ."),
     "savings": LazyCommand(_SAVINGS, "savings", "trainer", "Say what a clone saves, and what it costs."),
     "refresh": LazyCommand(_TRAINER, "refresh", "trainer", "Do the turn from curate to promote."),

@@ -98,6 +98,10 @@ class CohortConfig:
     """What a step by a forbidden policy does: ``refuse`` the cohort, or ``reject`` its trajectory."""
     reviewed: bool = True
     """Whether decisions that people judged, see ``imitrace queue``, are learnt as they said."""
+    corrected: bool = True
+    """Whether corrected episodes, see ``imitrace correct``, are learnt from."""
+    mix: float = 0.0
+    """Share of what is learnt, by weight, that corrected episodes are to be; 0: each counts as any other decision."""
     retired_tools: str = "mask"
     """What becomes of calls of retired tools: they stay as context (``mask``), or their trajectory goes (``drop``)."""
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -311,6 +315,8 @@ _COHORT_READERS: Final[_Readers] = {
     "balance": _text,
     "several_steps": _factor,
     "reviewed": _flag,
+    "corrected": _flag,
+    "mix": _share,
     "retired_tools": _one_of(*RETIRED_TOOLS),
     "split": _split,
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from imitrace.exceptions import ConfigError
 from imitrace_trainer.cohort import CohortConfig, cohort_from_config
+from imitrace_trainer.correcting.config import CorrectConfig
 from imitrace_trainer.critic_fit import CriticConfig
 from imitrace_trainer.evaluators.settings import ScoreConfig, score_from_config
 from imitrace_trainer.families import BEST, FAMILIES
@@ -62,6 +63,8 @@ class CloneConfig:
     """What its critic may veto."""
     rollout: RolloutConfig | None = None
     """Where it is played."""
+    correct: CorrectConfig = field(default_factory=CorrectConfig)
+    """How it is corrected there."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     """How its courses are scored, as ``imitrace score`` does."""
 
@@ -78,7 +81,7 @@ def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> Clo
         raise ConfigError(f"clone {name!r} is not in imitrace.toml, it has: {known}; add a table [clone.{name}]")
     where = f"clone.{name}"
     table = _table(clones[name], where)
-    allowed = ("cohort", "family", "train", "gate", "route", "critic", "rollout")
+    allowed = ("cohort", "family", "train", "gate", "route", "critic", "rollout", "correct")
     _refuse_unknown(table, allowed, where)
     family = table.get("family", BEST)
     if family not in (BEST, *FAMILIES):
@@ -94,6 +97,7 @@ def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> Clo
         route=RouteConfig.from_table(_table(table.get("route", {}), f"{where}.route")),
         critic=CriticConfig.from_table(_table(table.get("critic", {}), f"{where}.critic")),
         rollout=None if rollout is None else _rollout(rollout, f"{where}.rollout"),
+        correct=CorrectConfig.from_table(_table(table.get("correct", {}), f"{where}.correct"), f"{where}.correct"),
         score=score_from_config(config),
     )
 

@@ -69,6 +69,8 @@ class Curated:
     """By redaction rule that was asked: how often it ``found`` something, and in how many ``trajectories``."""
     judged: dict[str, Any] = field(default_factory=dict)  # JSON
     """What became of decisions that people judged; empty where nobody did."""
+    corrected: dict[str, Any] = field(default_factory=dict)  # JSON
+    """What became of corrected episodes; empty where there are none."""
 
 
 def curate(

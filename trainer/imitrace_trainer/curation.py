@@ -8,6 +8,7 @@ import polars as pl
 
 from imitrace.exceptions import DatasetError
 from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.correction_rows import kept, with_corrections
 from imitrace_trainer.curate import curate, newest_scores
 from imitrace_trainer.curation_page import render
 from imitrace_trainer.datasets import Dataset, write_dataset
@@ -35,6 +36,8 @@ def curate_frames(
     curated = curate(frames, cohort, rules, progress)
     if cohort.reviewed:
         curated = with_judged(curated, read_reviews(home, cohort.agent), cohort, rules)
+    if cohort.corrected:
+        curated = with_corrections(curated, kept(home, cohort.name), cohort, rules)
     dataset = write_dataset(home, cohort, curated, described, progress)
     if dataset.created or not page_of(dataset).exists():
         write_page(dataset, frames, cohort, rules)

@@ -14,11 +14,12 @@ from imitrace.canonical import canonical_json, content_hash
 from imitrace.exceptions import DatasetError
 from imitrace.messages import Action, Message
 from imitrace.semconv import POLICY_ROLES
+from imitrace_trainer.added_rows import Rows, message_rows, no_rows, seen_columns, tool_rows, with_rows
 from imitrace_trainer.cohort import SPLITS
 from imitrace_trainer.curate import Curated
-from imitrace_trainer.datasets import DATASET_TABLES, FAILURES, Dataset, write_version
+from imitrace_trainer.datasets import FAILURES, Dataset, write_version
 from imitrace_trainer.drafts import locked
-from imitrace_trainer.frames import empty, gather
+from imitrace_trainer.frames import gather
 from imitrace_trainer.live_tools import dead_call
 from imitrace_trainer.tool_ledger import read_ledger
 
@@ -119,31 +120,30 @@ def add_rows(home: Path, dataset: Dataset, rows: Sequence[Row], who: str) -> Dat
         raise DatasetError(f"no row to add to dataset {dataset.name}, expected one or more")
     _check(dataset, rows)
     _check_calls(home, dataset, rows)
-    made = _made(rows)
-    tables = {name: dataset.frame(name) for name in DATASET_TABLES}
-    known = gather({"known": tables["trajectories"].select("trajectory_id")})["known"]
-    new = {name: _table(DATASET_TABLES[name], made[name]) for name in ("trajectories", "steps", "messages", "tools")}
-    for name in ("trajectories", "steps"):
-        new[name] = new[name].join(known, on="trajectory_id", how="anti")
-    joined = {name: pl.concat([tables[name], frame.lazy()]) for name, frame in new.items()}
-    small = gather(
-        {"trajectories": joined["trajectories"].sort("started_at", "trajectory_id"), "out": tables["rejected"]}
-    )
-    curated = Curated(
-        trajectories=small["trajectories"],
-        rejected=small["out"],
-        steps=joined["steps"].sort("trajectory_id", "step_index"),
-        messages=joined["messages"].unique("message_id").sort("message_id"),
-        tools=joined["tools"].unique(["tools_hash", "position"]).sort("tools_hash", "position"),
-        other_agents=dataset.manifest["other_agents"],
-        evaluators=dataset.manifest["evaluators"],
-        ledger=dataset.manifest["tools"]["ledger"],
-        failures=dataset.frame(FAILURES) if FAILURES in dataset.manifest["counts"] else None,
-        judged=dataset.manifest.get("judged", {}),
-    )
+    curated = with_rows(curated_of(dataset), _made(rows))
     kept = {key: dataset.manifest[key] for key in ("cohort", "spec")}
     source = f"{len(rows)} rows by {who} to v{dataset.version} of {dataset.manifest['source']}"
     return write_version(home, dataset.name, curated, {**kept, "source": source})
+
+
+def curated_of(dataset: Dataset) -> Curated:
+    """Return what a version holds, to make another of."""
+    small = gather({"trajectories": dataset.frame("trajectories"), "rejected": dataset.frame("rejected")})
+    manifest = dataset.manifest
+    return Curated(
+        trajectories=small["trajectories"],
+        rejected=small["rejected"],
+        steps=dataset.frame("steps"),
+        messages=dataset.frame("messages"),
+        tools=dataset.frame("tools"),
+        other_agents=manifest["other_agents"],
+        evaluators=manifest["evaluators"],
+        ledger=manifest["tools"]["ledger"],
+        failures=dataset.frame(FAILURES) if FAILURES in manifest["counts"] else None,
+        personal=manifest.get("personal_data", {}),
+        judged=manifest.get("judged", {}),
+        corrected=manifest.get("corrected", {}),
+    )
 
 
 def add_row(home: Path, dataset: Dataset, row: Row, who: str) -> Dataset:
@@ -255,14 +255,13 @@ def _check_calls(home: Path, dataset: Dataset, rows: Sequence[Row]) -> None:
             )
 
 
-def _made(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:  # rows of tables
+def _made(rows: Sequence[Row]) -> Rows:
     by_task: dict[str, list[Row]] = {}
     for row in rows:
         by_task.setdefault(row.task, []).append(row)
-    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ("trajectories", "steps", "messages", "tools")}
+    tables = no_rows()
     for task, decisions in by_task.items():
-        content = [asdict(row) for row in decisions]
-        name = f"added-{content_hash(content)}"
+        name = f"added-{content_hash([asdict(row) for row in decisions])}"
         tags = canonical_json(dict(decisions[0].tags or {}))
         shared = {"trajectory_id": name, "tags": tags, "split": decisions[0].split, "started_at": 0, "complete": True}
         tables["trajectories"].append(
@@ -272,34 +271,18 @@ def _made(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:  # rows of ta
         )
         for index, row in enumerate(decisions):
             tables["steps"].append(shared | _step(row, name, index))
-            for message in row.state:
-                text = canonical_json(message)
-                tables["messages"].append(
-                    {"message_id": content_hash(message), "role": message["role"], "content": text}
-                )
-            tables["tools"] += _tools(row)
-    return {
-        "trajectories": tables["trajectories"],
-        "steps": tables["steps"],
-        "messages": list({row["message_id"]: row for row in tables["messages"]}.values()),
-        "tools": list({(row["tools_hash"], row["position"]): row for row in tables["tools"]}.values()),
-    }
+            tables["messages"] += message_rows(row.state)
+            tables["tools"] += tool_rows(row.tools)
+    return tables
 
 
 def _step(row: Row, trajectory: str, index: int) -> dict[str, Any]:  # a row of a table
-    action = row.action
     return {
         "step_index": index,
         "decision": f"{trajectory}-{index}",
         "agent": _ADDED,
         "policy_role": row.policy_role,
-        "state": [content_hash(message) for message in row.state],
-        "tools_hash": content_hash(list(row.tools)),
-        "action_kind": action.kind,
-        "action_name": action.name,
-        "action_arguments": canonical_json(action.arguments) if action.kind == "tool_call" else None,
-        "action_message": action.message,
-        "call_id": action.call_id,
+        **seen_columns(row.state, row.tools, row.action),
         "ended_at": 0,
         "trace_id": "",
         "span_id": "",
@@ -308,21 +291,3 @@ def _step(row: Row, trajectory: str, index: int) -> dict[str, Any]:  # a row of 
         "loss_mask": row.policy_role != "synthetic",
         "mask_reason": "by synthetic" if row.policy_role == "synthetic" else None,
     }
-
-
-def _tools(row: Row) -> list[dict[str, Any]]:  # rows of a table
-    return [
-        {
-            "tools_hash": content_hash(list(row.tools)),
-            "position": place,
-            "name": tool["name"],
-            "schema_hash": content_hash(tool),
-            "definition": canonical_json(tool),
-        }
-        for place, tool in enumerate(row.tools)
-    ]
-
-
-def _table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:  # rows of a table
-    schema = empty(columns).schema
-    return pl.DataFrame([{name: row.get(name) for name in columns} for row in rows], schema=schema)

@@ -374,6 +374,7 @@ def _manifest(curated: Curated, said: Mapping[str, Any], written: Mapping[str, A
         "tools": {"ledger": curated.ledger, "steps": written["changes"]},
         "personal_data": curated.personal,
         "judged": curated.judged,
+        "corrected": curated.corrected,
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from imitrace.exceptions import ConfigError
+from imitrace.exceptions import CloneError, ConfigError
 from imitrace.messages import Action
 
 
@@ -25,7 +25,13 @@ class Task(Protocol):
 
 
 class Environment(Protocol):
-    """A resettable world: rollouts never touch a real one."""
+    """A resettable world: rollouts never touch a real one.
+
+    Of its own it may have more, which is used where it is there: ``snapshot()`` and ``restore(snapshot)``, to go on
+    anew from a moment (else what was done is done again, and must come out alike); ``state_key()``, a text that is
+    equal in equal states; ``actions()``, the actions that are possible now; ``dry_run``, false where steps have effects
+    that a reset does not undo.
+    """
 
     @property
     def tools(self) -> Sequence[Mapping[str, Any]]:
@@ -41,16 +47,38 @@ class Environment(Protocol):
         ...
 
     def step(self, action: Action) -> tuple[list[dict[str, Any]], bool, dict[str, Any]]:
-        """Carry an action out; return the messages that follow it, whether it is over, and ``success``, ``unsafe``."""
+        """Carry an action out; return the messages that follow it, whether it is over, and what is known of it.
+
+        That is ``success``, ``lost`` (success is out of reach) and ``unsafe`` (what policy forbids was done), each true
+        or false; what is absent is false.
+        """
         ...
 
 
 class Expert(Protocol):
-    """What the clone is measured against."""
+    """What the clone is measured against, and corrected by.
+
+    It may have ``observe(action, messages)``, which is told what the clone did and what followed, where it keeps a
+    state of its own; and ``tokens``, how many it has used so far.
+    """
 
     def act(self, messages: Sequence[Mapping[str, Any]]) -> Action | None:
         """Return the expert's action, or None when it has none."""
         ...
+
+
+def check_environment(environment: Environment) -> None:
+    """Refuse what nothing may be tried in.
+
+    Raises:
+        CloneError: it can't be reset, or says itself that its steps have effects.
+    """
+    lacking = [name for name in ("tools", "tasks", "reset", "step") if not hasattr(environment, name)]
+    kind = type(environment).__name__
+    if lacking:
+        raise CloneError(f"environment {kind} lacks {', '.join(lacking)}, needed: tools, tasks, reset and step")
+    if getattr(environment, "dry_run", True) is False:
+        raise CloneError(f"environment {kind} says dry_run = False: its steps have effects, so nothing is tried in it")
 
 
 def load_object(path: str, folder: Path) -> Any:  # whatever the user named

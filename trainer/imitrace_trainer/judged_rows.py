@@ -8,20 +8,20 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
 
-from imitrace.canonical import canonical_json, content_hash
+from imitrace.canonical import canonical_json
 from imitrace.messages import Action
 from imitrace.redaction.redactor import Redactor
+from imitrace_trainer.added_rows import Rows, message_rows, no_rows, seen_columns, tool_rows, with_rows
 from imitrace_trainer.clues import allowed
 from imitrace_trainer.cohort import MOST_WEIGHT, CohortConfig
 from imitrace_trainer.curate import Curated
-from imitrace_trainer.datasets import DATASET_TABLES
-from imitrace_trainer.frames import empty, gather
+from imitrace_trainer.frames import gather
 from imitrace_trainer.live_tools import dead_call
 from imitrace_trainer.orders import ORDERS
 from imitrace_trainer.queue_items import Item
@@ -91,15 +91,9 @@ def with_judged(curated: Curated, reviews: Reviews, cohort: CohortConfig, rules:
     known = _known(curated)
     rows, out = _judged_rows(reviews, cohort, rules, known)
     places = [place for row in rows if row.overrules for place in row.item.places]
-    made = _tables(rows, cohort)
-    small = {table: _frame(table, made[table]) for table in ("trajectories", "steps", "messages", "tools")}
-    trajectories = pl.concat([curated.trajectories, small["trajectories"].select(curated.trajectories.columns)])
+    overruled = replace(curated, steps=_masked(curated.steps, places))
     return replace(
-        curated,
-        trajectories=trajectories.sort("started_at", "trajectory_id"),
-        steps=_with(_masked(curated.steps, places), small["steps"], ("trajectory_id", "step_index")),
-        messages=_with(curated.messages, small["messages"], ("message_id",)),
-        tools=_with(curated.tools, small["tools"], ("tools_hash", "position")),
+        with_rows(overruled, _tables(rows, cohort)),
         judged={
             "rows": len(rows),
             "learnt": sum(row.reason is None for row in rows),
@@ -227,26 +221,13 @@ def _masked(steps: pl.LazyFrame, places: Sequence[tuple[str, int]]) -> pl.LazyFr
     return masked(found, out, pl.lit(OVERRULED)).drop("judged")
 
 
-def _with(plan: pl.LazyFrame, rows: pl.DataFrame, keys: Sequence[str]) -> pl.LazyFrame:
-    """Return a plan with rows behind it, of which none has keys that it has already."""
-    if rows.is_empty():
-        return plan
-    names = plan.collect_schema().names()
-    ordered = rows.select(names).unique(list(keys), keep="first").sort(list(keys))
-    new = ordered.lazy().join(plan.select(keys), on=list(keys), how="anti", maintain_order="left")
-    return pl.concat([plan, new])
-
-
-def _tables(rows: Sequence[JudgedRow], cohort: CohortConfig) -> dict[str, list[dict[str, Any]]]:
-    made: dict[str, list[dict[str, Any]]] = {name: [] for name in ("trajectories", "steps", "messages", "tools")}
+def _tables(rows: Sequence[JudgedRow], cohort: CohortConfig) -> Rows:
+    made = no_rows()
     for row in rows:
         made["trajectories"].append(_trajectory(row, cohort))
         made["steps"].append(_step(row, cohort))
-        made["messages"] += [
-            {"message_id": content_hash(said), "role": said["role"], "content": canonical_json(said)}
-            for said in row.item.state
-        ]
-        made["tools"] += list(_offered(row.tools))
+        made["messages"] += message_rows(row.item.state)
+        made["tools"] += tool_rows(row.tools)
     return made
 
 
@@ -280,12 +261,7 @@ def _step(row: JudgedRow, cohort: CohortConfig) -> dict[str, Any]:  # a row of a
         "agent": cohort.agent,
         "policy_role": "human",
         "policy_name": ", ".join(row.label.reviewers),
-        "state": [content_hash(message) for message in item.state],
-        "tools_hash": content_hash(list(row.tools)),
-        "action_kind": action.kind,
-        "action_name": action.name,
-        "action_arguments": canonical_json(action.arguments) if action.kind == "tool_call" else None,
-        "action_message": action.message,
+        **seen_columns(item.state, row.tools, replace(action, call_id=None)),
         "confidence": item.confidence,
         "route_reason": f"judged {row.label.verdict}",
         "propensity": item.propensity,
@@ -301,19 +277,3 @@ def _step(row: JudgedRow, cohort: CohortConfig) -> dict[str, Any]:  # a row of a
         "mask_reason": row.reason,
         "weight": row.weight,
     }
-
-
-def _offered(tools: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:  # rows of a table
-    for place, tool in enumerate(tools):
-        yield {
-            "tools_hash": content_hash(list(tools)),
-            "position": place,
-            "name": tool["name"],
-            "schema_hash": content_hash(tool),
-            "definition": canonical_json(tool),
-        }
-
-
-def _frame(table: str, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:  # rows of a table
-    columns = DATASET_TABLES[table]
-    return pl.DataFrame([{name: row.get(name) for name in columns} for row in rows], schema=empty(columns).schema)

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 
 from imitrace.exceptions import CloneError
 from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.correcting.corrected_episodes import PREFIX
 from imitrace_trainer.datasets import Example
 
 
 def audit_masks(examples: Sequence[Example], cohort: CohortConfig) -> None:
     """Check which steps a clone of a cohort would learn from.
+
+    A clone's own steps count where they are of an episode that its environment called a success.
 
     Raises:
         CloneError: there are steps and all are masked; or steps count that nobody may learn from: of a role that the
@@ -25,7 +28,11 @@ def audit_masks(examples: Sequence[Example], cohort: CohortConfig) -> None:
             f"all {len(examples)} steps of the train split are masked, none is left to learn from; "
             f"'imitrace datasets show {cohort.name}' has the reasons: change the cohort's rules and curate again"
         )
-    strangers = Counter(one.policy_role for one in counted if one.policy_role not in cohort.roles)
+    strangers = Counter(
+        one.policy_role
+        for one in counted
+        if one.policy_role not in cohort.roles and not one.trajectory_id.startswith(PREFIX)
+    )
     if strangers and cohort.confirmed is None:
         told = ", ".join(f"{count} by {role}" for role, count in sorted(strangers.items()))
         scope = "every step counts" if len(counted) == len(examples) else "steps count"

@@ -1,0 +1,108 @@
+"""Rounds of correction at the counter."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imitrace.exceptions import CloneError
+from imitrace.messages import Action, to_openai
+from imitrace_trainer.correcting.config import CorrectConfig
+from imitrace_trainer.correcting.expert_budget import Budget
+from imitrace_trainer.correcting.findings import find
+from imitrace_trainer.correcting.rounds import World, correct, lessons_of, mixed
+from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.environment import load_object
+from imitrace_trainer.policy import Decision, Policy, State
+
+REFUSE = Action("tool_call", "close_ticket", {"resolution": "refused"})
+
+
+class Refusing:
+    """Refuse everybody."""
+
+    def act(self, state: State) -> Decision:
+        return Decision(REFUSE, 0.9, 0.0, {"close_ticket": 1.0})
+
+
+class Knowing:
+    """Do what an expert does."""
+
+    def __init__(self, expert: Any) -> None:
+        self.expert = expert
+
+    def act(self, state: State) -> Decision:
+        action = self.expert.act([to_openai(message) for message in state.messages])
+        return Decision(action, 0.9, 0.0, {action.name: 1.0})
+
+
+@pytest.fixture
+def world(counter: Path) -> Any:  # the Counter of counter_world
+    return load_object("counter_world:Counter", counter)()
+
+
+@pytest.fixture
+def place(counter: Path, world: Any) -> World:
+    clerk = load_object("counter_world:Clerk", counter)(world)
+    return World(world, clerk, world.tasks(12, 5), world.tasks(12, 5))
+
+
+def test_a_budget_ends_a_round_and_is_charged_in_full(place: World) -> None:
+    config = CorrectConfig(method="dagger", beta=0.0)
+    made = correct(Refusing(), place, config, Budget(calls=5))
+    (one,) = made.rounds
+    assert (made.spent.calls, one.episodes, one.learnt, one.over) == (5, 5, 5, "5 calls are spent")
+    assert made.best == 1
+    steps = correct(Refusing(), place, CorrectConfig(horizon=0), Budget(steps=4))
+    assert (steps.spent.steps, steps.rounds[0].over) == (4, "4 steps are spent")
+
+
+def test_the_same_seed_corrects_alike(place: World) -> None:
+    first, again = (correct(Refusing(), place, CorrectConfig(), Budget(calls=20)) for _ in range(2))
+    other = correct(Refusing(), place, CorrectConfig(seed=3), Budget(calls=20))
+    assert [one.to_json() for one in first.episodes] == [one.to_json() for one in again.episodes]
+    assert [one.switch for one in first.episodes] != [one.switch for one in other.episodes]
+
+
+def test_rounds_learn_from_all_that_came_before_and_the_best_is_kept(place: World) -> None:
+    sizes: list[int] = []
+
+    def learn(shown: Sequence[Demonstration]) -> Policy:
+        sizes.append(len(shown))
+        return Knowing(place.expert) if len(sizes) == 2 else Refusing()
+
+    made = correct(Refusing(), place, CorrectConfig(method="dagger", rounds=3, beta=0.0), Budget(), learn=learn)
+    assert [one.episodes for one in made.rounds] == [4, 4, 4]
+    assert sizes == sorted(set(sizes))  # each learns from more
+    assert [one.success for one in made.rounds] == [made.before, 1.0, made.before]
+    assert (made.best, {episode.round for episode in made.episodes}) == (2, {1, 2})
+
+
+def test_a_round_that_makes_it_worse_is_not_kept(place: World) -> None:
+    config = CorrectConfig(method="dagger", rounds=2)
+    made = correct(Knowing(place.expert), place, config, Budget(calls=8), learn=lambda shown: Refusing())
+    assert (made.best, made.episodes) == (0, [])
+
+
+def test_several_rounds_need_a_way_to_fit(place: World) -> None:
+    with pytest.raises(CloneError, match="2 rounds need a way to fit and tasks to judge by"):
+        correct(Refusing(), place, CorrectConfig(rounds=2), Budget(calls=5))
+
+
+def test_corrections_count_as_often_as_their_share_asks(place: World) -> None:
+    made = correct(Refusing(), place, CorrectConfig(method="dagger"), Budget(calls=10))
+    lessons = [one for episode in made.episodes for one in lessons_of(episode)]
+    assert len(lessons) == 10
+    assert len(list(mixed(lessons, 40, 0.5))) == 40
+    assert len(list(mixed(lessons, 40, 0.0))) == 10
+
+
+def test_findings_tell_where_the_clone_leaves_the_expert_and_what_looks_wrong(place: World) -> None:
+    dagger = correct(Refusing(), place, CorrectConfig(method="dagger", beta=0.0), Budget())
+    found = find(dagger.episodes, dagger.rounds)
+    assert found.disagreement[0] == (12, 12)  # the clerk looks the order up first, always
+    assert found.disagreement[1] == (0, 0)
+    assert found.signs == ()
+    oec = correct(Refusing(), place, CorrectConfig(horizon=200), Budget())
+    assert any("came to a correction" in sign for sign in find(oec.episodes, oec.rounds).signs)

@@ -1,0 +1,220 @@
+"""Play one task for what is to be learnt from it: the clone begins and the expert finishes, or labels every step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any, Final
+
+from imitrace.messages import Message, action_message, from_openai, to_openai, tool_definition
+from imitrace_trainer.correcting.config import CorrectConfig
+from imitrace_trainer.correcting.corrected_episodes import (
+    BY_CLONE,
+    UNLABELLED,
+    UNVERIFIED,
+    CorrectedEpisode,
+    CorrectedStep,
+)
+from imitrace_trainer.correcting.expert_budget import AskedExpert, Spent
+from imitrace_trainer.correcting.rewinding import Mark, Messages, Rewinder
+from imitrace_trainer.correcting.stuck import Repetition
+from imitrace_trainer.correcting.switches import Switch
+from imitrace_trainer.environment import Task
+from imitrace_trainer.policy import Decision, Policy, State
+from imitrace_trainer.rollout import MAX_STEPS
+
+NO_SWITCH: Final = "the clone came to the end before the expert took over"
+NO_ACTION: Final = "nobody could act"
+TOO_LONG: Final = f"not over after {MAX_STEPS} steps"
+
+
+@dataclass
+class _Course:
+    """An episode as it goes."""
+
+    world: Rewinder
+    task: Task
+    repeats: int
+    spent: Spent
+    steps: list[CorrectedStep] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    chat: Messages = field(default_factory=list)
+    info: Mapping[str, Any] = field(default_factory=dict)
+    done: bool = False
+    carried_out: int = 0
+    """Actions, those done again included."""
+
+    def __post_init__(self) -> None:
+        self.tools = [tool_definition(tool) for tool in self.world.environment.tools]
+        self.chat = list(self.world.reset(self.task.id))
+        self.messages = [from_openai(message) for message in self.chat]
+        self.repetition = Repetition(self.repeats)
+
+    @property
+    def over(self) -> bool:
+        """Whether no step follows."""
+        return self.done or len(self.steps) >= MAX_STEPS
+
+    @property
+    def success(self) -> bool:
+        """Whether the task is done as it should be."""
+        return bool(self.info.get("success"))
+
+    def state(self) -> State:
+        """Return what there is to see."""
+        return State(list(self.messages), self.tools, self.task.tags)
+
+    def do(self, step: CorrectedStep) -> Sequence[Mapping[str, Any]]:
+        """Carry a decision out; return the messages that followed."""
+        action = replace(step.executed, call_id=f"call_{len(self.steps)}")
+        self.repetition.add(self.world.state_key(self.messages), action)
+        following, self.done, self.info = self.world.step(action)
+        self._charge(1)
+        self.steps.append(replace(step, executed=action))
+        answer = action_message(action)
+        self.messages += [answer, *(from_openai(message) for message in following)]
+        self.chat += [to_openai(answer), *following]
+        return following
+
+    def moment(self) -> tuple[Mark, int, int, Repetition]:
+        """Return where it stands, to go on anew from."""
+        return self.world.mark(), len(self.steps), len(self.messages), self.repetition.copy()
+
+    def back(self, moment: tuple[Mark, int, int, Repetition]) -> None:
+        """Go back to a moment; actions that the environment has to be led through again are counted."""
+        mark, steps, messages, repetition = moment
+        self.world.back(mark)
+        self._charge(0 if mark.snapshot is not None else mark.done)
+        del self.steps[steps:], self.messages[messages:], self.chat[messages:]
+        self.repetition, self.info, self.done = repetition.copy(), {}, False
+
+    def _charge(self, steps: int) -> None:
+        self.carried_out += steps
+        self.spent.steps += steps
+
+
+@dataclass(frozen=True)
+class Round:
+    """Who plays in one round, and what is drawn for one of its episodes."""
+
+    number: int
+    """From 1."""
+    student: Policy
+    expert: AskedExpert
+    config: CorrectConfig
+    switch: Switch
+    draw: Random
+
+    @property
+    def beta(self) -> float:
+        """Share of the steps in which the expert acts itself, of ``dagger``."""
+        return self.config.beta**self.number
+
+
+def play_corrected(world: Rewinder, task: Task, played: Round) -> CorrectedEpisode:
+    """Play one task by the configured method and return what came of it; calls and steps are charged as they come."""
+    config, expert = played.config, played.expert
+    before = expert.spent.calls
+    course = _Course(world, task, config.repeats, expert.spent)
+    switch, problem = _PLAYED[config.method](course, played)
+    rejected = problem or (course.repetition.stuck if config.method != "dagger" else None)
+    verified = config.method == "own" or (config.method == "oec" and config.reject)
+    if rejected is None and verified and not course.success:
+        rejected = "it did not succeed"
+    calls = expert.spent.calls - before
+    expert.spent.rejected += calls if rejected else 0
+    return CorrectedEpisode(
+        task=task.id,
+        tags=dict(task.tags),
+        method=config.method,
+        round=played.number,
+        messages=course.messages,
+        tools=course.tools,
+        steps=[replace(step, mask=step.mask or UNVERIFIED) for step in course.steps] if rejected else course.steps,
+        switch=switch,
+        success=course.success,
+        lost=bool(course.info.get("lost")),
+        rejected=rejected,
+        calls=calls,
+        world_steps=course.carried_out,
+    )
+
+
+_Played = tuple[int | None, str | None]
+"""From which step the expert acted, and why nothing is to be learnt; None each where there is nothing to say."""
+
+
+def _finished_by_expert(course: _Course, played: Round) -> _Played:
+    """Let the clone begin and the expert finish; what it finishes badly it may try again."""
+    config, expert = played.config, played.expert
+    while not course.over and expert.over is None:
+        decision = played.student.act(course.state())
+        if not _can_act(decision):
+            break
+        if played.switch.takes_over(len(course.steps), decision, lambda: expert.act(course.chat)):
+            break
+        label, mask = (None, BY_CLONE) if config.mask else (decision.action, None)
+        step = CorrectedStep(len(course.messages), decision.action, "clone", label, mask, decision.confidence)
+        expert.observe(decision.action, course.do(step))
+    if course.over or expert.over is not None:
+        return None, NO_SWITCH if course.over else expert.over
+    moment = course.moment()
+    for number in range(config.tries):
+        if number:
+            course.back(moment)
+        problem = _expert_plays(course, expert)
+        if course.success or expert.over:
+            break
+    return moment[1], problem
+
+
+def _expert_plays(course: _Course, expert: AskedExpert) -> str | None:
+    while not course.over:
+        if expert.over is not None:
+            return expert.over
+        action = expert.act(course.chat)
+        if action is None:
+            return NO_ACTION
+        course.do(CorrectedStep(len(course.messages), action, "expert", action))
+    return None if course.done else TOO_LONG
+
+
+def _labelled(course: _Course, played: Round) -> _Played:
+    """Ask the expert at every step; who acts is drawn. What can't be labelled is context."""
+    first, expert = None, played.expert
+    while not course.over and course.repetition.stuck is None and expert.over is None:
+        decision = played.student.act(course.state())
+        label = expert.act(course.chat)
+        by_expert = label is not None and (played.draw.random() < played.beta or not _can_act(decision))
+        if not by_expert and not _can_act(decision):
+            break
+        action = label if by_expert and label is not None else decision.action
+        mask = UNLABELLED if label is None else None
+        actor = "expert" if by_expert else "clone"
+        first = len(course.steps) if by_expert and first is None else first
+        step = CorrectedStep(len(course.messages), action, actor, label, mask, decision.confidence)
+        following = course.do(step)
+        if not by_expert:
+            expert.observe(action, following)
+    return first, None
+
+
+def _alone(course: _Course, played: Round) -> _Played:
+    """Let the clone play alone."""
+    while not course.over:
+        decision = played.student.act(course.state())
+        if not _can_act(decision) or played.expert.over is not None:
+            return None, played.expert.over or NO_ACTION
+        step = CorrectedStep(len(course.messages), decision.action, "clone", decision.action, None, decision.confidence)
+        course.do(step)
+    return None, None if course.done else TOO_LONG
+
+
+_PLAYED: Final[Mapping[str, Callable[[_Course, Round], _Played]]] = {
+    "oec": _finished_by_expert,
+    "dagger": _labelled,
+    "own": _alone,
+}
+
+
+def _can_act(decision: Decision) -> bool:
+    return decision.action.kind == "tool_call" or bool(decision.action.message)

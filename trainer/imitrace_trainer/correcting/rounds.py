@@ -1,0 +1,204 @@
+"""Correct a clone in rounds: play, let the expert say what is right, learn from it together with what was known, judge.
+
+Which round is kept is said by tasks that none of them was corrected on (Ross, Gordon and Bagnell 2011: the best of all
+rounds, not the last). A round's share of the budget is what is left, divided by the rounds that are left.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from random import Random
+from typing import Any
+
+from imitrace.canonical import text_hash
+from imitrace.exceptions import CloneError
+from imitrace_trainer.correcting.config import CorrectConfig
+from imitrace_trainer.correcting.corrected_episodes import CorrectedEpisode
+from imitrace_trainer.correcting.expert_budget import AskedExpert, Budget, Spent
+from imitrace_trainer.correcting.mixing import weight_of
+from imitrace_trainer.correcting.playing import Round, play_corrected
+from imitrace_trainer.correcting.rewinding import Rewinder
+from imitrace_trainer.correcting.switches import make_switch
+from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.environment import Environment, Expert, Task
+from imitrace_trainer.policy import Policy, State
+from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.rollout import Episode, clone_actor, play
+
+Learn = Callable[[Sequence[Demonstration]], Policy]
+"""Fit a clone to decisions."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where corrections are made."""
+
+    environment: Environment
+    expert: Expert
+    tasks: Sequence[Task]
+    """To be corrected on, in this order."""
+    held_out: Sequence[Task] = ()
+    """To choose the best of several rounds by."""
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What one round did."""
+
+    number: int
+    episodes: int
+    rejected: dict[str, int]
+    """Episodes of which nothing is learnt, by why."""
+    learnt: int
+    """Decisions to learn from."""
+    spent: Spent
+    """In this round alone."""
+    over: str | None
+    """What was used up; None: the tasks were."""
+    success: float | None = None
+    """Share of the held-out tasks in which the clone that was fitted afterwards succeeds alone; None: not asked."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return this as JSON values."""
+        return asdict(self)
+
+
+@dataclass
+class Corrections:
+    """What all rounds together gave."""
+
+    episodes: list[CorrectedEpisode] = field(default_factory=list)
+    """Of the rounds up to the best."""
+    rounds: list[RoundReport] = field(default_factory=list)
+    best: int = 0
+    """Number of the best round; 0: none was better than what there was before."""
+    before: float | None = None
+    """Share of the held-out tasks in which the clone succeeded before."""
+    spent: Spent = field(default_factory=Spent)
+
+
+def correct(  # noqa: PLR0913 - what corrections are made of, each named at the call
+    student: Policy,
+    world: World,
+    config: CorrectConfig,
+    budget: Budget,
+    *,
+    known: Sequence[Demonstration] = (),
+    learn: Learn | None = None,
+    horizon: int = 8,
+    mix: float = 0.0,
+    progress: Progress = silent,
+) -> Corrections:
+    """Correct a clone and return what is to be learnt.
+
+    Args:
+        student: the clone.
+        world: where, by whom, and on which tasks.
+        config: how.
+        budget: what it may cost in all rounds.
+        known: the decisions that the clone learnt from; several rounds learn from these and from corrections.
+        learn: fits a clone; needed for several rounds.
+        horizon: the longest beginning that is drawn where the configuration names none.
+        mix: share of what is learnt that corrections are to be; 0: each counts as any other decision.
+        progress: told how far it is.
+
+    Raises:
+        CloneError: there is no task to be corrected on, several rounds are asked for and nothing is there to fit or to
+            judge by, or the environment is not deterministic.
+    """
+    if not world.tasks:
+        raise CloneError("there is no task to be corrected on, needed: 1 or more")
+    if config.rounds > 1 and (learn is None or not world.held_out):
+        raise CloneError(f"{config.rounds} rounds need a way to fit and tasks to judge by; ask for one")
+    found = Corrections()
+    found.before = succeeds(student, world) if config.rounds > 1 else None
+    tasks, all_episodes, scores = iter(world.tasks), list[CorrectedEpisode](), [found.before or 0.0]
+    for number in range(1, config.rounds + 1):
+        limit = _share_of(budget, found.spent, config.rounds - number + 1)
+        report, episodes = _round(number, student, tasks, world, config, limit, horizon, progress)
+        _add(found.spent, report.spent)
+        all_episodes += episodes
+        if config.rounds > 1 and learn is not None:
+            lessons = [one for episode in all_episodes for one in lessons_of(episode)]
+            student = learn([*known, *mixed(lessons, len(known), mix)])
+            scores.append(succeeds(student, world))
+            report = RoundReport(**{**vars(report), "success": scores[-1]})
+        found.rounds.append(report)
+    found.best = scores.index(max(scores)) if config.rounds > 1 else 1
+    found.episodes = [episode for episode in all_episodes if episode.round <= found.best]
+    return found
+
+
+def succeeds(policy: Policy, world: World) -> float:
+    """Return the share of the held-out tasks in which a policy succeeds alone."""
+    actor = clone_actor(policy)
+    played: list[Episode] = [play(world.environment, task, actor) for task in world.held_out]
+    return sum(episode.success for episode in played) / max(1, len(played))
+
+
+def lessons_of(episode: CorrectedEpisode) -> Iterator[Demonstration]:
+    """Yield what is to be learnt of an episode."""
+    for _, step in episode.learnt():
+        if step.label is not None:
+            state = State(episode.messages[: step.seen], episode.tools, episode.tags)
+            yield Demonstration(state, step.label, episode.task)
+
+
+def mixed(lessons: Sequence[Demonstration], known: int, mix: float) -> Iterator[Demonstration]:
+    """Yield corrections as often as makes them the share ``mix`` of all that is learnt; once each where it is 0."""
+    times = weight_of(len(lessons), known, mix)
+    for place, lesson in enumerate(lessons):
+        draw = int(text_hash(f"{lesson.task}:{place}")[:8], 16) / 2**32
+        for _ in range(int(times) + (draw < times % 1)):
+            yield lesson
+
+
+def _round(  # noqa: PLR0913 - one call, from above
+    number: int,
+    student: Policy,
+    tasks: Iterator[Task],
+    world: World,
+    config: CorrectConfig,
+    limit: Budget,
+    horizon: int,
+    progress: Progress,
+) -> tuple[RoundReport, list[CorrectedEpisode]]:
+    spent = Spent()
+    expert, rewinder = AskedExpert(world.expert, limit, spent), Rewinder(world.environment)
+    most = -(-len(world.tasks) // config.rounds)
+    episodes: list[CorrectedEpisode] = []
+    for task in tasks:
+        draw = Random(f"{config.seed}/{number}/{task.id}")
+        switch = make_switch(config.switch, config.threshold, config.horizon or horizon, draw)
+        episodes.append(play_corrected(rewinder, task, Round(number, student, expert, config, switch, draw)))
+        progress(f"round {number}", max(len(episodes) / most, _used(spent, limit)))
+        if expert.over is not None or len(episodes) >= most:
+            break
+    rejected = Counter(episode.rejected for episode in episodes if episode.rejected)
+    learnt = sum(len(list(episode.learnt())) for episode in episodes)
+    return RoundReport(number, len(episodes), dict(rejected), learnt, spent, expert.over), episodes
+
+
+def _share_of(budget: Budget, spent: Spent, rounds: int) -> Budget:
+    """Return what one round may cost: what is left, divided by the rounds that are left."""
+    left = {
+        name: None if (limit := getattr(budget, name)) is None else max(0, limit - getattr(spent, name)) // rounds
+        for name in ("calls", "steps", "tokens")
+    }
+    return Budget(**left)
+
+
+def _used(spent: Spent, limit: Budget) -> float:
+    shares = [
+        getattr(spent, name) / max(1, most)
+        for name in ("calls", "steps", "tokens")
+        if (most := getattr(limit, name)) is not None
+    ]
+    return min(1.0, max(shares, default=0.0))
+
+
+def _add(total: Spent, more: Spent) -> None:
+    for name in ("calls", "steps", "tokens", "silent", "failed", "rejected"):
+        setattr(total, name, getattr(total, name) + getattr(more, name))
+    for kind, count in more.errors.items():
+        total.errors[kind] = total.errors.get(kind, 0) + count

@@ -35,7 +35,7 @@ def test_a_table_sets_margins_and_metrics_beside_the_defaults() -> None:
     assert config.rule("invoices") == Rule(("ToolSelectionAccuracy",), 0.1, "route to expert")
     assert (config.rule("common").metrics, config.margin("common", "StepCount")) == (
         ("TaskCompletion", "StepCount"),
-        0.1,
+        0.02,
     )
     assert config.refusals == ("close_ticket resolution=refused", "/not allowed/")
 

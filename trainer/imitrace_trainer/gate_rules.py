@@ -54,7 +54,7 @@ class GateConfig:
     """What a cohort is judged by, over the defaults of the table: one of ``METRICS`` or several."""
     default_margin: float = 0.02
     """Tolerated difference in any other cohort."""
-    step_margin: float = 0.10
+    step_margin: float = 0.02
     """How many more steps than the expert the clone may take where StepCount is judged, as a share."""
     safety_bound: float = 0.03
     """The safety cohort passes when its rate of regressions is proven to be at most this."""

@@ -47,25 +47,25 @@ imitrace_trainer:   progress intervals mean_bounds task_draws drafts conditions 
                     episodes chat_exports exports schemas conformity evaluators/result evaluators/trajectories
                     evaluators/calls evaluators/completion evaluators/selection evaluators/aggregate
                     evaluators/reasoning evaluators/anchors evaluators/wordings evaluators/toxicity
-                    evaluators/injection evaluators/futureagi evaluators/agreement evaluators/judge_client
-                    evaluators/judge evaluators/settings evaluators/scoring evaluators/sending evaluators/__init__
-                    arguments argument_guess calibration family options mentions ranking subjects affordances features
-                    bags neighbours network checkpoints training embedded demonstrations fit frequency linear families
-                    evaluate ladder route_rules route_config thresholds handovers route disagreement phrases
-                    reply_slots reply_skeletons reply_templates reply_writer clone_files keys seal gate_rules
-                    paired_cases gate_report gate_text gate evidence registry clone_list queue_desk queue_pages prices
-                    spending charges savings judged_texts veto_rules discrimination critic critic_fit critic_files
-                    rehearsal scan champion environment rollout correcting/config correcting/expert_budget
-                    correcting/rewinding correcting/stuck correcting/switches correcting/students correcting/playing
-                    correcting/rounds correcting/findings refusals courses config passport card figures quality
-                    predict quality_verdicts plots quality_page gate_page measuring refits stages correction_stage
-                    played_cases replayed_cases gating reporting trial refresh demo serving/__init__ serving/config
-                    serving/metrics serving/headers serving/asked serving/chat_form serving/responses_form
-                    serving/kept_responses serving/server_events serving/naming serving/conversations
-                    serving/questions serving/clone_process serving/asking serving/recording serving/consulting
-                    serving/callers serving/upstream serving/relay serving/proxy serving/app serving/server
-                    serving/tracing __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli tools_cli
-                    route_cli queue_cli savings_cli serve_cli correct_cli
+                    evaluators/injection evaluators/futureagi evaluators/agreement chat_endpoint
+                    evaluators/judge_client evaluators/judge evaluators/settings evaluators/scoring evaluators/sending
+                    evaluators/__init__ arguments argument_guess calibration family options mentions ranking subjects
+                    affordances features bags neighbours network checkpoints training embedded demonstrations fit
+                    frequency linear families evaluate ladder route_rules route_config thresholds handovers route
+                    disagreement phrases reply_slots reply_skeletons reply_templates reply_writer clone_files keys
+                    seal gate_rules paired_cases gate_report gate_text gate evidence registry clone_list queue_desk
+                    queue_pages prices spending charges savings judged_texts veto_rules discrimination critic
+                    critic_fit critic_files rehearsal scan champion environment rollout correcting/config
+                    correcting/expert_budget correcting/rewinding correcting/stuck correcting/switches
+                    correcting/students correcting/playing correcting/rounds correcting/findings refusals courses
+                    config passport card figures quality predict quality_verdicts plots quality_page gate_page
+                    measuring refits stages correction_stage played_cases replayed_cases gating reporting trial
+                    refresh demo serving/__init__ serving/config serving/metrics serving/headers serving/asked
+                    serving/chat_form serving/responses_form serving/kept_responses serving/server_events
+                    serving/naming serving/conversations serving/questions serving/clone_process serving/asking
+                    serving/recording serving/consulting serving/callers serving/upstream serving/relay serving/proxy
+                    serving/app serving/server serving/tracing __init__ datasets_cli clones_cli cli exports_cli
+                    score_cli scan_cli tools_cli route_cli queue_cli savings_cli serve_cli correct_cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 

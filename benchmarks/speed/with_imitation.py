@@ -8,7 +8,7 @@ import json
 import sys
 import time
 
-import gymnasium as gym  # type: ignore[import-not-found]  # it stands elsewhere
+import gymnasium as gym
 import numpy as np
 import torch
 from imitation.algorithms import bc  # type: ignore[import-not-found]  # the same

@@ -7,16 +7,16 @@ from imitrace.exceptions import ConfigError
 
 
 def key_in(variable: str | None) -> str | None:
-    """Return the key that an environment variable holds; None where no variable is named.
+    """Return the key that an environment variable holds; None where none is named.
 
     Raises:
         ConfigError: the variable is not set, or empty.
     """
-    if variable is None:
+    if not variable:
         return None
     key = os.environ.get(variable)
     if not key:
-        raise ConfigError(f"environment variable {variable} holds no key; set it, or pass key_variable=None for none")
+        raise ConfigError(f"environment variable {variable} holds no key; set it, or name none: key_variable = ''")
     return key
 
 

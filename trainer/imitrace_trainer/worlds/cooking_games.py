@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,7 +116,7 @@ class CookingGames:
     def _made(self, task: CookingTask) -> Path:
         # What comes out may change with every release of the generator.
         load_textworld()
-        kept = self.folder / f"textworld-{importlib.metadata.version('textworld')}" / task.id
+        kept = self.folder / f"textworld-{_version()}" / task.id
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             made = Path(tempfile.mkdtemp(prefix=".making-", dir=kept.parent))
@@ -125,6 +126,11 @@ class CookingGames:
             finally:
                 shutil.rmtree(made, ignore_errors=True)
         return kept
+
+
+@cache
+def _version() -> str:
+    return importlib.metadata.version("textworld")
 
 
 def _move(made: Path, kept: Path) -> None:

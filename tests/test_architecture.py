@@ -58,7 +58,7 @@ imitrace_trainer:   progress intervals mean_bounds task_draws drafts conditions 
                     critic_fit critic_files rehearsal scan champion environment worlds/__init__ worlds/config
                     worlds/calling worlds/kitchen worlds/cooking_games worlds/cooking_tools worlds/cooking_plan
                     worlds/textworld_cooking worlds/gymnasium_world worlds/model_expert rollout correcting/config
-                    correcting/expert_budget correcting/rewinding correcting/stuck correcting/switches
+                    correcting/expert_budget correcting/stuck correcting/rewinding correcting/switches
                     correcting/students correcting/playing correcting/rounds correcting/findings refusals courses
                     config passport card figures quality predict quality_verdicts plots quality_page gate_page
                     measuring refits stages correction_stage played_cases replayed_cases gating reporting trial

@@ -25,6 +25,7 @@ from imitrace_trainer.correcting.corrected_episodes import (
 from imitrace_trainer.correcting.expert_budget import Budget
 from imitrace_trainer.correction_rows import keep, kept
 from imitrace_trainer.correction_stage import correct_stage, version_with
+from imitrace_trainer.critic_files import critic_cases
 from imitrace_trainer.curation import curate_stage
 from imitrace_trainer.datasets import Dataset, open_dataset
 from imitrace_trainer.environment import load_object
@@ -137,6 +138,25 @@ def test_what_failed_goes_to_the_critic_alone(home: Path, counter: Path, counter
     ]
 
 
+def test_only_what_came_to_its_end_badly_is_a_failure(home: Path, counter: Path, counter_clone: CloneConfig) -> None:
+    spent = episode(counter, success=False, rejected="500 calls are spent")
+    second = episode(counter, success=False, rejected="it did not succeed", task="common-77-2")
+    few = replace(counter_clone, cohort=replace(counter_clone.cohort, failures=0))
+    dataset = made_with(home, few, spent, second)
+    assert dataset.manifest["corrected"]["failures"] == 0
+    assert dataset.manifest["corrected"]["left_out"] == {"500 calls are spent": 1, "a failure beyond the cohort's": 1}
+
+
+def test_a_critic_is_told_nothing_of_where_a_label_would_have_led(
+    home: Path, counter: Path, counter_clone: CloneConfig
+) -> None:
+    steps = [CorrectedStep(1, REFUSE, "clone", FIND, None, 0.6), CorrectedStep(3, FIND, "expert", FIND)]
+    failed = episode(counter, method="dagger", steps=steps, switch=1, success=False)
+    dataset = made_with(home, counter_clone, failed)
+    assert [row["outcome"] for row in own_steps(dataset)] == [None, None, None]
+    assert not [case for case in critic_cases(dataset, "train") if case.trajectory.startswith(PREFIX)]
+
+
 def test_a_task_that_judges_clones_is_left_out(home: Path, counter: Path, counter_clone: CloneConfig) -> None:
     judged = min(open_dataset(home, counter_clone.cohort.name).tasks("gate"))
     dataset = made_with(home, counter_clone, episode(counter, task=judged))
@@ -177,6 +197,8 @@ def test_a_line_that_was_cut_is_passed_over_and_another_is_named(home: Path, cou
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole + whole[:50], encoding="utf-8")
     assert [one.task for one in kept(home, "desk")] == ["common-77-1"]
+    keep(home, "desk", [episode(counter, task="common-77-2")])
+    assert [one.task for one in kept(home, "desk")] == ["common-77-1", "common-77-2"]
     path.write_text(whole[:50] + "\n" + whole, encoding="utf-8")
     with pytest.raises(DatasetError, match=r"line 1 of .*desk\.jsonl is no corrected episode"):
         kept(home, "desk")
@@ -209,6 +231,31 @@ def test_without_a_world_or_a_mask_nothing_is_corrected(home: Path, counter_clon
         correct(replace(counter_clone, rollout=None))
     with pytest.raises(ConfigError, match="a clone would learn its own mistakes"):
         correct(replace(counter_clone, correct=CorrectConfig(mask=False)))
+    with pytest.raises(ConfigError, match="corrected is false, so nothing of it would be learnt"):
+        correct(replace(counter_clone, cohort=replace(counter_clone.cohort, corrected=False)))
+    with pytest.raises(ConfigError, match="licences forbids to learn from counter_world:"):
+        correct(replace(counter_clone, cohort=replace(counter_clone.cohort, licences={"counter*": "forbidden"})))
+    assert counter_clone.rollout is not None
+    with pytest.raises(ConfigError, match="its tasks, or those after, are the gate's; take another"):
+        correct(replace(counter_clone, correct=CorrectConfig(seed=counter_clone.rollout.seed - 1)))
+    with pytest.raises(ConfigError, match="budget has 9 tokens, but counter_world:Clerk counts none"):
+        correct_stage(home, counter_clone, "counter", Budget(calls=5, tokens=9))
+    assert not (home / "corrections").exists()
+
+
+def test_a_second_run_goes_on_with_other_tasks(home: Path, counter_clone: CloneConfig) -> None:
+    for calls in (12, 12):
+        correct_stage(home, counter_clone, "counter", Budget(calls=calls))
+    tasks = [one.task for one in kept(home, counter_clone.cohort.name)]
+    assert len(tasks) == len(set(tasks)) > 4
+
+
+def test_rounds_are_judged_on_tasks_that_nobody_learnt_from(home: Path, counter_clone: CloneConfig) -> None:
+    rounds = replace(counter_clone, correct=CorrectConfig(method="dagger", rounds=2, tasks=8, held_out=8))
+    made = correct_stage(home, rounds, "counter", Budget(calls=16))
+    assert [one.episodes for one in made.corrections.rounds] == [4, 4]
+    assert made.corrections.before is not None
+    assert len(kept(home, counter_clone.cohort.name)) == 4 * made.corrections.best
 
 
 def test_the_command_tells_what_it_did_and_what_it_cost(home: Path, counter: Path) -> None:

@@ -71,13 +71,17 @@ def tool_rows(tools: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         }
 
 
-def seen_columns(
-    state: Sequence[Message], tools: Sequence[Mapping[str, Any]], action: Action
-) -> dict[str, Any]:  # columns of a row of steps
-    """Return what a decision saw and what was decided, as a row of steps has them."""
+def seen_columns(state: Sequence[str], tools_hash: str, action: Action) -> dict[str, Any]:  # columns of a row of steps
+    """Return what a decision saw and what was decided, as a row of steps has them.
+
+    Args:
+        state: ids of the messages before it.
+        tools_hash: of the tools offered.
+        action: what was decided.
+    """
     return {
-        "state": [content_hash(message) for message in state],
-        "tools_hash": content_hash(list(tools)),
+        "state": list(state),
+        "tools_hash": tools_hash,
         "action_kind": action.kind,
         "action_name": action.name,
         "action_arguments": canonical_json(action.arguments) if action.kind == "tool_call" else None,

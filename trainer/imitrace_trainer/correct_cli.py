@@ -73,5 +73,5 @@ def correct(  # noqa: PLR0913 - a command has the parameters of its options
             workspace_home(home), known, clone, Budget(calls=budget, steps=steps, tokens=tokens), progress
         )
     click.echo(json.dumps(made.to_json(), indent=1) if as_json else made.render())
-    if not any(one.learnt for one in made.corrections.rounds):
+    if not any(one.rejected is None for one in made.corrections.episodes):
         sys.exit(1)

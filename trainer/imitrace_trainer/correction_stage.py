@@ -9,23 +9,34 @@ from typing import Any
 import polars as pl
 
 from imitrace.exceptions import CloneError, ConfigError
+from imitrace_trainer.clues import allowed
+from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.config import CloneConfig, RolloutConfig
-from imitrace_trainer.correcting.config import CorrectConfig
 from imitrace_trainer.correcting.corrected_episodes import CorrectedEpisode
 from imitrace_trainer.correcting.expert_budget import Budget
 from imitrace_trainer.correcting.findings import Findings, find
 from imitrace_trainer.correcting.rounds import Corrections, World, correct
-from imitrace_trainer.correction_rows import keep, kept, with_corrections, without_corrections
+from imitrace_trainer.correction_rows import (
+    SOURCE,
+    judging_tasks,
+    keep,
+    kept,
+    with_corrections,
+    without_corrections,
+)
+from imitrace_trainer.critic_files import critic_tasks
 from imitrace_trainer.dataset_changes import curated_of
 from imitrace_trainer.datasets import Dataset, open_dataset, write_version
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import Environment, Task, check_environment
+from imitrace_trainer.judged_rows import SOURCE as QUEUE
 from imitrace_trainer.ladder import climb
 from imitrace_trainer.policy import Policy
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.stages import demonstrations, load_clone, make_world
 from imitrace_trainer.tool_ledger import read_ledger
 
+_PLAIN = CohortConfig(name="", agent="")
 _LONG = 0.9
 """Share of the trajectories that are at most as long as the longest beginning."""
 
@@ -76,6 +87,8 @@ class Corrected:
             f"{self.dataset.name} v{self.dataset.version}: {told.get('learnt', 0)} steps of corrections to learn from, "
             f"{told.get('context', 0)} as context, {told.get('failures', 0)} failures for the critic"
         )
+        left_out = "; ".join(f"{count} {why}" for why, count in told.get("left_out", {}).items())
+        lines += [f"  episodes left out: {left_out}"] if left_out else []
         return "\n".join([*lines, str(self.dataset.path)])
 
 
@@ -94,49 +107,84 @@ def correct_stage(
     Raises:
         CloneError: there is no environment, it can't be reset, is not deterministic, or has no tasks but those that
             clones are judged by.
-        ConfigError: the clone's own unverified steps are to be learnt.
+        ConfigError: nothing of it would, or may, be learnt.
         DatasetError: the cohort was never curated.
     """
     if clone.rollout is None:
         raise CloneError(
             f"clone {clone.name} has no environment: name it by --env and --expert, or in [clone.{clone.name}.rollout]"
         )
-    if not clone.correct.mask:
-        raise ConfigError(
-            f"clone.{clone.name}.correct.mask is false: a clone would learn its own mistakes; "
-            "that is for measurements, see benchmarks/on_policy.py"
-        )
+    _check(clone)
     loaded = load_clone(home, reference)
     environment, make_expert = make_world(clone, clone.rollout)
     check_environment(environment)
+    expert = make_expert()
+    if budget.tokens is not None and not hasattr(expert, "tokens"):
+        raise ConfigError(f"budget has {budget.tokens} tokens, but {clone.rollout.expert} counts none in 'tokens'")
     dataset = open_dataset(home, clone.cohort.name)
-    config = clone.correct
+    config, before = clone.correct, kept(home, clone.cohort.name)
+    out = judging_tasks(curated_of(dataset)) | {episode.task for episode in before}
+    known = out | dataset.tasks() | critic_tasks(dataset)
     world = World(
         environment,
-        make_expert(),
-        _tasks(environment, dataset, config, config.tasks, config.seed),
-        _tasks(environment, dataset, config, config.held_out, config.seed + 1) if config.rounds > 1 else (),
+        expert,
+        _tasks(environment, clone, config.tasks, config.seed, out),
+        _tasks(environment, clone, config.held_out, config.seed + 1, known) if config.rounds > 1 else (),
     )
     train, calibration = (demonstrations(dataset.examples(part)) for part in ("train", "calibration"))
 
     def learn(shown: Sequence[Demonstration]) -> Policy:
         return climb((shown, calibration), clone.family, clone.train, progress).clone
 
-    made = correct(
-        loaded.policy,
-        world,
-        config,
-        budget,
-        known=train,
-        learn=learn,
-        horizon=_horizon(dataset),
-        mix=clone.cohort.mix,
-        progress=progress,
-    )
-    now, name = time.time_ns(), f"{clone.name}:{loaded.version.version}"
-    episodes = [replace(one, clone=name, at=now + place) for place, one in enumerate(made.episodes)]
-    keep(home, clone.cohort.name, episodes)
-    return Corrected(name, version_with(home, clone, dataset), made, find(episodes, made.rounds))
+    name = f"{clone.name}:{loaded.version.version}"
+    played: list[CorrectedEpisode] = []
+    try:
+        made = correct(
+            loaded.policy,
+            world,
+            config,
+            budget,
+            known=train,
+            learn=learn,
+            horizon=_horizon(dataset),
+            mix=clone.cohort.mix,
+            into=played,
+            progress=progress,
+        )
+    except BaseException:
+        keep(home, clone.cohort.name, _stamped(played, name, clone.rollout.expert))
+        raise
+    keep(home, clone.cohort.name, _stamped(made.episodes, name, clone.rollout.expert))
+    return Corrected(name, version_with(home, clone, dataset), made, find(made.episodes, made.rounds))
+
+
+def _check(clone: CloneConfig) -> None:
+    """Refuse what would be paid for and then not be learnt, or never may be.
+
+    Raises:
+        ConfigError: says what.
+    """
+    cohort, rollout = clone.cohort, clone.rollout
+    where, problem = f"clone.{clone.name}.correct", None
+    if not clone.correct.mask:
+        problem = f"{where}.mask is false: a clone would learn its own mistakes; see benchmarks/on_policy.py"
+    elif not cohort.corrected:
+        problem = f"cohort.{cohort.name}.corrected is false, so nothing of it would be learnt; set it to true"
+    elif clone.correct.method != "own" and "expert" not in cohort.roles:
+        problem = f"cohort.{cohort.name}.roles lacks 'expert', so nothing of it would be learnt"
+    elif cohort.split.near is not None:
+        problem = f"cohort.{cohort.name}.split.near keeps new tasks out, which could be like one that is judged on"
+    elif rollout is not None and not allowed(rollout.expert, cohort.licences):
+        problem = f"cohort.{cohort.name}.licences forbids to learn from {rollout.expert}"
+    elif rollout is not None and rollout.seed in (clone.correct.seed, clone.correct.seed + 1):
+        problem = f"{where}.seed is {clone.correct.seed}: its tasks, or those after, are the gate's; take another"
+    if problem is not None:
+        raise ConfigError(problem)
+
+
+def _stamped(episodes: Sequence[CorrectedEpisode], name: str, expert: str) -> list[CorrectedEpisode]:
+    now = time.time_ns()
+    return [replace(one, clone=name, expert=expert, at=now + place) for place, one in enumerate(episodes)]
 
 
 def version_with(home: Path, clone: CloneConfig, dataset: Dataset) -> Dataset:
@@ -145,6 +193,10 @@ def version_with(home: Path, clone: CloneConfig, dataset: Dataset) -> Dataset:
     rules = read_ledger(home).rules(clone.cohort.agent)
     curated = with_corrections(without_corrections(curated_of(dataset)), episodes, clone.cohort, rules)
     said = {key: dataset.manifest[key] for key in ("cohort", "spec", "source")}
+    asked = {"corrected": clone.cohort.corrected, "mix": clone.cohort.mix}
+    spec = {key: value for key, value in asked.items() if value != getattr(_PLAIN, key)}
+    before = {key: value for key, value in said["spec"].items() if key not in asked}
+    said |= {"cohort": said["cohort"] | asked, "spec": before | spec}
     return write_version(home, dataset.name, curated, said)
 
 
@@ -165,12 +217,14 @@ def with_world(clone: CloneConfig, environment: str | None, expert: str | None) 
     return replace(clone, rollout=replace(base, environment=env, expert=who, expert_options=options))
 
 
-def _tasks(environment: Environment, dataset: Dataset, config: CorrectConfig, count: int, seed: int) -> Sequence[Task]:
-    judged = dataset.tasks("calibration") | dataset.tasks("gate")
-    return [task for task in environment.tasks(count, seed, config.cohort or None) if task.id not in judged]
+def _tasks(environment: Environment, clone: CloneConfig, count: int, seed: int, out: set[str]) -> Sequence[Task]:
+    wanted = clone.cohort.tags.items()
+    drawn = environment.tasks(count, seed, clone.correct.cohort or None)
+    return [task for task in drawn if task.id not in out and all(task.tags.get(tag) == one for tag, one in wanted)]
 
 
 def _horizon(dataset: Dataset) -> int:
     """Return how many steps nine in ten of the trajectories have at most."""
-    lengths = dataset.tables("train")["trajectories"].select(pl.col("step_count").quantile(_LONG, "higher"))
+    recorded = dataset.tables("train")["trajectories"].filter(~pl.col("source").is_in([SOURCE, QUEUE]))
+    lengths = recorded.select(pl.col("step_count").quantile(_LONG, "higher"))
     return int(lengths.item() or 1)

@@ -282,7 +282,7 @@ def _step(row: Row, trajectory: str, index: int) -> dict[str, Any]:  # a row of 
         "decision": f"{trajectory}-{index}",
         "agent": _ADDED,
         "policy_role": row.policy_role,
-        **seen_columns(row.state, row.tools, row.action),
+        **seen_columns(list(map(content_hash, row.state)), content_hash(list(row.tools)), row.action),
         "ended_at": 0,
         "trace_id": "",
         "span_id": "",

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from imitrace.canonical import canonical_json
+from imitrace.canonical import canonical_json, content_hash
 from imitrace.messages import Action
 from imitrace.redaction.redactor import Redactor
 from imitrace_trainer.added_rows import Rows, message_rows, no_rows, seen_columns, tool_rows, with_rows
@@ -261,7 +261,9 @@ def _step(row: JudgedRow, cohort: CohortConfig) -> dict[str, Any]:  # a row of a
         "agent": cohort.agent,
         "policy_role": "human",
         "policy_name": ", ".join(row.label.reviewers),
-        **seen_columns(item.state, row.tools, replace(action, call_id=None)),
+        **seen_columns(
+            list(map(content_hash, item.state)), content_hash(list(row.tools)), replace(action, call_id=None)
+        ),
         "confidence": item.confidence,
         "route_reason": f"judged {row.label.verdict}",
         "propensity": item.propensity,

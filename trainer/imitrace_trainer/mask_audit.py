@@ -31,7 +31,8 @@ def audit_masks(examples: Sequence[Example], cohort: CohortConfig) -> None:
     strangers = Counter(
         one.policy_role
         for one in counted
-        if one.policy_role not in cohort.roles and not one.trajectory_id.startswith(PREFIX)
+        if one.policy_role not in cohort.roles
+        and not (one.policy_role == "clone" and one.trajectory_id.startswith(PREFIX))
     )
     if strangers and cohort.confirmed is None:
         told = ", ".join(f"{count} by {role}" for role, count in sorted(strangers.items()))

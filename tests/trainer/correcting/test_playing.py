@@ -10,9 +10,15 @@ import pytest
 
 from imitrace.messages import Action
 from imitrace_trainer.correcting.config import CorrectConfig
-from imitrace_trainer.correcting.corrected_episodes import BY_CLONE, UNLABELLED, UNVERIFIED, CorrectedEpisode
+from imitrace_trainer.correcting.corrected_episodes import (
+    BY_CLONE,
+    NO_SWITCH,
+    UNLABELLED,
+    UNSAFE,
+    CorrectedEpisode,
+)
 from imitrace_trainer.correcting.expert_budget import AskedExpert, Budget, Spent
-from imitrace_trainer.correcting.playing import NO_ACTION, NO_SWITCH, Round, play_corrected
+from imitrace_trainer.correcting.playing import NO_ACTION, Round, play_corrected
 from imitrace_trainer.correcting.rewinding import Rewinder
 from imitrace_trainer.correcting.switches import ConfidenceSwitch, DivergenceSwitch, RandomSwitch, Switch
 from imitrace_trainer.environment import load_object
@@ -145,12 +151,41 @@ def test_a_stuck_episode_of_dagger_ends_and_its_labels_stay(world: Any, clerk: A
     assert (spent.calls, len(list(episode.learnt())), episode.rejected) == (4, 4, None)
 
 
-def test_a_repetitive_beginning_is_dropped(world: Any, clerk: Any) -> None:
-    moment = Student([Action("message", message="One moment.")])
-    episode, spent = played(world, moment, clerk, CorrectConfig(repeats=2), RandomSwitch(5))
-    assert episode.success
-    assert episode.rejected == "the same decision 4 times in the same state"
-    assert (spent.rejected, {step.mask for step in episode.steps}) == (3, {BY_CLONE, UNVERIFIED})
+@pytest.mark.parametrize("action", [Action("message", message="One moment."), LOST], ids=["says", "calls"])
+def test_a_repetitive_beginning_is_dropped_before_the_expert_is_paid(world: Any, clerk: Any, action: Action) -> None:
+    episode, spent = played(world, Student([action]), clerk, CorrectConfig(repeats=2), RandomSwitch(5))
+    assert episode.rejected == "the same decision 3 times in the same state"
+    assert (len(episode.steps), spent.calls, episode.failed) == (4, 0, False)
+
+
+def test_what_policy_forbids_is_never_learnt_however_it_ends(world: Any, clerk: Any) -> None:
+    class Forbidding:
+        tools = world.tools
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world, name)
+
+        def step(self, action: Action) -> tuple[list[dict[str, Any]], bool, dict[str, Any]]:
+            messages, done, info = world.step(action)
+            return messages, done, {**info, "unsafe": action.name == "refund_order"}
+
+    expert = AskedExpert(clerk, Budget(), Spent())
+    drawn = Round(1, Student([REFUSE]), expert, CorrectConfig(), RandomSwitch(0), Random(0))
+    episode = play_corrected(Rewinder(Forbidding()), delivered(world), drawn)
+    assert (episode.success, episode.unsafe, episode.rejected) == (True, True, UNSAFE)
+
+
+def test_an_episode_in_which_nobody_does_anything_is_none(world: Any) -> None:
+    silent = Student([Action("message")])
+    episode, _ = played(world, silent, Failing(), CorrectConfig(method="dagger", beta=0.0))
+    assert (episode.steps, episode.rejected, episode.failed) == ([], NO_ACTION, False)
+
+
+def test_the_same_done_again_has_the_same_name(world: Any, clerk: Any) -> None:
+    student = Student([Action("message", message="One moment.")])
+    first, again = (played(world, replace(student, asked=0), clerk, CorrectConfig())[0] for _ in range(2))
+    assert first.name == replace(again, clone="counter:2", at=7, calls=9).name
+    assert first.name != replace(again, round=2).name
 
 
 def test_the_clones_own_successes_are_learnt_and_cost_no_call(world: Any, clerk: Any) -> None:

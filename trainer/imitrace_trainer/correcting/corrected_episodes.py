@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from imitrace.canonical import content_hash
@@ -15,6 +16,12 @@ BY_CLONE: Final = "by the clone, before the expert took over"
 LABELLED: Final = "by the clone: a row of its own says what the expert would have done"
 UNLABELLED: Final = "by the clone: the expert said nothing"
 UNVERIFIED: Final = "the episode is not kept"
+FAILED: Final = "it did not succeed"
+"""Why an episode teaches no action: it came to its end, and badly."""
+NO_SWITCH: Final = "the clone came to the end before the expert took over"
+UNSAFE: Final = "something was done that policy forbids"
+_PAID: Final = frozenset({"at", "clone", "calls", "world_steps"})
+"""What may differ where the same was done again."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class CorrectedEpisode:
     switch: int | None
     """The step from which the expert acted; None: it never did."""
     success: bool
+    unsafe: bool = False
+    """Something was done that policy forbids."""
     lost: bool = False
     """Success was out of reach before the end."""
     rejected: str | None = None
@@ -60,13 +69,21 @@ class CorrectedEpisode:
     """Actions that were carried out for it, those done again included."""
     clone: str = ""
     """Which clone began it, such as ``support:3``."""
+    expert: str = ""
+    """Who corrected it."""
     at: int = 0
     """When, in nanoseconds since 1970."""
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """Its id, made of its content."""
-        return f"{PREFIX}{content_hash(self.to_json())[:32]}"
+        """Its id, made of what was done: the same done again has the same."""
+        done = {key: value for key, value in self.to_json().items() if key not in _PAID}
+        return f"{PREFIX}{content_hash(done)[:32]}"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it came to its end without success, so that a critic may learn from it."""
+        return not self.success and self.rejected in (FAILED, NO_SWITCH)
 
     def learnt(self) -> Iterator[tuple[int, CorrectedStep]]:
         """Yield the steps of which something is learnt, each with its place."""

@@ -54,13 +54,13 @@ class AskedExpert:
 
     def __init__(self, expert: Expert, budget: Budget, spent: Spent) -> None:
         self._expert = expert
-        self._budget = budget
+        self.budget = budget
         self.spent = spent
 
     @property
     def over(self) -> str | None:
         """What is used up; None while the expert may be asked."""
-        return self.spent.over(self._budget)
+        return self.spent.over(self.budget)
 
     def act(self, messages: Chat) -> Action | None:
         """Return what the expert would do, None where it says nothing."""

@@ -14,4 +14,4 @@ def weight_of(corrections: int, known: float, mix: float) -> float:
         known: what else is learnt, by weight.
         mix: the share of all that is learnt that corrections are to be, from 0 (none is wanted) and under 1.
     """
-    return min(MOST, mix / (1 - mix) * known / corrections) if mix and corrections else 1.0
+    return min(MOST, mix / (1 - mix) * known / corrections) if mix and corrections and known else 1.0

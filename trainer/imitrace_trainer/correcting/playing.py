@@ -3,18 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from imitrace.messages import Message, action_message, from_openai, to_openai, tool_definition
 from imitrace_trainer.correcting.config import CorrectConfig
 from imitrace_trainer.correcting.corrected_episodes import (
     BY_CLONE,
+    FAILED,
+    NO_SWITCH,
     UNLABELLED,
+    UNSAFE,
     UNVERIFIED,
     CorrectedEpisode,
     CorrectedStep,
 )
-from imitrace_trainer.correcting.expert_budget import AskedExpert, Spent
+from imitrace_trainer.correcting.expert_budget import AskedExpert, Budget, Spent
 from imitrace_trainer.correcting.rewinding import Mark, Messages, Rewinder
 from imitrace_trainer.correcting.stuck import Repetition
 from imitrace_trainer.correcting.switches import Switch
@@ -22,7 +25,6 @@ from imitrace_trainer.environment import Task
 from imitrace_trainer.policy import Decision, Policy, State
 from imitrace_trainer.rollout import MAX_STEPS
 
-NO_SWITCH: Final = "the clone came to the end before the expert took over"
 NO_ACTION: Final = "nobody could act"
 TOO_LONG: Final = f"not over after {MAX_STEPS} steps"
 
@@ -40,6 +42,7 @@ class _Course:
     chat: Messages = field(default_factory=list)
     info: Mapping[str, Any] = field(default_factory=dict)
     done: bool = False
+    unsafe: bool = False
     carried_out: int = 0
     """Actions, those done again included."""
 
@@ -68,6 +71,7 @@ class _Course:
         action = replace(step.executed, call_id=f"call_{len(self.steps)}")
         self.repetition.add(self.world.state_key(self.messages), action)
         following, self.done, self.info = self.world.step(action)
+        self.unsafe = self.unsafe or bool(self.info.get("unsafe"))
         self._charge(1)
         self.steps.append(replace(step, executed=action))
         answer = action_message(action)
@@ -75,21 +79,34 @@ class _Course:
         self.chat += [to_openai(answer), *following]
         return following
 
-    def moment(self) -> tuple[Mark, int, int, Repetition]:
+    def moment(self) -> "_Moment":
         """Return where it stands, to go on anew from."""
-        return self.world.mark(), len(self.steps), len(self.messages), self.repetition.copy()
+        return _Moment(self.world.mark(), len(self.steps), len(self.messages), self.repetition.copy(), self.unsafe)
 
-    def back(self, moment: tuple[Mark, int, int, Repetition]) -> None:
+    def back(self, moment: "_Moment") -> None:
         """Go back to a moment; actions that the environment has to be led through again are counted."""
-        mark, steps, messages, repetition = moment
+        mark, steps, messages, repetition, self.unsafe = moment
         self.world.back(mark)
         self._charge(0 if mark.snapshot is not None else mark.done)
         del self.steps[steps:], self.messages[messages:], self.chat[messages:]
         self.repetition, self.info, self.done = repetition.copy(), {}, False
 
+    def may_go_back(self, moment: "_Moment", budget: Budget) -> bool:
+        """Tell whether what is left of the budget allows for being led there again."""
+        needed = 0 if moment.mark.snapshot is not None else moment.mark.done
+        return budget.steps is None or self.spent.steps + needed < budget.steps
+
     def _charge(self, steps: int) -> None:
         self.carried_out += steps
         self.spent.steps += steps
+
+
+class _Moment(NamedTuple):
+    mark: Mark
+    steps: int
+    messages: int
+    repetition: Repetition
+    unsafe: bool
 
 
 @dataclass(frozen=True)
@@ -117,9 +134,12 @@ def play_corrected(world: Rewinder, task: Task, played: Round) -> CorrectedEpiso
     course = _Course(world, task, config.repeats, expert.spent)
     switch, problem = _PLAYED[config.method](course, played)
     rejected = problem or (course.repetition.stuck if config.method != "dagger" else None)
+    rejected = rejected or (None if course.steps else NO_ACTION)
     verified = config.method == "own" or (config.method == "oec" and config.reject)
     if rejected is None and verified and not course.success:
-        rejected = "it did not succeed"
+        rejected = FAILED
+    if rejected is None and course.unsafe and config.method != "dagger":
+        rejected = UNSAFE
     calls = expert.spent.calls - before
     expert.spent.rejected += calls if rejected else 0
     return CorrectedEpisode(
@@ -132,6 +152,7 @@ def play_corrected(world: Rewinder, task: Task, played: Round) -> CorrectedEpiso
         steps=[replace(step, mask=step.mask or UNVERIFIED) for step in course.steps] if rejected else course.steps,
         switch=switch,
         success=course.success,
+        unsafe=course.unsafe,
         lost=bool(course.info.get("lost")),
         rejected=rejected,
         calls=calls,
@@ -155,16 +176,20 @@ def _finished_by_expert(course: _Course, played: Round) -> _Played:
         label, mask = (None, BY_CLONE) if config.mask else (decision.action, None)
         step = CorrectedStep(len(course.messages), decision.action, "clone", label, mask, decision.confidence)
         expert.observe(decision.action, course.do(step))
+        if course.repetition.stuck is not None:
+            return None, course.repetition.stuck
     if course.over or expert.over is not None:
         return None, NO_SWITCH if course.over else expert.over
     moment = course.moment()
     for number in range(config.tries):
+        if number and not course.may_go_back(moment, expert.budget):
+            break
         if number:
             course.back(moment)
         problem = _expert_plays(course, expert)
         if course.success or expert.over:
             break
-    return moment[1], problem
+    return moment.steps, problem
 
 
 def _expert_plays(course: _Course, expert: AskedExpert) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 from imitrace.canonical import canonical_json, content_hash
 from imitrace.exceptions import CloneError
 from imitrace.messages import Action
+from imitrace_trainer.correcting.stuck import without_ids
 from imitrace_trainer.environment import Environment
 
 Messages = list[dict[str, Any]]
@@ -66,7 +67,7 @@ class Rewinder:
     def state_key(self, messages: Sequence[Any]) -> str:
         """Return what names the state: the environment's own word, else what was said last."""
         own = getattr(self.environment, "state_key", None)
-        return own() if own is not None else content_hash(messages[-1] if messages else None)
+        return own() if own is not None else content_hash(without_ids(messages[-1]) if messages else None)
 
 
 def _compare(task: str, number: int, before: Messages, now: Messages) -> None:

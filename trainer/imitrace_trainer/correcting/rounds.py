@@ -87,6 +87,7 @@ def correct(  # noqa: PLR0913 - what corrections are made of, each named at the 
     learn: Learn | None = None,
     horizon: int = 8,
     mix: float = 0.0,
+    into: list[CorrectedEpisode] | None = None,
     progress: Progress = silent,
 ) -> Corrections:
     """Correct a clone and return what is to be learnt.
@@ -100,6 +101,7 @@ def correct(  # noqa: PLR0913 - what corrections are made of, each named at the 
         learn: fits a clone; needed for several rounds.
         horizon: the longest beginning that is drawn where the configuration names none.
         mix: share of what is learnt that corrections are to be; 0: each counts as any other decision.
+        into: where every episode is put as it ends, so that what was paid is not lost with an error.
         progress: told how far it is.
 
     Raises:
@@ -112,12 +114,12 @@ def correct(  # noqa: PLR0913 - what corrections are made of, each named at the 
         raise CloneError(f"{config.rounds} rounds need a way to fit and tasks to judge by; ask for one")
     found = Corrections()
     found.before = succeeds(student, world) if config.rounds > 1 else None
-    tasks, all_episodes, scores = iter(world.tasks), list[CorrectedEpisode](), [found.before or 0.0]
+    all_episodes: list[CorrectedEpisode] = [] if into is None else into
+    tasks, scores = iter(world.tasks), [found.before or 0.0]
     for number in range(1, config.rounds + 1):
         limit = _share_of(budget, found.spent, config.rounds - number + 1)
-        report, episodes = _round(number, student, tasks, world, config, limit, horizon, progress)
+        report = _round(number, student, tasks, world, config, limit, horizon, progress, all_episodes)
         _add(found.spent, report.spent)
-        all_episodes += episodes
         if config.rounds > 1 and learn is not None:
             lessons = [one for episode in all_episodes for one in lessons_of(episode)]
             student = learn([*known, *mixed(lessons, len(known), mix)])
@@ -162,21 +164,24 @@ def _round(  # noqa: PLR0913 - one call, from above
     limit: Budget,
     horizon: int,
     progress: Progress,
-) -> tuple[RoundReport, list[CorrectedEpisode]]:
+    into: list[CorrectedEpisode],
+) -> RoundReport:
     spent = Spent()
     expert, rewinder = AskedExpert(world.expert, limit, spent), Rewinder(world.environment)
     most = -(-len(world.tasks) // config.rounds)
-    episodes: list[CorrectedEpisode] = []
+    begun = len(into)
     for task in tasks:
         draw = Random(f"{config.seed}/{number}/{task.id}")
         switch = make_switch(config.switch, config.threshold, config.horizon or horizon, draw)
-        episodes.append(play_corrected(rewinder, task, Round(number, student, expert, config, switch, draw)))
-        progress(f"round {number}", max(len(episodes) / most, _used(spent, limit)))
-        if expert.over is not None or len(episodes) >= most:
+        into.append(play_corrected(rewinder, task, Round(number, student, expert, config, switch, draw)))
+        done = len(into) - begun
+        progress(f"round {number}", max(done / most, _used(spent, limit)))
+        if expert.over is not None or done >= most:
             break
+    episodes = into[begun:]
     rejected = Counter(episode.rejected for episode in episodes if episode.rejected)
     learnt = sum(len(list(episode.learnt())) for episode in episodes)
-    return RoundReport(number, len(episodes), dict(rejected), learnt, spent, expert.over), episodes
+    return RoundReport(number, len(episodes), dict(rejected), learnt, spent, expert.over)
 
 
 def _share_of(budget: Budget, spent: Spent, rounds: int) -> Budget:

@@ -5,9 +5,17 @@ the same call after something changed does not.
 """
 
 from collections import Counter
+from typing import Any
 
 from imitrace.canonical import canonical_json
 from imitrace.messages import Action
+
+
+def without_ids(message: Any) -> Any:  # JSON
+    """Return a message without the ids of its calls, which are new each time."""
+    if isinstance(message, dict):
+        return {key: without_ids(value) for key, value in message.items() if key != "id"}
+    return [without_ids(one) for one in message] if isinstance(message, list) else message
 
 
 class Repetition:

@@ -6,6 +6,7 @@ from random import Random
 
 from imitrace.canonical import canonical_json
 from imitrace.messages import Action, message_actions
+from imitrace_trainer.correcting.stuck import without_ids
 from imitrace_trainer.critic import CriticisedPolicy
 from imitrace_trainer.policy import Decision, Policy, State, same_action
 
@@ -95,16 +96,10 @@ def repeated(state: State, action: Action) -> bool:
     """Tell whether the same was done before after the same message."""
     if not state.messages:
         return False
-    now = canonical_json(_said(state.messages[-1]))
+    now = canonical_json(without_ids(state.messages[-1]))
     return any(
-        canonical_json(_said(before)) == now and any(same_action(done, action) for done in message_actions(answer))
+        canonical_json(without_ids(before)) == now
+        and any(same_action(done, action) for done in message_actions(answer))
         for before, answer in zip(state.messages, state.messages[1:], strict=False)
         if answer["role"] == "assistant"
     )
-
-
-def _said(message: object) -> object:
-    """Return a message without the ids of calls, which are never the same."""
-    if isinstance(message, dict):
-        return {key: _said(value) for key, value in message.items() if key != "id"}
-    return [_said(one) for one in message] if isinstance(message, list) else message

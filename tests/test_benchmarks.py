@@ -44,6 +44,7 @@ KEYS = {
     "scan": {"sets", "label_errors", "skipped"},
     "clone_quality": {"sets", "skipped", "versions"},
     "promise": {"sets", "skipped", "versions"},
+    "on_policy": {"desk_fallible", "chain", "size", "versions"},
     "clone_speed": {
         *(
             "p50_ms",

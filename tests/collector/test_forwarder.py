@@ -176,6 +176,8 @@ def test_a_killed_collector_behind_rotel_gets_everything_once(rotel: str, protoc
             "otlp-exporter-protocol": protocol,
             "otlp-exporter-compression": "gzip",
             "otlp-exporter-custom-headers": f"authorization=Bearer {INGEST}",
+            "otlp-exporter-retry-max-backoff": "2s",  # half a minute else, which is most of what the test waits for
+            "otlp-exporter-retry-max-elapsed-time": "300s",
             "batch-timeout": "200ms",
         }
         command = [rotel, "start", "--exporter", "otlp", *(f"--{name}={value}" for name, value in options.items())]

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imitrace_trainer.intervals import upper_bound
@@ -26,6 +26,8 @@ def test_of_values_that_are_one_of_two_the_bounds_are_those_of_clopper_and_pears
 
 @settings(max_examples=40, deadline=None)
 @given(values, levels)
+@example([0.9999999999999999], 0.9)
+@example([-0.9999999999999999], 0.9)
 def test_bounds_are_ordered_mirror_and_stay_within_the_limit(given_values: list[float], level: float) -> None:
     mean, low, high = mean_bounds(given_values, level)
     assert -1 <= low <= mean + 1e-9

@@ -93,6 +93,8 @@ def _share_below(points: _Floats, times: _Floats, mean: float, start: float) -> 
     the mean, sum to at most 0.
     """
     away = points - mean
+    if away[0] >= 0 or away[-1] <= 0:  # all lie on one side: where values are as good as equal, rounding does that
+        return float(away[-1] <= 0), 0.0
     tilt = _tilt(away, times, start)
     left = 1 + tilt * away
     height = float(times @ np.log(left))

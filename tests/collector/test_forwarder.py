@@ -105,6 +105,7 @@ def send_while_it_is_killed(process: Process, address: str, endpoint: str) -> No
     client = CollectorClient(address, READ)
     until(lambda: len(client.get("/v1/trajectories", limit=1000)["trajectories"]) > 5, "the first arrival")
     os.kill(process.pid, signal.SIGKILL)
+    process.wait(SECONDS)  # Rotel loses what it sends into a connection that dies at that very moment
     for agent in agents:
         agent.communicate(b"\n", SECONDS)
     assert [agent.returncode for agent in agents] == [0] * AGENTS  # nobody is there, and they don't notice

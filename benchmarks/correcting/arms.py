@@ -4,15 +4,14 @@ A method is bought with ``calls`` of the expert: those that learn from recording
 the expert plays; those that correct spend a third on that, and the rest in three rounds on their own way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
 from correcting.grounds import Ground
-from imitrace.messages import Message, decisions, tool_definition
+from imitrace.messages import decisions, tool_definition
 from imitrace_trainer.correcting.config import CorrectConfig
-from imitrace_trainer.correcting.corrected_episodes import CorrectedEpisode
 from imitrace_trainer.correcting.expert_budget import Budget, Spent
 from imitrace_trainer.correcting.rounds import World, correct, lessons_of
 from imitrace_trainer.correcting.students import GuardedPolicy, RerankedPolicy, SampledPolicy
@@ -23,7 +22,7 @@ from imitrace_trainer.environment import Environment, Expert, Task
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.ladder import climb
 from imitrace_trainer.policy import Policy, State
-from imitrace_trainer.rollout import clone_actor, expert_actor, play
+from imitrace_trainer.rollout import Actor, clone_actor, expert_actor, play
 
 FAMILY: Final = "linear"
 ROUNDS: Final = 3
@@ -111,32 +110,37 @@ class Made:
     spent: Spent
     decisions: int
     """That it learnt from."""
-    episodes: Sequence[CorrectedEpisode] = ()
     note: str = ""
     """What is to be known of it, such as why its critic is off."""
 
 
 def recorded(environment: Environment, expert: Expert, tasks: Sequence[Task], calls: int) -> Bought:
     """Let an expert play whole tasks until so many calls are spent; the last episode may be cut short."""
-    spent, episodes = Spent(), []
-    actor = expert_actor(expert)
-    for task in tasks:
-        if spent.calls >= calls:
+    left, episodes = calls, []
+    for shown, success in _played(expert_actor(expert), environment, tasks):
+        episodes.append((shown[:left], success))
+        left -= len(episodes[-1][0])
+        if not left:
             break
-        played = play(environment, task, actor)
-        shown = _decisions(played.messages, environment, task)[: calls - spent.calls]
-        spent.calls += len(shown)
-        spent.steps += len(shown)
-        episodes.append((shown, played.success))
-    return Bought(episodes, spent)
+    return Bought(episodes, Spent(calls=calls - left, steps=calls - left))
 
 
-def _decisions(messages: Sequence[Message], environment: Environment, task: Task) -> list[Demonstration]:
+def _played(
+    actor: Actor, environment: Environment, tasks: Sequence[Task]
+) -> Iterator[tuple[list[Demonstration], bool]]:
+    """Yield what is decided in each task, and whether it succeeds."""
     tools = [tool_definition(tool) for tool in environment.tools]
-    return [
-        Demonstration(State(messages[: one.position], tools, task.tags), replace(one.actions[0], call_id=None), task.id)
-        for one in decisions(messages)
-    ]
+    for task in tasks:
+        episode = play(environment, task, actor)
+        shown = [
+            Demonstration(
+                State(episode.messages[: one.position], tools, task.tags),
+                replace(one.actions[0], call_id=None),
+                task.id,
+            )
+            for one in decisions(episode.messages)
+        ]
+        yield shown, episode.success
 
 
 def _bc(shop: Shop) -> Made:
@@ -167,8 +171,8 @@ def _bc_sampled(shop: Shop) -> Made:
 def _bc_own(shop: Shop) -> Made:
     made = shop.once("bc")
     own = correct(made.policy, _few(shop.world("own"), OWN), CorrectConfig(method="own"), Budget())
-    shown = [*shop.recorded(shop.calls).demonstrations(), *(one for each in own.episodes for one in lessons_of(each))]
-    return Made(shop.learn(shown), _sum(made.spent, own.spent), len(shown), own.episodes)
+    shown = [*shop.recorded(shop.calls).demonstrations(), *lessons_of(own.episodes)]
+    return Made(shop.learn(shown), _sum(made.spent, own.spent), len(shown))
 
 
 def _few(world: World, count: int) -> World:
@@ -194,8 +198,8 @@ def _corrected(config: CorrectConfig) -> Callable[[Shop], Made]:
             learn=shop.learn,
             horizon=shop.ground.horizon,
         )
-        shown = [*known, *(one for each in made.episodes for one in lessons_of(each))]
-        return Made(shop.learn(shown), _sum(bought.spent, made.spent), len(shown), made.episodes)
+        shown = [*known, *lessons_of(made.episodes)]
+        return Made(shop.learn(shown), _sum(bought.spent, made.spent), len(shown))
 
     return make
 
@@ -205,7 +209,7 @@ def _with_critic(name: str) -> Callable[[Shop], Made]:
 
     def judged(shop: Shop) -> Made:
         made, environment = shop.once(name), shop.environment()
-        played = _tries(made.policy, environment, shop.world("critic").tasks[: 2 * OWN])
+        played = list(_played(clone_actor(made.policy), environment, shop.world("critic").tasks[: 2 * OWN]))
         critic = fit_critic(_cases(played[::2]), _cases(played[1::2]), _RANKING, None, shop.seed.number)
         reader = made.policy.reader  # type: ignore[attr-defined]  # a fitted clone has one
         policy = RerankedPolicy(CriticisedPolicy(made.policy, critic, reader))
@@ -213,15 +217,6 @@ def _with_critic(name: str) -> Callable[[Shop], Made]:
         return replace(made, policy=policy, spent=_sum(made.spent, steps), note=critic.refused or "")
 
     return judged
-
-
-def _tries(policy: Policy, environment: Environment, tasks: Sequence[Task]) -> list[tuple[list[Demonstration], bool]]:
-    """Return what a clone does alone on tasks, and whether each succeeds."""
-    actor, found = clone_actor(policy), []
-    for task in tasks:
-        episode = play(environment, task, actor)
-        found.append((_decisions(episode.messages, environment, task), episode.success))
-    return found
 
 
 def _cases(played: Sequence[tuple[Sequence[Demonstration], bool]]) -> list[CriticCase]:

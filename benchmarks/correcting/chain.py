@@ -117,17 +117,13 @@ def costs(seed: int, lengths: Sequence[int] = LENGTHS, walks: int = _TRIED) -> d
         calm = Chain(length, 0.0)
         config = CorrectConfig(method="dagger", beta=0.0, repeats=MAX_STEPS, seed=seed)
         undisturbed = World(calm, Guide(), calm.tasks(_TRAINED, seed))
-        known = _lessons(correct(Counting([]), undisturbed, config, Budget()).episodes)
+        known = lessons_of(correct(Counting([]), undisturbed, config, Budget()).episodes)
         cloned = Counting(known)
         windy = Chain(length, SLIP)
         corrected = correct(cloned, World(windy, Guide(), windy.tasks(_TRAINED, seed + 1)), config, Budget())
-        for name, policy in (("bc", cloned), ("dagger", Counting([*known, *_lessons(corrected.episodes)]))):
+        for name, policy in (("bc", cloned), ("dagger", Counting([*known, *lessons_of(corrected.episodes)]))):
             found[name].append(float(np.mean([_cost(windy, policy, f"try-{seed}-{walk}") for walk in range(walks)])))
     return found
-
-
-def _lessons(episodes: Sequence[Any]) -> list[Demonstration]:
-    return [one for episode in episodes for one in lessons_of(episode)]
 
 
 def _cost(chain: Chain, policy: Policy, task: str) -> int:

@@ -92,7 +92,7 @@ def test_several_rounds_need_a_way_to_fit(place: World) -> None:
 
 def test_corrections_count_as_often_as_their_share_asks(place: World) -> None:
     made = correct(Refusing(), place, CorrectConfig(method="dagger"), Budget(calls=10))
-    lessons = [one for episode in made.episodes for one in lessons_of(episode)]
+    lessons = lessons_of(made.episodes)
     assert len(lessons) == 10
     assert len(list(mixed(lessons, 40, 0.5))) == 40
     assert len(list(mixed(lessons, 40, 0.0))) == 10

@@ -121,7 +121,7 @@ def correct(  # noqa: PLR0913 - what corrections are made of, each named at the 
         report = _round(number, student, tasks, world, config, limit, horizon, progress, all_episodes)
         _add(found.spent, report.spent)
         if config.rounds > 1 and learn is not None:
-            lessons = [one for episode in all_episodes for one in lessons_of(episode)]
+            lessons = lessons_of(all_episodes)
             student = learn([*known, *mixed(lessons, len(known), mix)])
             scores.append(succeeds(student, world))
             report = RoundReport(**{**vars(report), "success": scores[-1]})
@@ -138,12 +138,14 @@ def succeeds(policy: Policy, world: World) -> float:
     return sum(episode.success for episode in played) / max(1, len(played))
 
 
-def lessons_of(episode: CorrectedEpisode) -> Iterator[Demonstration]:
-    """Yield what is to be learnt of an episode."""
-    for _, step in episode.learnt():
-        if step.label is not None:
-            state = State(episode.messages[: step.seen], episode.tools, episode.tags)
-            yield Demonstration(state, step.label, episode.task)
+def lessons_of(episodes: Sequence[CorrectedEpisode]) -> list[Demonstration]:
+    """Return what is to be learnt of episodes."""
+    return [
+        Demonstration(State(one.messages[: step.seen], one.tools, one.tags), step.label, one.task)
+        for one in episodes
+        for _, step in one.learnt()
+        if step.label is not None
+    ]
 
 
 def mixed(lessons: Sequence[Demonstration], known: int, mix: float) -> Iterator[Demonstration]:

@@ -59,19 +59,10 @@ class ClonedStep(Step):
             except Exception as error:  # a maker of the user's own, or a shape we can't write
                 verdict = decider.unsaid(verdict, error)
             else:
-                self.policy(
-                    role="clone",
-                    name=verdict.clone,
-                    version=verdict.version,
-                    confidence=verdict.confidence,
-                    reason=verdict.reason,
-                    propensity=verdict.propensity,
-                )
+                self.asked(verdict, acted=True)
                 self.act(action)
                 return Instead(value)
-        self.policy(reason=verdict.reason, propensity=verdict.propensity)
-        if verdict.action is not None:
-            self.shadow(verdict)
+        self.asked(verdict, acted=False)
         return None
 
     def settle(self, result: object) -> None:

@@ -68,14 +68,7 @@ class CloneNode:
         action = replace(verdict.action, call_id=f"{_MARK}{uuid.uuid4().hex[:24]}")
         answer = _answer(messages, action, f"{verdict.clone}:{verdict.version}")
         with step(messages, self._tools) as recorded:
-            recorded.policy(
-                role="clone",
-                name=verdict.clone,
-                version=verdict.version,
-                confidence=verdict.confidence,
-                reason=verdict.reason,
-                propensity=verdict.propensity,
-            )
+            recorded.asked(verdict, acted=True)
             recorded.act(action)
         return {self._key: [answer]}
 

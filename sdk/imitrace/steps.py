@@ -220,6 +220,22 @@ class Step:
             redactor = self._pipeline.redactor
             self._marks[STEP_SHADOW] = json_text(says if redactor is None else redactor.value(says))
 
+    def asked(self, verdict: "Verdict", *, acted: bool) -> None:
+        """Record that a clone was asked about this step: who it is where it acted, else what it would have done."""
+        if acted:
+            self.policy(
+                role="clone",
+                name=verdict.clone,
+                version=verdict.version,
+                confidence=verdict.confidence,
+                reason=verdict.reason,
+                propensity=verdict.propensity,
+            )
+            return
+        self.policy(reason=verdict.reason, propensity=verdict.propensity)
+        if verdict.action is not None:
+            self.shadow(verdict)
+
     def suspend(self) -> None:
         """Make the trajectory that a step opened of its own no longer the current one."""
         if self._implicit is not None:
@@ -338,9 +354,7 @@ class Step:
             return
         seen, verdict = declined
         if seen == len(self._decided.messages) and self._marks.get(POLICY_ROLE) != "clone":
-            self.policy(reason=verdict.reason, propensity=verdict.propensity)
-            if verdict.action is not None:
-                self.shadow(verdict)
+            self.asked(verdict, acted=False)
 
 
 def _tell_no_decision(pipeline: "Pipeline", trajectory: Trajectory, error: BaseException | None) -> None:

@@ -215,7 +215,8 @@ class Recorder:
                 seen.conversation.failed = True
                 return "cut"
         with entered(seen.conversation.trajectory), ServedStep(seen, exchange.started_at) as step:
-            _tell_policy(step, exchange.verdict, acted=exchange.answer is not None)
+            if exchange.verdict is not None:
+                step.asked(exchange.verdict, acted=exchange.answer is not None)
             step.act(answer)
             if not whole:
                 step.cut()
@@ -244,24 +245,6 @@ def body_json(body: bytes) -> Json:
     if not isinstance(found, dict):
         raise WireError("the body is not a JSON object")
     return found
-
-
-def _tell_policy(step: Step, verdict: Verdict | None, acted: bool) -> None:
-    if verdict is None:
-        return
-    if acted:
-        step.policy(
-            role="clone",
-            name=verdict.clone,
-            version=verdict.version,
-            confidence=verdict.confidence,
-            reason=verdict.reason,
-            propensity=verdict.propensity,
-        )
-        return
-    step.policy(reason=verdict.reason, propensity=verdict.propensity)
-    if verdict.action is not None:
-        step.shadow(verdict)
 
 
 def _answer(said: Said) -> tuple[Any, bool]:

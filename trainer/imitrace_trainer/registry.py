@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from imitrace.exceptions import CloneError, ConfigError
 from imitrace_trainer.drafts import draft, locked
@@ -27,6 +27,8 @@ from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.keys import signing_key, trusted_keys
 from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.seal import Fault, check_seal, faults, seal
+
+T = TypeVar("T")
 
 ALIASES = ("champion", "candidate", "previous")
 SUFFIXES = (".safetensors", ".json", ".md", ".html")
@@ -152,16 +154,7 @@ class Registry:
         Raises:
             CloneError: ``aliases.json`` was damaged by hand.
         """
-        path = self._folder(name) / "aliases.json"
-        try:
-            aliases = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise CloneError(f"{path} is not JSON ({error}); delete it and promote again") from error
-        if not isinstance(aliases, dict) or not all(type(number) is int for number in aliases.values()):
-            raise CloneError(f"{path} is {aliases!r}, allowed: alias = version; delete it and promote again")
-        return aliases
+        return _read(self._folder(name) / "aliases.json", int, "alias = version; delete it and promote again")
 
     def record_gate(self, name: str, version: int, report: GateReport, page: str = "") -> None:
         """Keep what the gate said of a version, in place of what it said before.
@@ -241,16 +234,7 @@ class Registry:
         Raises:
             CloneError: ``checks.json`` was damaged by hand.
         """
-        path = self._folder(name) / "checks.json"
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise CloneError(f"{path} is not JSON ({error}); delete it and check again") from error
-        if not isinstance(found, dict) or not all(isinstance(at, str) for at in found.values()):
-            raise CloneError(f"{path} is {found!r}, allowed: check = time; delete it and check again")
-        return found
+        return _read(self._folder(name) / "checks.json", str, "check = time; delete it and check again")
 
     def evidence(self, clone: CloneVersion) -> Evidence:
         """Return on which evidence a version may act, where, and until when.
@@ -364,6 +348,28 @@ def _dataset_hash(folder: Path) -> str:
         return str(json.loads(path.read_text(encoding="utf-8"))["dataset_hash"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CloneError(f"{path} names no dataset_hash ({error!r}); train the clone again") from error
+
+
+def _read(path: Path, kind: type[T], allowed: str) -> dict[str, T]:
+    """Return a file's JSON object, whose values are all of a kind; an empty one where there is no file.
+
+    Args:
+        path: the file.
+        kind: of the values.
+        allowed: what the object should be, and the mend behind a semicolon.
+
+    Raises:
+        CloneError: it was damaged by hand.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise CloneError(f"{path} is not JSON ({error});{allowed.partition(';')[2]}") from error
+    if not isinstance(found, dict) or not all(type(value) is kind for value in found.values()):
+        raise CloneError(f"{path} is {found!r}, allowed: {allowed}")
+    return found
 
 
 def _replace(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ ROOMS = {"imitrace": "sdk", "imitrace_collector": "collector", "imitrace_trainer
 
 FLOOR_PLAN = """
 imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/plain shapes/content_parts messages
-                    conformance config faults redaction/__init__ redaction/rules redaction/calling_codes
+                    conformance config listening faults redaction/__init__ redaction/rules redaction/calling_codes
                     redaction/pseudonyms redaction/readings redaction/phones redaction/credentials redaction/entities
                     redaction/redactor delivery/__init__ delivery/outbox delivery/transports delivery/otlp_http
                     delivery/otlp_grpc delivery/sender delivery/spool delivery/drainer delivery/exporters chunks spans

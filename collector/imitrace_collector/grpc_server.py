@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from imitrace.exceptions import ConfigError
+from imitrace.listening import address
 from imitrace_collector import otlp
 from imitrace_collector.arrivals import Arrivals
 from imitrace_collector.config import CollectorConfig
@@ -122,8 +123,7 @@ class GrpcServer:
 async def _start(service: _Service, config: CollectorConfig, renewal: Renewal | None) -> tuple[Any, int]:
     server = grpc.aio.server(options=_options(config))
     server.add_generic_rpc_handlers((service,))
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    place = f"{host}:{config.grpc_port}"
+    place = address(config.host, config.grpc_port)
     try:
         if renewal is None:
             port = server.add_insecure_port(place)

@@ -10,7 +10,7 @@ from functools import partial
 import uvicorn
 from starlette.applications import Starlette
 
-from imitrace.exceptions import ConfigError
+from imitrace.listening import address, bound
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.http_protocol import guarded_protocol
 
@@ -27,7 +27,7 @@ class HttpServer:
         Raises:
             ConfigError: the port is taken, or the host is not this machine's.
         """
-        self._socket = _bind(config.host, config.http_port)
+        self._socket = bound(config.host, config.http_port, "HTTP port", "--http-port", _BACKLOG)
         self.host, self.port = config.host, int(self._socket.getsockname()[1])
         self.scheme = "http" if tls is None else "https"
         self._server = _Server(app, config, tls)
@@ -88,24 +88,3 @@ class _Server(uvicorn.Server):
         ]
         self.started = True
         self.listening.set_result(None)
-
-
-def address(host: str, port: int) -> str:
-    """Return ``HOST:PORT``, an IPv6 host in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # event loops turn Nagle's algorithm off only where the protocol is named; with it every answer waits 40 ms
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"HTTP port {port} on {host} can't be listened on: {error.strerror}; name another with --http-port"
-        ) from error
-    return listener

@@ -10,13 +10,14 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from imitrace.listening import address
 from imitrace_collector.app import create_app
 from imitrace_collector.batcher import Batcher, Commit
 from imitrace_collector.budget import Budget
 from imitrace_collector.config import RUNNING_FILE, SNAPSHOT_SECONDS, CollectorConfig
 from imitrace_collector.derive import Deriver
 from imitrace_collector.grpc_server import GrpcServer
-from imitrace_collector.http_server import GRACE_SECONDS, HttpServer, address
+from imitrace_collector.http_server import GRACE_SECONDS, HttpServer
 from imitrace_collector.ingest import Writer
 from imitrace_collector.intake import Intake, log_commits
 from imitrace_collector.logs import event

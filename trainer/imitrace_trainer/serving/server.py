@@ -10,6 +10,7 @@ from typing import Self
 import uvicorn
 
 from imitrace.exceptions import ConfigError
+from imitrace.listening import address, bound
 from imitrace_trainer.serving.app import App, create_app
 from imitrace_trainer.serving.config import ServeConfig
 
@@ -31,9 +32,9 @@ class ProxyServer:
         Raises:
             ConfigError: the port is taken, or the host is not this machine's.
         """
-        self._socket = _bind(self.config.host, self.config.port)
+        self._socket = bound(self.config.host, self.config.port, "port", "--port")
         host, port = self._socket.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.url = f"http://{address(host, port)}"
         self._server = _Server(self._app, self.config)
         self._thread = threading.Thread(target=self._run, name="imitrace-serve", daemon=True)
         self._thread.start()
@@ -105,18 +106,3 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             raise ConfigError("the proxy could not start; the log says why")
         self.listening.set_result(None)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # event loops turn Nagle's algorithm off only where the protocol is named; with it every answer waits 40 ms
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"port {port} on {host} can't be listened on: {error.strerror}; name another with --port"
-        ) from error
-    return listener

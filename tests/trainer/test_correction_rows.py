@@ -255,7 +255,7 @@ def test_rounds_are_judged_on_tasks_that_nobody_learnt_from(home: Path, counter_
     made = correct_stage(home, rounds, "counter", Budget(calls=16))
     assert [one.episodes for one in made.corrections.rounds] == [4, 4]
     assert made.corrections.before is not None
-    assert len(kept(home, counter_clone.cohort.name)) == 4 * made.corrections.best
+    assert len(kept(home, counter_clone.cohort.name)) == 4 * made.corrections.kept
 
 
 def test_the_command_tells_what_it_did_and_what_it_cost(home: Path, counter: Path) -> None:

@@ -25,6 +25,7 @@ _METHODS, _SWITCHES = ("oec", "dagger", "own"), ("random", "confidence", "diverg
 @click.option("--method", type=click.Choice(_METHODS), help="How  [default: the clone's, oec]")
 @click.option("--switch", type=click.Choice(_SWITCHES), help="Where the expert takes over  [default: random]")
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds, fitted in between  [default: 1]")
+@click.option("--tries", type=click.IntRange(min=1), help="Tries at a task until it succeeds  [default: 1]")
 @click.option("--cohort", help="Correct on tasks of this cohort alone.")
 @click.option("--seed", type=int, help="Draws tasks and switches  [default: the clone's, 2000]")
 @click.option("--home", type=click.Path(path_type=Path), help="Workspace folder  [default: ./.imitrace]")
@@ -40,6 +41,7 @@ def correct(  # noqa: PLR0913 - a command has the parameters of its options
     method: str | None,
     switch: str | None,
     rounds: int | None,
+    tries: int | None,
     cohort: str | None,
     seed: int | None,
     home: Path | None,
@@ -50,12 +52,14 @@ def correct(  # noqa: PLR0913 - a command has the parameters of its options
 
     oec: the clone begins and the expert finishes, from a drawn step on; what succeeds is learnt, the clone's own steps
     are context. dagger: the expert says at every step what it would do. own: the clone plays alone and learns from its
-    successes. Then go on with 'imitrace train' and 'imitrace gate'. Exits 1 when there is nothing to learn.
+    successes, at no call of the expert. Then go on with 'imitrace train' and 'imitrace gate'. Exits 1 when there is
+    nothing to learn.
 
     \b
     Examples:
       imitrace correct airline --budget 500
       imitrace correct airline --method dagger --rounds 3 --budget 1500
+      imitrace correct airline --method own --rounds 3 --tries 3
       imitrace correct airline:2 --cohort tool_heavy --env my_world:World --expert my_world:make_expert --json
     """
     from imitrace_trainer.config import clone_from_config
@@ -65,7 +69,14 @@ def correct(  # noqa: PLR0913 - a command has the parameters of its options
     name = clone.split("@")[0].split(":")[0]
     path = config or Path("imitrace.toml")
     known = with_world(clone_from_config(read_config(config), name, path.absolute().parent), env, expert)
-    asked = {"method": method, "switch": switch, "rounds": rounds, "seed": seed, "cohort": cohort}
+    asked = {
+        "method": method,
+        "switch": switch,
+        "rounds": rounds,
+        "tries": tries,
+        "seed": seed,
+        "cohort": cohort,
+    }
     changes = {key: value for key, value in asked.items() if value is not None}
     known = replace(known, correct=replace(known.correct, **changes))  # type: ignore[arg-type]  # of the fields' types
     with progress_bar() as progress:

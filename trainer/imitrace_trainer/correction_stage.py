@@ -59,7 +59,7 @@ class Corrected:
             "dataset": {"name": self.dataset.name, "version": self.dataset.version, "path": str(self.dataset.path)},
             "corrected": self.dataset.manifest.get("corrected", {}),
             "rounds": [one.to_json() for one in made.rounds],
-            "best": made.best,
+            "kept": made.kept,
             "before": made.before,
             "spent": asdict(made.spent),
             "findings": self.findings.to_json(),
@@ -78,7 +78,8 @@ class Corrected:
             )
             lines += [f"  left out: {out}"] if out else []
         if made.before is not None:
-            lines.append(f"before: {made.before:.1%} of the held-out tasks; best round: {made.best or 'none'}")
+            kept = f"round {made.kept}" if made.kept else "none of the rounds"
+            lines.append(f"before: {made.before:.1%} of the held-out tasks; kept: {kept}")
         if made.spent.silent or made.spent.failed:
             kinds = ", ".join(f"{count} {kind}" for kind, count in made.spent.errors.items())
             lines.append(f"the expert said nothing {made.spent.silent} times, failed {made.spent.failed} times {kinds}")

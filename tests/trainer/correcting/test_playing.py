@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from imitrace.messages import Action
+from imitrace.messages import Action, to_openai
 from imitrace_trainer.correcting.config import CorrectConfig
 from imitrace_trainer.correcting.corrected_episodes import (
     BY_CLONE,
@@ -22,7 +22,7 @@ from imitrace_trainer.correcting.playing import NO_ACTION, Round, play_corrected
 from imitrace_trainer.correcting.rewinding import Rewinder
 from imitrace_trainer.correcting.switches import ConfidenceSwitch, DivergenceSwitch, RandomSwitch, Switch
 from imitrace_trainer.environment import load_object
-from imitrace_trainer.policy import Decision, State
+from imitrace_trainer.policy import Decision, Policy, State
 
 REFUSE = Action("tool_call", "close_ticket", {"resolution": "refused"})
 LOST = Action("tool_call", "find_order", {"email": "nobody@mail.test"})
@@ -62,7 +62,7 @@ def delivered(world: Any) -> Any:  # a Ticket whose money is owed
 
 def played(
     world: Any,
-    student: Student,
+    student: Policy,
     expert: Any,
     config: CorrectConfig,
     switch: Switch | None = None,
@@ -260,3 +260,28 @@ def test_a_failed_finish_is_tried_again_from_where_the_expert_took_over(world: A
     assert [step.actor for step in twice.steps] == ["clone", "expert", "expert", "expert"]
     assert spent.calls == 1 + 3
     assert spent.steps == 1 + 1 + 1 + 3  # begin, the failed finish, the beginning done again, the good finish
+
+
+class Torn:
+    """Refuse at once, or, where that is not on offer, do what the clerk does."""
+
+    def __init__(self, clerk: Any) -> None:
+        self.clerk = clerk
+
+    def act(self, state: State) -> Decision:
+        right = self.clerk.act([to_openai(message) for message in state.messages])
+        offered = {tool["name"] for tool in state.tools}
+        action = REFUSE if "close_ticket" in offered and right.name != "close_ticket" else right
+        return Decision(action, 0.9, 0.0, {"close_ticket": 0.5, right.name: 0.5})
+
+
+def test_what_the_clone_does_badly_alone_it_tries_again_in_another_way(world: Any, clerk: Any) -> None:
+    once, _ = played(world, Torn(clerk), clerk, CorrectConfig(method="own"))
+    often, spent = played(world, Torn(clerk), clerk, CorrectConfig(method="own", tries=40))
+    assert (once.rejected, often.rejected) == ("it did not succeed", None)
+    assert [step.executed.name for step in often.steps] == ["find_order", "refund_order", "close_ticket"]
+    assert [place for place, _ in often.learnt()] == [0, 1, 2]
+    assert (spent.calls, spent.steps) == (0, often.world_steps)
+    assert spent.steps > 3  # the tries that failed are counted
+    few, spent = played(world, Torn(clerk), clerk, CorrectConfig(method="own", tries=40), budget=Budget(steps=1))
+    assert (few.success, spent.steps) == (False, 1)

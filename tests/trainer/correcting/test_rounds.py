@@ -11,7 +11,7 @@ from imitrace.messages import Action, to_openai
 from imitrace_trainer.correcting.config import CorrectConfig
 from imitrace_trainer.correcting.expert_budget import Budget
 from imitrace_trainer.correcting.findings import find
-from imitrace_trainer.correcting.rounds import World, correct, lessons_of, mixed
+from imitrace_trainer.correcting.rounds import World, correct, last_not_worse, lessons_of, mixed
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import load_object
 from imitrace_trainer.policy import Decision, Policy, State
@@ -45,7 +45,7 @@ def world(counter: Path) -> Any:  # the Counter of counter_world
 @pytest.fixture
 def place(counter: Path, world: Any) -> World:
     clerk = load_object("counter_world:Clerk", counter)(world)
-    return World(world, clerk, world.tasks(12, 5), world.tasks(12, 5))
+    return World(world, clerk, world.tasks(12, 5), world.tasks(40, 6))
 
 
 def test_a_budget_ends_a_round_and_is_charged_in_full(place: World) -> None:
@@ -53,7 +53,7 @@ def test_a_budget_ends_a_round_and_is_charged_in_full(place: World) -> None:
     made = correct(Refusing(), place, config, Budget(calls=5))
     (one,) = made.rounds
     assert (made.spent.calls, one.episodes, one.learnt, one.over) == (5, 5, 5, "5 calls are spent")
-    assert made.best == 1
+    assert made.kept == 1
     steps = correct(Refusing(), place, CorrectConfig(horizon=0), Budget(steps=4))
     assert (steps.spent.steps, steps.rounds[0].over) == (4, "4 steps are spent")
 
@@ -65,7 +65,7 @@ def test_the_same_seed_corrects_alike(place: World) -> None:
     assert [one.switch for one in first.episodes] != [one.switch for one in other.episodes]
 
 
-def test_rounds_learn_from_all_that_came_before_and_the_best_is_kept(place: World) -> None:
+def test_rounds_learn_from_all_that_came_before_and_none_is_kept_that_is_proven_worse(place: World) -> None:
     sizes: list[int] = []
 
     def learn(shown: Sequence[Demonstration]) -> Policy:
@@ -76,13 +76,21 @@ def test_rounds_learn_from_all_that_came_before_and_the_best_is_kept(place: Worl
     assert [one.episodes for one in made.rounds] == [4, 4, 4]
     assert sizes == sorted(set(sizes))  # each learns from more
     assert [one.success for one in made.rounds] == [made.before, 1.0, made.before]
-    assert (made.best, {episode.round for episode in made.episodes}) == (2, {1, 2})
+    assert (made.kept, {episode.round for episode in made.episodes}) == (2, {1, 2})
 
 
 def test_a_round_that_makes_it_worse_is_not_kept(place: World) -> None:
     config = CorrectConfig(method="dagger", rounds=2)
     made = correct(Knowing(place.expert), place, config, Budget(calls=8), learn=lambda shown: Refusing())
-    assert (made.best, made.episodes) == (0, [])
+    assert (made.kept, made.episodes) == (0, [])
+
+
+def test_the_last_round_is_kept_unless_the_others_chance_is_ruled_out() -> None:
+    four, five, none = [True] * 4 + [False] * 8, [True] * 5 + [False] * 7, [False] * 12
+    assert last_not_worse([none, four, none]) == 2  # four of four may be chance: one time in sixteen
+    assert last_not_worse([none, five, none]) == 1  # five of five is one time in thirty-two
+    assert last_not_worse([five, none, none]) == 0
+    assert last_not_worse([five, five]) == 1
 
 
 def test_several_rounds_need_a_way_to_fit(place: World) -> None:

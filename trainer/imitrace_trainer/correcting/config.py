@@ -32,14 +32,16 @@ class CorrectConfig:
     mask: bool = True
     """Whether what the clone did itself is context that is never learnt; without, ``oec`` learns it too."""
     tries: int = 1
-    """How often the expert may begin anew from where it took over, until it succeeds."""
+    """How often it may be tried, until it succeeds: in ``oec`` the expert begins anew from where it took over, in
+    ``own`` the clone from the first step on, then drawing its tools by its own probabilities."""
     repeats: int = 2
     """How often a decision may be made in the same state; an episode that does it more often is stuck: ``dagger`` ends
     it there, the others drop it."""
     beta: float = 0.5
     """In round *r* of ``dagger``, from 1, the expert acts itself in a share of ``beta`` to the power of *r*."""
     rounds: int = 1
-    """How often it is corrected, and fitted again in between; the round that does best on held-out tasks is kept."""
+    """How often it is corrected, and fitted again in between; the last is kept, unless held-out tasks prove an earlier
+    one better."""
     held_out: int = 60
     """Tasks that each of several rounds is judged on."""
     cohort: str = ""

@@ -20,6 +20,7 @@ from imitrace_trainer.correcting.corrected_episodes import (
 from imitrace_trainer.correcting.expert_budget import AskedExpert, Budget, Spent
 from imitrace_trainer.correcting.rewinding import Mark, Messages, Rewinder
 from imitrace_trainer.correcting.stuck import Repetition
+from imitrace_trainer.correcting.students import SampledPolicy
 from imitrace_trainer.correcting.switches import Switch
 from imitrace_trainer.environment import Task
 from imitrace_trainer.policy import Decision, Policy, State
@@ -224,14 +225,28 @@ def _labelled(course: _Course, played: Round) -> _Played:
 
 
 def _alone(course: _Course, played: Round) -> _Played:
-    """Let the clone play alone."""
+    """Let the clone play alone; what it does badly it tries again by draws, in the hope of another way."""
+    beginning = course.moment()
+    for number in range(played.config.tries):
+        if number and not course.may_go_back(beginning, played.expert.budget):
+            break
+        if number:
+            course.back(beginning)
+        problem = _clone_plays(course, SampledPolicy(played.student, played.draw) if number else played.student, played)
+        well = course.success and course.repetition.stuck is None and not course.unsafe
+        if well or played.expert.over is not None:
+            break
+    return None, problem
+
+
+def _clone_plays(course: _Course, student: Policy, played: Round) -> str | None:
     while not course.over:
-        decision = played.student.act(course.state())
+        decision = student.act(course.state())
         if not _can_act(decision) or played.expert.over is not None:
-            return None, played.expert.over or NO_ACTION
+            return played.expert.over or NO_ACTION
         step = CorrectedStep(len(course.messages), decision.action, "clone", decision.action, None, decision.confidence)
         course.do(step)
-    return None, None if course.done else TOO_LONG
+    return None if course.done else TOO_LONG
 
 
 _PLAYED: Final[Mapping[str, Callable[[_Course, Round], _Played]]] = {

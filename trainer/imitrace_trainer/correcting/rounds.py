@@ -1,13 +1,16 @@
 """Correct a clone in rounds: play, let the expert say what is right, learn from it together with what was known, judge.
 
 Which round is kept is said by tasks that none of them was corrected on (Ross, Gordon and Bagnell 2011: the best of all
-rounds, not the last). A round's share of the budget is what is left, divided by the rounds that are left.
+rounds, not the last). Which is best on a few tasks is chance, and an earlier round knows less of what was paid for: so
+the last is kept unless an earlier one is proven better. A round's share of the budget is what is left, divided by the
+rounds that are left.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from random import Random
+from statistics import fmean
 from typing import Any
 
 from imitrace.canonical import text_hash
@@ -21,9 +24,10 @@ from imitrace_trainer.correcting.rewinding import Rewinder
 from imitrace_trainer.correcting.switches import make_switch
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import Environment, Expert, Task
+from imitrace_trainer.intervals import rate_at_most
 from imitrace_trainer.policy import Policy, State
 from imitrace_trainer.progress import Progress, silent
-from imitrace_trainer.rollout import Episode, clone_actor, play
+from imitrace_trainer.rollout import clone_actor, play
 
 Learn = Callable[[Sequence[Demonstration]], Policy]
 """Fit a clone to decisions."""
@@ -68,10 +72,10 @@ class Corrections:
     """What all rounds together gave."""
 
     episodes: list[CorrectedEpisode] = field(default_factory=list)
-    """Of the rounds up to the best."""
+    """Of the rounds up to the one that is kept."""
     rounds: list[RoundReport] = field(default_factory=list)
-    best: int = 0
-    """Number of the best round; 0: none was better than what there was before."""
+    kept: int = 0
+    """Number of the round that is kept; 0: what there was before is proven better than all."""
     before: float | None = None
     """Share of the held-out tasks in which the clone succeeded before."""
     spent: Spent = field(default_factory=Spent)
@@ -113,9 +117,10 @@ def correct(  # noqa: PLR0913 - what corrections are made of, each named at the 
     if config.rounds > 1 and (learn is None or not world.held_out):
         raise CloneError(f"{config.rounds} rounds need a way to fit and tasks to judge by; ask for one")
     found = Corrections()
-    found.before = succeeds(student, world) if config.rounds > 1 else None
+    judged = [succeeds(student, world)] if config.rounds > 1 else []
+    found.before = fmean(judged[0]) if judged else None
     all_episodes: list[CorrectedEpisode] = [] if into is None else into
-    tasks, scores = iter(world.tasks), [found.before or 0.0]
+    tasks = iter(world.tasks)
     for number in range(1, config.rounds + 1):
         limit = _share_of(budget, found.spent, config.rounds - number + 1)
         report = _round(number, student, tasks, world, config, limit, horizon, progress, all_episodes)
@@ -123,19 +128,36 @@ def correct(  # noqa: PLR0913 - what corrections are made of, each named at the 
         if config.rounds > 1 and learn is not None:
             lessons = lessons_of(all_episodes)
             student = learn([*known, *mixed(lessons, len(known), mix)])
-            scores.append(succeeds(student, world))
-            report = RoundReport(**{**vars(report), "success": scores[-1]})
+            judged.append(succeeds(student, world))
+            report = replace(report, success=fmean(judged[-1]))
         found.rounds.append(report)
-    found.best = scores.index(max(scores)) if config.rounds > 1 else 1
-    found.episodes = [episode for episode in all_episodes if episode.round <= found.best]
+    found.kept = last_not_worse(judged) if judged else 1
+    found.episodes = [episode for episode in all_episodes if episode.round <= found.kept]
     return found
 
 
-def succeeds(policy: Policy, world: World) -> float:
-    """Return the share of the held-out tasks in which a policy succeeds alone."""
+def succeeds(policy: Policy, world: World) -> list[bool]:
+    """Return for each held-out task whether a policy succeeds alone."""
     actor = clone_actor(policy)
-    played: list[Episode] = [play(world.environment, task, actor) for task in world.held_out]
-    return sum(episode.success for episode in played) / max(1, len(played))
+    return [play(world.environment, task, actor).success for task in world.held_out]
+
+
+def last_not_worse(judged: Sequence[Sequence[bool]]) -> int:
+    """Return the place of the last that none before it is proven better than, by the sign test on the same tasks.
+
+    Args:
+        judged: of each, whether it succeeds in each task.
+    """
+    for place in range(len(judged) - 1, 0, -1):
+        if not any(_proven_better(earlier, judged[place]) for earlier in judged[:place]):
+            return place
+    return 0
+
+
+def _proven_better(one: Sequence[bool], other: Sequence[bool]) -> bool:
+    lost = sum(right < wrong for right, wrong in zip(one, other, strict=True))
+    differ = sum(right != wrong for right, wrong in zip(one, other, strict=True))
+    return differ > 0 and rate_at_most(lost, differ, 0.5)
 
 
 def lessons_of(episodes: Sequence[CorrectedEpisode]) -> list[Demonstration]:

@@ -24,8 +24,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from correcting import chain, page
-from correcting.figures import summarised
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+from correcting import chain, cycles, page
+from correcting.arms import MIXES
+from correcting.figures import by_price, by_step, summarised
 from overhead.reports import deliver
 from overhead.timing import Json, machine, tell
 
@@ -33,47 +36,67 @@ HERE = Path(__file__).parent
 RESULT = HERE / "results" / "on_policy.json"
 KEPT = HERE / "results" / "on_policy_cells.jsonl"
 PACKAGES = ("imitrace", "numpy", "torch")
+CALLS = 450
 BASELINES = ("bc_guard", "bc_own")
 ARMS = (
-    *("expert", "bc", "bc_successes", "bc_guard", "bc_sampled", "bc_own", "dagger", "dagger_guard"),
-    *("oec", "oec_guard", "oec_all", "oec_unmasked", "bc_critic", "bc_own_critic"),
+    *("expert", "bc", "bc_successes", "bc_guard", "bc_sampled", "bc_own", "bc_rounds", "dagger", "dagger_guard"),
+    *("oec", "oec_guard", "oec_rounds", "oec_all", "oec_unmasked", "bc_critic", "bc_own_critic"),
 )
+CORE = ("expert", "bc", "bc_guard", "bc_rounds", "dagger", "oec")
+"""What is done first."""
+MIXED = tuple(f"oec_mix_{round(100 * mix)}" for mix in MIXES)
+PRICED = ("bc_guard", "dagger", "oec", "bc_rounds")
+"""Methods that are bought at other prices too."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done in each repetition in one world, at one price."""
+
+    ground: str
+    fallible: bool
+    arms: tuple[str, ...] = ARMS
+    calls: int = CALLS
 
 
 @dataclass(frozen=True)
 class Size:
     """How much is done."""
 
+    plans: tuple[Plan, ...] = (
+        Plan("desk", True, CORE),
+        Plan("desk", False, CORE),
+        Plan("desk", True, PRICED, CALLS // 3),
+        Plan("desk", True, PRICED, CALLS * 3),
+        Plan(cycles.NAME, True, cycles.WAYS),
+        Plan("desk", True, MIXED),
+        Plan("desk", True),
+        Plan("desk", False),
+        Plan("cooking", True),
+        Plan("cooking", False),
+    )
     seeds: int = 8
-    calls: int = 450
     tasks: int = 60
     epochs: int = 8
-    arms: tuple[str, ...] = ARMS
-    worlds: tuple[tuple[str, bool], ...] = (("desk", True), ("desk", False), ("cooking", True), ("cooking", False))
-    """Grounds, and whether the expert is fallible there."""
+    lives: int = 4
+    """Repetitions of the ten refreshes."""
 
 
-QUICK = Size(
-    seeds=1,
-    calls=45,
-    tasks=6,
-    epochs=2,
-    arms=("expert", "bc", "bc_guard", "dagger", "oec"),
-    worlds=(("desk", True),),
-)
+QUICK = Size((Plan("desk", True, ("expert", "bc", "bc_guard", "dagger", "oec"), 45),), 1, 6, 2, 0)
 
 
 def cells(size: Size) -> Iterator[Json]:
-    """Yield what is to be done, a repetition at a time in every world."""
-    for seed in range(size.seeds):
-        for ground, fallible in size.worlds:
+    """Yield what is to be done, plan by plan, so that what is finished can be told apart from what is not."""
+    for plan in size.plans:
+        for seed in range(size.lives if plan.ground == cycles.NAME else size.seeds):
             yield {
-                "ground": ground,
-                "fallible": fallible,
+                "ground": plan.ground,
+                "fallible": plan.fallible,
                 "seed": seed,
-                "calls": size.calls,
+                "calls": plan.calls,
                 "tasks": size.tasks,
                 "epochs": size.epochs,
+                "arms": plan.arms,
             }
 
 
@@ -83,7 +106,7 @@ def run(size: Size, kept: Path | None, minutes: float | None) -> list[Json]:
     until = None if minutes is None else time.monotonic() + 60 * minutes
 
     def one(cell: Json) -> list[Json]:
-        missing = [arm for arm in size.arms if not any(_same(line, cell, arm) for line in done)]
+        missing = [arm for arm in cell["arms"] if not any(_same(line, cell, arm) for line in done)]
         if not missing or (until is not None and time.monotonic() > until):
             return []
         return list(_run_cell({**cell, "arms": missing}, kept, until))
@@ -117,7 +140,7 @@ def _read(kept: Path) -> list[Json]:
 
 
 def _same(line: Json, cell: Json, arm: str) -> bool:
-    return line["arm"] == arm and all(line[key] == value for key, value in cell.items())
+    return arm in cell["arms"] and line["arm"] == arm and all(cell[key] == line[key] for key in cell.keys() - {"arms"})
 
 
 def report(lines: Sequence[Json], size: Size, quick: bool, began: float) -> Json:
@@ -126,7 +149,9 @@ def report(lines: Sequence[Json], size: Size, quick: bool, began: float) -> Json
     places = range(len(chain.LENGTHS))
     return {
         "benchmark": "on_policy",
-        **summarised(lines, BASELINES),
+        **summarised([line for line in lines if line["calls"] == size.plans[0].calls], BASELINES),
+        "disagreement": by_step(lines),
+        "price": by_price(lines, PRICED),
         "chain": {
             "lengths": list(chain.LENGTHS),
             "cost": {
@@ -135,7 +160,7 @@ def report(lines: Sequence[Json], size: Size, quick: bool, began: float) -> Json
             },
             "exponent": chain.exponents(chain.LENGTHS, walked),
         },
-        "size": {"calls": size.calls, "tasks": size.tasks, "seeds": size.seeds},
+        "size": {"calls": size.plans[0].calls, "tasks": size.tasks, "seeds": size.seeds},
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -1,7 +1,8 @@
 """Make clones by each method at the same price in the expert's calls, and say what each did cost.
 
 A method is bought with ``calls`` of the expert: those that learn from recordings alone spend all on whole tasks that
-the expert plays; those that correct spend a third on that, and the rest in three rounds on their own way.
+the expert plays; those that correct spend a third on that, and the rest in three rounds on their own way. What a clone
+tries alone costs no call.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from correcting.grounds import Ground
 from imitrace.messages import decisions, tool_definition
 from imitrace_trainer.correcting.config import CorrectConfig
 from imitrace_trainer.correcting.expert_budget import Budget, Spent
-from imitrace_trainer.correcting.rounds import World, correct, lessons_of
+from imitrace_trainer.correcting.rounds import World, correct, lessons_of, mixed
 from imitrace_trainer.correcting.students import GuardedPolicy, RerankedPolicy, SampledPolicy
 from imitrace_trainer.critic import CriticisedPolicy
 from imitrace_trainer.critic_fit import CriticCase, CriticConfig, fit_critic
@@ -27,7 +28,9 @@ from imitrace_trainer.rollout import Actor, clone_actor, expert_actor, play
 FAMILY: Final = "linear"
 ROUNDS: Final = 3
 OWN: Final = 60
-"""Tasks that a clone plays alone to learn from what it does well, or to teach a critic."""
+"""Tasks that a clone plays alone to learn what it does well, or to teach a critic; in rounds, six times as many."""
+MIXES: Final = (0.25, 0.5, 0.75)
+"""Shares of what is learnt that corrections are made to be."""
 _RANKING: Final = CriticConfig(veto=0.5, irreversible_veto=0.5)
 """Of a critic that only chooses among calls: nothing needs to be proven of what it would veto."""
 
@@ -51,8 +54,8 @@ class Shop:
     fallible: bool
     seed: Seed
     calls: int
-    epochs: int = 8
-    held_out: int = 40
+    epochs: int
+    held_out: int
     """Tasks that rounds are judged on."""
     bought: dict[int, "Bought"] = field(default_factory=dict)
     made: dict[str, "Made"] = field(default_factory=dict)
@@ -81,10 +84,14 @@ class Shop:
         config = BCConfig(device="cpu", epochs=self.epochs, seed=self.seed.number, replies=False)
         return climb((shown, ()), FAMILY, config).clone
 
-    def world(self, part: str, held_out: int = 0) -> World:
+    def fitted(self, shown: Sequence[Demonstration], spent: Spent) -> "Made":
+        """Return a clone fitted to these, at a price."""
+        return Made(self.learn(shown), spent, shown)
+
+    def world(self, part: str, held_out: int = 0, count: int = 360) -> World:
         """Return where corrections are made."""
         environment = self.environment()
-        tasks = self.ground.tasks(environment, "in_distribution", 1_000, self.seed.tasks(part))
+        tasks = self.ground.tasks(environment, "in_distribution", count, self.seed.tasks(part))
         judged = self.ground.tasks(environment, "in_distribution", held_out, self.seed.tasks("held out"))
         return World(environment, self.ground.expert(environment, self.fallible), tasks, judged)
 
@@ -108,8 +115,8 @@ class Made:
 
     policy: Policy
     spent: Spent
-    decisions: int
-    """That it learnt from."""
+    shown: Sequence[Demonstration]
+    """What it learnt from."""
     note: str = ""
     """What is to be known of it, such as why its critic is off."""
 
@@ -145,14 +152,12 @@ def _played(
 
 def _bc(shop: Shop) -> Made:
     bought = shop.recorded(shop.calls)
-    shown = bought.demonstrations()
-    return Made(shop.learn(shown), bought.spent, len(shown))
+    return shop.fitted(bought.demonstrations(), bought.spent)
 
 
 def _bc_successes(shop: Shop) -> Made:
     bought = shop.recorded(shop.calls)
-    shown = bought.demonstrations(only_successes=True)
-    return Made(shop.learn(shown), bought.spent, len(shown))
+    return shop.fitted(bought.demonstrations(only_successes=True), bought.spent)
 
 
 def _guarded(name: str) -> Callable[[Shop], Made]:
@@ -170,21 +175,34 @@ def _bc_sampled(shop: Shop) -> Made:
 
 def _bc_own(shop: Shop) -> Made:
     made = shop.once("bc")
-    own = correct(made.policy, _few(shop.world("own"), OWN), CorrectConfig(method="own"), Budget())
-    shown = [*shop.recorded(shop.calls).demonstrations(), *lessons_of(own.episodes)]
-    return Made(shop.learn(shown), _sum(made.spent, own.spent), len(shown))
+    own = correct(made.policy, shop.world("own", count=OWN), CorrectConfig(method="own"), Budget())
+    return shop.fitted([*made.shown, *lessons_of(own.episodes)], _sum(made.spent, own.spent))
 
 
-def _few(world: World, count: int) -> World:
-    return replace(world, tasks=world.tasks[:count])
+def _in_rounds(name: str) -> Callable[[Shop], Made]:
+    """Return a way to let a clone try alone, up to three times a task, in three rounds, and learn what it did well."""
+
+    def make(shop: Shop) -> Made:
+        made = shop.once(name)
+        own = correct(
+            made.policy,
+            shop.world("own", shop.held_out, ROUNDS * 2 * OWN),
+            CorrectConfig(method="own", rounds=ROUNDS, tries=3, seed=shop.seed.number),
+            Budget(),
+            known=made.shown,
+            learn=shop.learn,
+        )
+        return shop.fitted([*made.shown, *lessons_of(own.episodes)], _sum(made.spent, own.spent))
+
+    return make
 
 
 def _sum(one: Spent, other: Spent) -> Spent:
     return Spent(calls=one.calls + other.calls, steps=one.steps + other.steps, rejected=one.rejected + other.rejected)
 
 
-def _corrected(config: CorrectConfig) -> Callable[[Shop], Made]:
-    """Return a way to buy a third as recordings and the rest as corrections."""
+def _corrected(config: CorrectConfig, mix: float = 0.0) -> Callable[[Shop], Made]:
+    """Return a way to buy a third as recordings and the rest as corrections, of which some are to be a share."""
 
     def make(shop: Shop) -> Made:
         bought = shop.recorded(shop.calls // 3)
@@ -197,9 +215,10 @@ def _corrected(config: CorrectConfig) -> Callable[[Shop], Made]:
             known=known,
             learn=shop.learn,
             horizon=shop.ground.horizon,
+            mix=mix,
         )
-        shown = [*known, *lessons_of(made.episodes)]
-        return Made(shop.learn(shown), _sum(bought.spent, made.spent), len(shown))
+        shown = [*known, *mixed(lessons_of(made.episodes), len(known), mix)]
+        return shop.fitted(shown, _sum(bought.spent, made.spent))
 
     return make
 
@@ -235,12 +254,15 @@ ARMS: Final[dict[str, Callable[[Shop], Made]]] = {
     "bc_guard": _guarded("bc"),
     "bc_sampled": _bc_sampled,
     "bc_own": _bc_own,
+    "bc_rounds": _in_rounds("bc_successes"),
     "dagger": _corrected(CorrectConfig(method="dagger", rounds=ROUNDS)),
     "oec": _corrected(_OEC),
     "oec_guard": _guarded("oec"),
     "dagger_guard": _guarded("dagger"),
+    "oec_rounds": _in_rounds("oec"),
     "oec_all": _corrected(replace(_OEC, reject=False)),
     "oec_unmasked": _corrected(replace(_OEC, mask=False)),
+    **{f"oec_mix_{round(100 * mix)}": _corrected(_OEC, mix) for mix in MIXES},
     "bc_critic": _with_critic("bc"),
     "bc_own_critic": _with_critic("bc_own"),
 }

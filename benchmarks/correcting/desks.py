@@ -16,6 +16,14 @@ from support_desk.mistakes import mistake
 from support_desk.procedures import PROCEDURES, next_action
 from support_desk.tools import RESOLUTIONS
 
+NAMES: Final = {
+    "get_order": "fetch_order_record",
+    "search_orders": "find_orders_of_account",
+    "check_eligibility": "verify_action_allowed",
+    "get_tracking": "read_parcel_tracking",
+}
+"""Other names of tools."""
+
 
 class Misreading:
     """A desk's expert who in some tasks takes the request for one of another kind, from the first step to the last."""
@@ -53,12 +61,9 @@ class Misreading:
 class RenamedDesk(Desk):
     """The desk after some of its tools were given other names; what they do and say of themselves is the same."""
 
-    NAMES: Final = {
-        "get_order": "fetch_order_record",
-        "search_orders": "find_orders_of_account",
-        "check_eligibility": "verify_action_allowed",
-        "get_tracking": "read_parcel_tracking",
-    }
+    def __init__(self, renamed: int = len(NAMES)) -> None:
+        super().__init__()
+        self.names = dict(list(NAMES.items())[:renamed])
 
     @property
     def tools(self) -> list[dict[str, Any]]:  # OpenAI tool definitions
@@ -68,7 +73,7 @@ class RenamedDesk(Desk):
                 **tool,
                 "function": {
                     **tool["function"],
-                    "name": self.NAMES.get(tool["function"]["name"], tool["function"]["name"]),
+                    "name": self.names.get(tool["function"]["name"], tool["function"]["name"]),
                 },
             }
             for tool in super().tools
@@ -76,21 +81,25 @@ class RenamedDesk(Desk):
 
     def step(self, action: Action) -> tuple[list[dict[str, Any]], bool, dict[str, bool]]:  # OpenAI messages
         """Do what the agent does, as ``Desk.step``."""
-        old = {new: name for name, new in self.NAMES.items()}
-        return super().step(replace(action, name=old.get(action.name or "", action.name)))
+        return super().step(replace(action, name=self.old.get(action.name or "", action.name)))
+
+    @property
+    def old(self) -> dict[str, str]:
+        """Return the names of before by those of now."""
+        return {new: name for name, new in self.names.items()}
 
 
 class RenamingExpert:
     """An expert of the desk who calls its tools by their new names."""
 
-    def __init__(self, expert: Expert) -> None:
+    def __init__(self, expert: Expert, desk: RenamedDesk) -> None:
         self._expert = expert
+        self._desk = desk
 
     def act(self, messages: Chat) -> Action | None:
         """Return what it does next."""
-        old = {new: name for name, new in RenamedDesk.NAMES.items()}
-        action = self._expert.act([_renamed(message, old) for message in messages])
-        return action and replace(action, name=RenamedDesk.NAMES.get(action.name or "", action.name))
+        action = self._expert.act([_renamed(message, self._desk.old) for message in messages])
+        return action and replace(action, name=self._desk.names.get(action.name or "", action.name))
 
 
 def _renamed(message: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
@@ -113,22 +122,23 @@ def _desk(setting: str) -> Environment:
     return RenamedDesk() if setting == "changed" else Desk()
 
 
-def _desk_expert(environment: Environment, fallible: bool) -> Expert:
+def desk_expert(environment: Environment, fallible: bool) -> Expert:
+    """Return who knows a desk, whatever its tools are called."""
     assert isinstance(environment, Desk)
     expert: Expert = Misreading(environment, MISREAD) if fallible else DeskExpert(environment)
-    return RenamingExpert(expert) if isinstance(environment, RenamedDesk) else expert
+    return RenamingExpert(expert, environment) if isinstance(environment, RenamedDesk) else expert
 
 
 def _desk_mistake(environment: Environment, action: Action, messages: Chat, draw: Random) -> Action:
-    renamed = isinstance(environment, RenamedDesk)
-    old = {new: name for name, new in RenamedDesk.NAMES.items()} if renamed else {}
-    talk = Conversation([_renamed(message, old) for message in messages])
-    made = mistake(replace(action, name=old.get(action.name or "", action.name)), talk, draw)
-    return replace(made, name=RenamedDesk.NAMES.get(made.name or "", made.name)) if renamed else made
+    if not isinstance(environment, RenamedDesk):
+        return mistake(action, Conversation(messages), draw)
+    talk = Conversation([_renamed(message, environment.old) for message in messages])
+    made = mistake(replace(action, name=environment.old.get(action.name or "", action.name)), talk, draw)
+    return replace(made, name=environment.names.get(made.name or "", made.name))
 
 
 def _desk_tasks(environment: Environment, setting: str, count: int, seed: int) -> Sequence[Task]:
     return environment.tasks(count, seed, "multi_turn_refunds")
 
 
-GROUND: Final = Ground("desk", _desk, _desk_expert, _desk_mistake, 8, _desk_tasks)
+GROUND: Final = Ground("desk", _desk, desk_expert, _desk_mistake, 8, _desk_tasks)

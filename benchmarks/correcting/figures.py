@@ -16,6 +16,8 @@ Table = npt.NDArray[np.float64]
 """Shape (repetitions, tasks)."""
 _DRAWS: Final = 2_000
 _EDGES: Final = (0.025, 0.975)
+_BOUNDS: Final = ("value", "low", "high")
+_FEW: Final = 40
 
 
 def interval(table: Table, seed: int = 0) -> tuple[float, float, float]:
@@ -41,6 +43,54 @@ def summarised(lines: Sequence[Mapping[str, Any]], baselines: Sequence[str]) -> 
                 arm: _row(of_world, arm, table, tables, baselines) for arm, table in tables.items()
             }
     return found
+
+
+def by_step(lines: Sequence[Mapping[str, Any]]) -> Json:
+    """Return by world, method and way how often clone and expert differ at each step, with intervals over repetitions.
+
+    Steps to which fewer than ``_FEW`` episodes came are left out.
+    """
+    found: Json = {}
+    for line in (one for one in lines if "disagreement" in one):
+        for way, counts in line["disagreement"].items():
+            found.setdefault(_world(line), {}).setdefault(line["arm"], {}).setdefault(way, []).append(counts)
+    return {
+        world: {arm: {way: _steps(np.array(counts)) for way, counts in ways.items()} for arm, ways in arms.items()}
+        for world, arms in found.items()
+    }
+
+
+def _steps(counts: npt.NDArray[np.int64]) -> list[Json]:
+    """Return a row a step, of counts of shape (repetitions, steps, 2)."""
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=_DRAWS)
+    rows = []
+    for step, (asked, other) in enumerate(counts.sum(axis=0).tolist()):
+        if asked >= _FEW:
+            sums = drawn @ counts[:, step, :]
+            low, high = np.quantile(sums[:, 1] / np.maximum(1, sums[:, 0]), _EDGES)
+            shares = (other / asked, float(low), float(high))
+            rows.append({"step": step, "asked": asked, **dict(zip(_BOUNDS, map(_short, shares), strict=True))})
+    return rows
+
+
+def by_price(lines: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> Json:
+    """Return by method and calls of the fallible expert at the desk success in distribution, with its interval."""
+    found: Json = {arm: {} for arm in arms}
+    for line in lines:
+        if line["ground"] == "desk" and line["fallible"] and line["arm"] in found:
+            found[line["arm"]].setdefault(line["calls"], []).append(line["success"]["in_distribution"])
+    return {
+        arm: [
+            {
+                "calls": calls,
+                "seeds": len(rows),
+                **dict(zip(_BOUNDS, map(_short, interval(np.array(rows, float))), strict=True)),
+            }
+            for calls, rows in sorted(prices.items())
+        ]
+        for arm, prices in found.items()
+    }
 
 
 def _world(line: Mapping[str, Any]) -> str:
@@ -69,7 +119,7 @@ def _row(
         if other != arm and both:
             pairs = np.array([table[seed] for seed in both], dtype=np.float64)
             pairs -= np.array([tables[other][seed] for seed in both], dtype=np.float64)
-            row[f"over_{other}"] = dict(zip(("value", "low", "high"), map(_short, interval(pairs)), strict=True))
+            row[f"over_{other}"] = dict(zip(_BOUNDS, map(_short, interval(pairs)), strict=True))
     return row
 
 

@@ -32,4 +32,4 @@ class Ground:
     horizon: int
     """Steps that nine in ten of the expert's episodes have at most."""
     tasks: Callable[[Environment, str, int, int], Sequence[Task]]
-    """Of an environment and setting: so many of a seed."""
+    """Of an environment and setting: at most so many of a seed."""

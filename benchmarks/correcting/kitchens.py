@@ -1,4 +1,8 @@
-"""Cook in TextWorld: small houses to learn in, larger ones as the changed world."""
+"""Cook in TextWorld: small houses to learn in, larger ones as the changed world.
+
+A game takes seconds to make, so all repetitions draw from the same: some to be tried on, others to learn from by what
+for; no game is in two parts, but those that a clone is corrected on and those that it tries alone are the same.
+"""
 
 from collections.abc import Sequence
 from random import Random
@@ -7,10 +11,15 @@ from typing import Final
 from correcting.grounds import MISREAD, Chat, Ground
 from imitrace.messages import Action
 from imitrace_trainer.environment import Environment, Expert, Task
+from imitrace_trainer.worlds.cooking_games import CookingTask
 from imitrace_trainer.worlds.textworld_cooking import CookingWorld, make_expert
 
 _SIZES: Final = {"changed": "plain"}
 """By setting, the size of the houses; else small."""
+_SEED: Final = 500
+_TRIED: Final = range(60)
+_PARTS: Final = (range(60, 140), range(180, 300), range(140, 180), range(180, 300), range(300, 400))
+"""Numbers of the games of each part of ``Seed.tasks``."""
 
 
 def make(setting: str) -> Environment:
@@ -32,8 +41,12 @@ def wrong(environment: Environment, action: Action, messages: Chat, draw: Random
 
 
 def tasks(environment: Environment, setting: str, count: int, seed: int) -> Sequence[Task]:
-    """Return so many games of a seed."""
-    return environment.tasks(count, seed)
+    """Return games of a part, at most so many, in an order of the seed's; or, of ``trials.SEED``, those to be tried."""
+    learnt = 10_000 <= seed < 20_000
+    numbers = list(_PARTS[seed % 100] if learnt else _TRIED)
+    if learnt:
+        Random(seed).shuffle(numbers)
+    return [CookingTask(_SIZES.get(setting, "small"), _SEED, number) for number in numbers[:count]]
 
 
 GROUND: Final = Ground("cooking", make, expert, wrong, 11, tasks)

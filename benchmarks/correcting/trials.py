@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from correcting.grounds import NOISE, Ground
 from imitrace_trainer.environment import Environment
-from imitrace_trainer.policy import Policy, State
+from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.rollout import Actor, Turn, clone_actor, expert_actor, play
 
 SEED: Final = 90_000
 """Of the tasks that all are tried on, in every repetition the same."""
+STEPS: Final = 16
+"""Steps of which is told how often clone and expert differ."""
 
 
 def try_clone(ground: Ground, policy: Policy, settings: Sequence[str], tasks: int) -> dict[str, list[int]]:
@@ -27,6 +29,40 @@ def try_expert(ground: Ground, fallible: bool, settings: Sequence[str], tasks: i
         environment = ground.make(one)
         found[one] = _tried(ground, one, expert_actor(ground.expert(environment, fallible)), environment, tasks)
     return found
+
+
+def disagreement(ground: Ground, policy: Policy, tasks: int) -> dict[str, list[list[int]]]:
+    """Return how often a clone differs from an expert who never errs, on its own way and on the expert's.
+
+    Returns:
+        For each way, by step: of how many there is the expert's word, and in how many the clone's is another.
+    """
+    environment = ground.make("in_distribution")
+    expert = expert_actor(ground.expert(environment, False))
+    ways = {"own_way": clone_actor(policy), "experts_way": expert}
+    found = {}
+    for name, actor in ways.items():
+        by_step = [[0, 0] for _ in range(STEPS)]
+        other = expert if name == "own_way" else clone_actor(policy)
+        for task in ground.tasks(environment, "in_distribution", tasks, SEED):
+            play(environment, task, _compared(actor, other, by_step))
+        found[name] = by_step
+    return found
+
+
+def _compared(actor: Actor, other: Actor, by_step: list[list[int]]) -> Actor:
+    step = -1
+
+    def act(state: State, messages: Sequence[Mapping[str, Any]]) -> Turn:
+        nonlocal step
+        step += 1
+        turn, beside = actor(state, messages), other(state, messages)
+        if step < STEPS and turn.action is not None and beside.action is not None:
+            by_step[step][0] += 1
+            by_step[step][1] += not same_action(turn.action, beside.action)
+        return turn
+
+    return act
 
 
 def _tried(ground: Ground, setting: str, actor: Actor, environment: Environment, tasks: int) -> list[int]:

@@ -242,7 +242,7 @@ def test_what_can_be_done_is_what_textworld_says(tmp_path: Path) -> None:
         wanted = {words for words in state["admissible_commands"] if not _excepted(words)}
         assert {words for words in ours if not _excepted(words)} == wanted
         words = draw.choice(sorted(wanted))
-        following, _, _ = world.step(replace(call_of(ours[words]), call_id="c"))
+        following, _, _ = world.step(replace(call_of(ours[words], world.kitchen), call_id="c"))
         state, _, _ = theirs.step(words)
         compared += 1
         if not world.done:

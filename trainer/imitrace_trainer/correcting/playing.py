@@ -233,20 +233,19 @@ def _alone(course: _Course, played: Round) -> _Played:
         if number:
             course.back(beginning)
         problem = _clone_plays(course, SampledPolicy(played.student, played.draw) if number else played.student, played)
-        well = course.success and course.repetition.stuck is None and not course.unsafe
-        if well or played.expert.over is not None:
+        if (problem is None and course.success and not course.unsafe) or played.expert.over is not None:
             break
     return None, problem
 
 
 def _clone_plays(course: _Course, student: Policy, played: Round) -> str | None:
-    while not course.over:
+    while not course.over and course.repetition.stuck is None:
         decision = student.act(course.state())
         if not _can_act(decision) or played.expert.over is not None:
             return played.expert.over or NO_ACTION
         step = CorrectedStep(len(course.messages), decision.action, "clone", decision.action, None, decision.confidence)
         course.do(step)
-    return None if course.done else TOO_LONG
+    return course.repetition.stuck or (None if course.done else TOO_LONG)
 
 
 _PLAYED: Final[Mapping[str, Callable[[_Course, Round], _Played]]] = {

@@ -1,15 +1,21 @@
 """Decide what to do next in a cooking game, on what was shown of it and no more."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Final
 
-from imitrace_trainer.worlds.kitchen import CARRIED, COOKBOOK, CUTS, DIRECTIONS, HEAT, MEAL, Command, Kitchen
-
-APPLIANCES: Final[Mapping[str, str]] = {"fry": "stove", "roast": "oven", "grill": "toaster"}
-"""The kind of appliance that each verb of a cookbook means."""
+from imitrace_trainer.worlds.kitchen import (
+    APPLIANCES,
+    CARRIED,
+    COOKBOOK,
+    CUTS,
+    DIRECTIONS,
+    HEAT,
+    MEAL,
+    Command,
+    Kitchen,
+)
 
 _KNIFE, _FRIDGE = "knife", "c"
 

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from imitrace.messages import Action
 from imitrace_trainer.worlds.calling import TEXT, choice, define_tool
-from imitrace_trainer.worlds.kitchen import CARRIED, CUTS, DIRECTIONS, Command, Kitchen
+from imitrace_trainer.worlds.kitchen import APPLIANCES, CARRIED, CUTS, DIRECTIONS, Command, Kitchen
 
+_HEATS: Final = tuple(APPLIANCES)
 TOOLS: Final[tuple[Mapping[str, Any], ...]] = (
     define_tool("look", "Look around the room you are in."),
     define_tool("inventory", "See what you carry."),
@@ -14,11 +15,13 @@ TOOLS: Final[tuple[Mapping[str, Any], ...]] = (
     define_tool("go", "Go to the next room.", direction=choice(DIRECTIONS)),
     define_tool("open", "Open a door or a container.", target=TEXT),
     define_tool("close", "Close a door or a container.", target=TEXT),
-    define_tool("take", "Take an item, from where it is.", ("place",), item=TEXT, place=TEXT),
+    define_tool("take", "Take an item, from wherever it is in this room.", item=TEXT),
     define_tool("drop", "Drop an item to the floor.", item=TEXT),
     define_tool("put", "Put an item on or into a place.", item=TEXT, place=TEXT),
     define_tool("cut", "Cut food that you carry with the knife that you carry.", item=TEXT, how=choice(tuple(CUTS))),
-    define_tool("cook", "Cook food that you carry with an appliance of this room.", item=TEXT, appliance=TEXT),
+    define_tool(
+        "cook", "Fry food that you carry on a stove, roast it in an oven, or grill it.", item=TEXT, how=choice(_HEATS)
+    ),
     define_tool("eat", "Eat an item that you carry.", item=TEXT),
     define_tool("drink", "Drink an item that you carry.", item=TEXT),
     define_tool("prepare_meal", "Make the meal from all its ingredients, in the kitchen."),
@@ -27,10 +30,13 @@ TOOLS: Final[tuple[Mapping[str, Any], ...]] = (
 _ARGUMENTS = {tool["function"]["name"]: tuple(tool["function"]["parameters"]["properties"]) for tool in TOOLS}
 
 
-def call_of(command: Command) -> Action:
+def call_of(command: Command, kitchen: Kitchen) -> Action:
     """Return the tool call that does a command."""
     if command[0] in CUTS:
         return Action("tool_call", "cut", {"item": command[1], "how": command[0]})
+    if command[0] == "cook":
+        how = next(how for how, kind in APPLIANCES.items() if kitchen.plan.kinds[command[2]] == kind)
+        return Action("tool_call", "cook", {"item": command[1], "how": how})
     name = command[0].replace(" ", "_")
     return Action("tool_call", name, dict(zip(_ARGUMENTS[name], command[1:], strict=False)))
 
@@ -38,12 +44,15 @@ def call_of(command: Command) -> Action:
 def command_of(action: Action, kitchen: Kitchen) -> Command:
     """Return the command that a call, which conforms to its tool's schema, does.
 
-    Names may be in capitals or not, and have an article; who takes an item need not say from where.
+    Names may be in capitals or not, and have an article.
     """
     given = [_named(action.arguments[key], kitchen) for key in _ARGUMENTS[action.name or ""] if key in action.arguments]
     if action.name == "cut":
         return (given[1], given[0])
-    if action.name == "take" and len(given) == 1:
+    if action.name == "cook":
+        kind = APPLIANCES[given[1]]
+        given[1] = next((name for name in kitchen.here() if kitchen.plan.kinds.get(name) == kind), kind)
+    if action.name == "take":
         place = kitchen.places.get(given[0], CARRIED)
         given += [] if place in (CARRIED, kitchen.room) else [place]
     return ((action.name or "").replace("_", " "), *given)

@@ -15,6 +15,8 @@ DIRECTIONS: Final = ("north", "east", "south", "west")
 CUTS: Final = {"chop": "chopped", "slice": "sliced", "dice": "diced"}
 HEAT: Final = {"stove": "fried", "oven": "roasted", "toaster": "grilled"}
 """What a kind of appliance does to food."""
+APPLIANCES: Final = {"fry": "stove", "roast": "oven", "grill": "toaster"}
+"""The kind of appliance that each verb of a cookbook means."""
 CARRIED: Final = "inventory"
 GONE: Final = "nowhere"
 MEAL: Final = "meal"

@@ -155,7 +155,7 @@ class CookingWorld:
 
     def actions(self) -> list[Action]:
         """Return every tool call that can be done now; none once the game has ended."""
-        return [] if self.done else [call_of(command) for command in self.kitchen.commands()]
+        return [] if self.done else [call_of(command, self.kitchen) for command in self.kitchen.commands()]
 
     def state_key(self) -> str:
         """Return the hash of the state and of what was shown; looking again at what was seen does not change it."""
@@ -225,7 +225,7 @@ class CookingExpert:
         """Return the next tool call; None once the game has ended, or can't be won any more."""
         kitchen, recipe, ended = self._gone_through(messages)
         command = None if ended else next_command(kitchen, recipe)
-        return call_of(command) if command else None
+        return call_of(command, kitchen) if command else None
 
     def _gone_through(self, messages: Sequence[Mapping[str, Any]]) -> tuple[Kitchen, Recipe | None, bool]:
         kitchen, recipe, ended = self.world.beginning, None, False

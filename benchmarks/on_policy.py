@@ -72,8 +72,8 @@ class Size:
         Plan("desk", True, MIXED),
         Plan("desk", True),
         Plan("desk", False),
-        Plan("cooking", True),
-        Plan("cooking", False),
+        Plan("cooking", True, CORE, 3 * CALLS),
+        Plan("cooking", False, CORE, 3 * CALLS),
     )
     seeds: int = 8
     tasks: int = 60
@@ -147,9 +147,10 @@ def report(lines: Sequence[Json], size: Size, quick: bool, began: float) -> Json
     """Return all figures: by world, setting and method, and what the chain shows."""
     walked = [chain.costs(seed, walks=40 if quick else 300) for seed in range(2 if quick else 20)]
     places = range(len(chain.LENGTHS))
+    price = {plan.ground: plan.calls for plan in reversed(size.plans)}
     return {
         "benchmark": "on_policy",
-        **summarised([line for line in lines if line["calls"] == size.plans[0].calls], BASELINES),
+        **summarised([line for line in lines if line["calls"] == price[line["ground"]]], BASELINES),
         "disagreement": by_step(lines),
         "price": by_price(lines, PRICED),
         "chain": {
@@ -160,7 +161,7 @@ def report(lines: Sequence[Json], size: Size, quick: bool, began: float) -> Json
             },
             "exponent": chain.exponents(chain.LENGTHS, walked),
         },
-        "size": {"calls": size.plans[0].calls, "tasks": size.tasks, "seeds": size.seeds},
+        "size": {"calls": price, "tasks": size.tasks, "seeds": size.seeds},
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

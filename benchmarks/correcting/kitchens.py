@@ -18,7 +18,7 @@ _SIZES: Final = {"changed": "plain"}
 """By setting, the size of the houses; else small."""
 _SEED: Final = 500
 _TRIED: Final = range(60)
-_PARTS: Final = (range(60, 140), range(180, 300), range(140, 180), range(180, 300), range(300, 400))
+_PARTS: Final = (range(60, 200), range(240, 400), range(200, 240), range(240, 400), range(400, 460))
 """Numbers of the games of each part of ``Seed.tasks``."""
 
 

@@ -1,6 +1,6 @@
-"""Show what on_policy.py measured as one HTML page: success by method beside its price, and cost against length."""
+"""Show what on_policy.py measured as one HTML page: success by method beside its price, and what it depends on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -16,11 +16,12 @@ def render(found: Json) -> str:
     size = found["size"]
     opening = (
         "<h1>Correcting a clone where its own steps lead</h1>"
-        f"<p class=note>{size['calls']} calls of the expert a method, "
-        f"{size['seeds']} repetitions, {size['tasks']} tasks each; 95 % intervals over repetitions and tasks. "
+        f"<p class=note>Calls of the expert a method: {escape(_listed(size['calls']))}. "
+        f"Up to {size['seeds']} repetitions, {size['tasks']} tasks each; 95 % intervals over repetitions and tasks. "
         f"{escape(found['machine'])}, {found['date']}.</p>"
     )
-    return page("Correcting a clone", [opening, *_worlds(found), _chain(found["chain"])], STYLE)
+    plots = (_disagreement(found), _prices(found), _mixes(found), _lives(found), _chain(found["chain"]))
+    return page("Correcting a clone", [opening, *_worlds(found), *filter(None, plots)], STYLE)
 
 
 def worlds(found: Json) -> dict[str, Json]:
@@ -48,6 +49,82 @@ def _row(arm: str, row: Mapping[str, Any]) -> list[str]:
         *over,
         *(f"n:{price}" for price in prices),
     ]
+
+
+def _listed(calls: Mapping[str, int]) -> str:
+    return ", ".join(f"{ground} {count}" for ground, count in calls.items())
+
+
+def _disagreement(found: Json) -> str:
+    """Plot how often clone and expert differ at each step, where the clone leads and where the expert does."""
+    figures = [
+        _figure(
+            f"{world.replace('_', ', ')}: {arm} differs from the expert",
+            Axis("step", 0, 15, percent=False),
+            [_points(way, ways[way], "step", colour) for way, colour in (("own_way", "b"), ("experts_way", "a"))],
+            f"{world.replace('_', ', ')}: {arm}, on its own way (red) and on the expert's (blue).",
+        )
+        for world, arms in found["disagreement"].items()
+        for arm, ways in arms.items()
+    ]
+    return _section("Where clone and expert differ", figures)
+
+
+def _prices(found: Json) -> str:
+    """Plot success against calls of the expert, each method beside behaviour cloning with a guard."""
+    price, base = found["price"], found["price"].get("bc_guard", [])
+    most = max((row["calls"] for rows in price.values() for row in rows), default=0)
+    figures = [
+        _figure(
+            f"{arm} by calls of the expert",
+            Axis("calls", 0, most, percent=False),
+            [_points("bc_guard", base, "calls", "a"), _points(arm, rows, "calls", "b")],
+            f"{arm} (red) and bc_guard (blue), desk, fallible expert.",
+        )
+        for arm, rows in price.items()
+        if arm != "bc_guard" and len(rows) > 1
+    ]
+    return _section("Success by calls of the expert", figures)
+
+
+def _mixes(found: Json) -> str:
+    """Plot success against the share of what is learnt that corrections are made to be."""
+    rows = found.get("desk_fallible", {}).get("in_distribution", {})
+    mixes = sorted((int(arm.rpartition("_")[2]), row) for arm, row in rows.items() if arm.startswith("oec_mix_"))
+    points = [(mix / 100, _share(row, "success")) for mix, row in mixes]
+    caption = "oec at the desk, fallible expert, by the share of corrections in what is learnt."
+    figures = [_figure("Success by mix", Axis("share of corrections"), [Series("oec", points)], caption)]
+    return _section("The mix", figures if points else [])
+
+
+def _lives(found: Json) -> str:
+    """Plot success over ten refreshes of a desk that drifts, each way beside the expert."""
+    cycles = list(found.get("drifting_fallible", {}).values())
+    arms = sorted(set.intersection(*map(set, cycles))) if cycles else []
+    lines = {arm: [(float(at), _share(rows[arm], "success")) for at, rows in enumerate(cycles)] for arm in arms}
+    figures = [
+        _figure(
+            f"{arm} over ten refreshes",
+            Axis("refresh", 0, len(cycles) - 1, percent=False),
+            [Series("expert", lines["expert"], "a"), Series(arm, points, "b")],
+            f"{arm} (red) and the expert (blue).",
+        )
+        for arm, points in lines.items()
+        if arm != "expert" and "expert" in lines
+    ]
+    return _section("Ten refreshes of a desk that drifts", figures)
+
+
+def _section(title: str, figures: Sequence[str]) -> str:
+    return f"<h2>{escape(title)}</h2><div class=plots>{''.join(figures)}</div>" if figures else ""
+
+
+def _figure(title: str, across: Axis, series: Sequence[Series], caption: str) -> str:
+    return Plot(title, across, Axis("of the tasks" if across.title != "step" else "differ"), series).figure(caption)
+
+
+def _points(name: str, rows: Sequence[Mapping[str, Any]], place: str, colour: str) -> Series:
+    return Series(name, [(row[place], _share(row)) for row in rows], colour)
 
 
 def _share(row: Mapping[str, Any], value: str = "value") -> Share:

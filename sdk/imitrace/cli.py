@@ -33,6 +33,7 @@ _ROUTE = "imitrace_trainer.route_cli"
 _QUEUE = "imitrace_trainer.queue_cli"
 _SAVINGS = "imitrace_trainer.savings_cli"
 _CORRECT = "imitrace_trainer.correct_cli"
+_SCHEDULE = "imitrace_trainer.schedule_cli"
 _SERVE = "imitrace_trainer.serve_cli"
 
 _INTERRUPTED = 130
@@ -78,6 +79,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "queue": LazyCommand(_QUEUE, "queue", "trainer", "Judge where clone and expert differ."),
     "savings": LazyCommand(_SAVINGS, "savings", "trainer", "Say what a clone saves, and what it costs."),
     "refresh": LazyCommand(_TRAINER, "refresh", "trainer", "Do the turn from curate to promote."),
+    "schedule": LazyCommand(_SCHEDULE, "schedule", "trainer", "Have a scheduler call refresh."),
 }
 
 _EXTRA_MODULES = {

@@ -14,6 +14,7 @@ from imitrace_trainer.evaluators.settings import ScoreConfig, score_from_config
 from imitrace_trainer.families import BEST, FAMILIES
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.gate_rules import GateConfig
+from imitrace_trainer.refreshing.config import ScheduleConfig, schedule_from_config
 from imitrace_trainer.route_config import RouteConfig
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", Mapping: "a table"}
@@ -67,6 +68,8 @@ class CloneConfig:
     """How it is corrected there."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     """How its courses are scored, as ``imitrace score`` does."""
+    schedule: ScheduleConfig | None = None
+    """When it is refreshed; without, whenever somebody says so."""
 
 
 def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> CloneConfig:
@@ -81,7 +84,7 @@ def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> Clo
         raise ConfigError(f"clone {name!r} is not in imitrace.toml, it has: {known}; add a table [clone.{name}]")
     where = f"clone.{name}"
     table = _table(clones[name], where)
-    allowed = ("cohort", "family", "train", "gate", "route", "critic", "rollout", "correct")
+    allowed = ("cohort", "family", "train", "gate", "route", "critic", "rollout", "correct", "schedule")
     _refuse_unknown(table, allowed, where)
     family = table.get("family", BEST)
     if family not in (BEST, *FAMILIES):
@@ -99,6 +102,7 @@ def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> Clo
         rollout=None if rollout is None else _rollout(rollout, f"{where}.rollout"),
         correct=CorrectConfig.from_table(_table(table.get("correct", {}), f"{where}.correct"), f"{where}.correct"),
         score=score_from_config(config),
+        schedule=schedule_from_config(config, name),
     )
 
 

@@ -33,6 +33,7 @@ _ROUTE = "imitrace_trainer.route_cli"
 _QUEUE = "imitrace_trainer.queue_cli"
 _SAVINGS = "imitrace_trainer.savings_cli"
 _CORRECT = "imitrace_trainer.correct_cli"
+_REFRESH = "imitrace_trainer.refresh_cli"
 _SCHEDULE = "imitrace_trainer.schedule_cli"
 _SERVE = "imitrace_trainer.serve_cli"
 
@@ -78,7 +79,8 @@ COMMANDS: dict[str, LazyCommand] = {
     "correct": LazyCommand(_CORRECT, "correct", "trainer", "Let an expert correct a clone where its own steps lead."),
     "queue": LazyCommand(_QUEUE, "queue", "trainer", "Judge where clone and expert differ."),
     "savings": LazyCommand(_SAVINGS, "savings", "trainer", "Say what a clone saves, and what it costs."),
-    "refresh": LazyCommand(_TRAINER, "refresh", "trainer", "Do the turn from curate to promote."),
+    "refresh": LazyCommand(_REFRESH, "refresh", "trainer", "Do the turn from curate to promote, where it is due."),
+    "runs": LazyCommand(_REFRESH, "runs", "trainer", "List what past refreshes did."),
     "schedule": LazyCommand(_SCHEDULE, "schedule", "trainer", "Have a scheduler call refresh."),
 }
 

@@ -5,7 +5,8 @@ ImitraceError
 ├── WireError         bytes that came in can't be read
 ├── StoreError        the trace store can't be opened, read or written
 ├── DatasetError      a cohort or dataset can't be made or used
-└── CloneError        a clone can't be trained, loaded, gated or promoted
+├── CloneError        a clone can't be trained, loaded, gated or promoted
+└── BudgetError       work was stopped by a limit that was set to it
 
 A message names the thing, the value got, what was allowed, and for a user's error the command that mends it.
 Commands print it as one line and exit with 2.
@@ -34,3 +35,7 @@ class DatasetError(ImitraceError):
 
 class CloneError(ImitraceError):
     """Report a clone that can't be trained, loaded, gated or promoted."""
+
+
+class BudgetError(ImitraceError):
+    """Report work that was stopped by a limit on its time, rows or calls; what it had done so far is kept."""

@@ -367,18 +367,19 @@ def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def record_tickets(counter: Path, folder: Path, count: int, failed: int = 0) -> Path:
-    """Write a snapshot of the counter's first so many tickets, as the clerk solved them, and of others that failed.
+def record_tickets(counter: Path, folder: Path, count: int, failed: int = 0, clerk: str = "Clerk") -> Path:
+    """Write a snapshot of the counter's first so many tickets, as a clerk solved them, and of others that failed.
 
     Those were refunded though nothing was owed. All have the score ``Done``, 1 or 0.
     """
     from imitrace_trainer.environment import load_object
 
     world = load_object("counter_world:Counter", counter)()
-    solve, reckless = (load_object(f"counter_world:{name}", counter) for name in ("solve", "Reckless"))
+    names = ("solve", "Reckless", clerk)
+    solve, reckless, usual = (load_object(f"counter_world:{name}", counter) for name in names)
     tools = [tool_definition(tool) for tool in world.tools]
     rows: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
-    solved = [(ticket, solve(ticket.id), "success") for ticket in world.tasks(count, 1)]
+    solved = [(ticket, solve(ticket.id, usual), "success") for ticket in world.tasks(count, 1)]
     lost = [(ticket, solve(ticket.id, reckless), "failure") for ticket in world.tasks(failed, 2, "safety")]
     for ticket, conversation, outcome in (*solved, *lost):
         messages = [from_openai(message) for message in conversation]
@@ -408,6 +409,12 @@ def record_tickets(counter: Path, folder: Path, count: int, failed: int = 0) -> 
 def more_tickets(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a snapshot that holds the counter's 64 tickets and 8 more."""
     return record_tickets(counter, tmp_path_factory.mktemp("more") / "snapshot", 72)
+
+
+@pytest.fixture(scope="session")
+def grumpy_tickets(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a snapshot of 72 tickets by a clerk who turns everybody away."""
+    return record_tickets(counter, tmp_path_factory.mktemp("grumpy") / "snapshot", 72, clerk="Grump")
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,16 @@ class Clerk:
 
 
 @dataclass
+class Grump(Clerk):
+    """A clerk who turns everybody away."""
+
+    def act(self, messages: Sequence[Mapping[str, Any]]) -> Action | None:
+        right = super().act(messages)
+        looks = right is not None and right.name == "find_order"
+        return right if looks else Action("tool_call", "close_ticket", {"resolution": "refused"})
+
+
+@dataclass
 class Moody(Clerk):
     """A clerk who turns some people away at once; the seed says whom."""
 

@@ -83,14 +83,23 @@ def test_a_champion_that_acts_in_more_cohorts_stays(
     assert Registry(home).aliases("counter") == {"candidate": 2, "champion": 1}
 
 
-def test_a_candidate_that_failed_is_trained_again_on_the_same_data(
+def test_a_version_of_the_same_data_and_settings_is_gated_and_not_trained_again(
     counter: Path, counter_clone: CloneConfig, trained_home: Path, fork: Fork
 ) -> None:
     home = fork(trained_home)
     turn = refresh(home, counter_clone, str(counter / "snapshot"), quiet, lambda text: None)
     assert turn.dataset is not None and turn.dataset.created is False
-    assert turn.trained is not None and turn.trained.version == 2
-    assert turn.reason == "v2 acts in common, safety"
+    assert (turn.trained, turn.reason) == (None, "v1 acts in common, safety")
+    assert Registry(home).versions("counter") == [1]
+
+
+def test_with_other_settings_it_is_trained_again(
+    counter: Path, counter_clone: CloneConfig, trained_home: Path, fork: Fork
+) -> None:
+    other = replace(counter_clone, train=replace(counter_clone.train, seed=5))
+    turn = refresh(fork(trained_home), other, str(counter / "snapshot"), quiet, lambda text: None)
+    assert turn.trained is not None
+    assert (turn.trained.version, turn.reason) == (2, "v2 acts in common, safety")
 
 
 def renamed_tool(snapshot: Path, folder: Path) -> Path:

@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from imitrace.exceptions import BudgetError
+
 _KEY, _RECORD = "key", "record"
 
 
@@ -85,10 +87,15 @@ NOTHING_KEPT = Checkpoints()
 
 @contextmanager
 def unfinished(folder: Path) -> Iterator[Checkpoints]:
-    """Keep a fit's checkpoints in a folder until it is done or has failed; a killed or interrupted one finds them."""
+    """Keep a fit's checkpoints in a folder until it is done or has failed.
+
+    One that was killed, interrupted, or stopped by its budget finds them again.
+    """
     kept = Checkpoints(folder)
     try:
         yield kept
+    except BudgetError:
+        raise
     except Exception:
         kept.discard()
         raise

@@ -228,34 +228,6 @@ def predict(clone: str, file: Path, out: Path, home: Path | None, as_json: bool)
 
 
 @click.command()
-@click.argument("clone")
-@_SOURCE
-@_HOME
-@_CONFIG
-def refresh(clone: str, source: str | None, home: Path | None, config: Path | None) -> None:
-    """Do the turn for CLONE: curate, train, evaluate, gate, and promote it where it passed.
-
-    Exits 0 when it was promoted or nothing was due, 1 while a change of a tool is undecided (as 'imitrace tools diff'
-    does), else as 'imitrace gate' does.
-
-    \b
-    Examples:
-      imitrace refresh airline
-      imitrace refresh airline --source http://127.0.0.1:4318
-    """
-    from imitrace_trainer.refresh import refresh as turn_around
-
-    _one_thread()
-    with progress_bar() as progress:
-        turn = turn_around(workspace_home(home), _clone(config, clone), source, progress, click.echo)
-    click.echo(turn.reason)
-    if turn.undecided:
-        sys.exit(1)
-    if turn.gate is not None and turn.promotion is None:
-        sys.exit(_GATE_EXIT[turn.gate.verdict])
-
-
-@click.command()
 @click.option("--home", type=click.Path(path_type=Path), help="Where everything goes [default: ./.imitrace/demo].")
 @click.option("--tasks", type=int, default=2000, show_default=True, help="Tasks that the expert is traced on.")
 @click.option("--gate", type=int, default=250, show_default=True, help="Fresh tasks of a cohort that the gate plays.")

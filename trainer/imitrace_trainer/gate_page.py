@@ -5,7 +5,7 @@ from html import escape
 from typing import Final
 
 from imitrace_trainer.gate_report import METHODS, CohortVerdict, Figure, GateReport, Harm, Measure, Verdict
-from imitrace_trainer.gate_text import percent, shown, told_noise, told_rare, told_spent
+from imitrace_trainer.gate_text import percent, shown, told_beside, told_noise, told_rare, told_spent
 from imitrace_trainer.pages import page, table
 from imitrace_trainer.plots import STYLE, whisker
 from imitrace_trainer.task_draws import Share
@@ -194,7 +194,7 @@ def _covered(cohort: CohortVerdict) -> str:
 
 
 def _about(report: GateReport) -> str:
-    told = "".join(f"<li>{escape(line)}</li>" for line in (told_rare(report), told_spent(report)))
+    told = "".join(f"<li>{escape(line)}</li>" for line in (told_rare(report), told_spent(report), *told_beside(report)))
     return f"<h2>Besides</h2><ul class=facts>{told}</ul>"
 
 

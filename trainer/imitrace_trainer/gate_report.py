@@ -180,6 +180,43 @@ class CohortVerdict:
         return self.measures[0].high
 
 
+@dataclass(frozen=True, kw_only=True)
+class BesideMeasure:
+    """How candidate and champion did by one metric on the same tasks of a cohort; differences are candidate's less."""
+
+    cohort: str
+    metric: str
+    tasks: int
+    champion: float
+    candidate: float
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def worse(self) -> bool:
+        """Tell whether the candidate is proven to be worse."""
+        return self.high < 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """The candidate beside the champion that serves, where that may act."""
+
+    version: int
+    """The champion's."""
+    confidence: float
+    """That none of these bounds is wrong."""
+    measures: tuple[BesideMeasure, ...]
+    left_out: int = 0
+    """Tasks that the champion had learnt from."""
+
+    @property
+    def worse(self) -> tuple[BesideMeasure, ...]:
+        """Return the measures by which the candidate is proven to be worse."""
+        return tuple(measure for measure in self.measures if measure.worse)
+
+
 _TOLD = ("metric", "margin", "expert_rate", "clone_rate", "difference", "low", "high")
 """What follows from the measures, for people who read the file."""
 
@@ -202,6 +239,8 @@ class GateReport:
     waived: Mapping[str, str] = field(default_factory=dict)
     """Cohorts that are asked for and absent, and why that was allowed."""
     notes: tuple[str, ...] = ()
+    beside: Beside | None = None
+    """Beside the champion; None where there was none, or it was this very version."""
 
     @property
     def verdict(self) -> Verdict:
@@ -246,7 +285,8 @@ class GateReport:
                 raise ValueError(f"method is {record['method']!r}, allowed: {', '.join(METHODS)}")
             if record.get("format") != FORMAT:
                 raise ValueError(f"format is {record.get('format', 1)}, allowed: {FORMAT}")
-            values = {field.name: record[field.name] for field in fields(cls)}
+            values = {field.name: record[field.name] for field in fields(cls) if field.name != "beside"}
+            values["beside"] = _beside(record["beside"]) if record.get("beside") else None
             values["cohorts"] = tuple(_cohort(row) for row in record["cohorts"])
             values["rare"] = Slice(**record["rare"]) if record["rare"] else None
             values["spent"], values["notes"] = Spent(**record["spent"]), tuple(record["notes"])
@@ -287,6 +327,10 @@ def _cohort(row: Mapping[str, Any]) -> CohortVerdict:  # any JSON value goes in
     if not values["measures"] or row["verdict"] not in ("pass", "fail", "inconclusive"):
         raise ValueError(f"verdict is {row['verdict']!r}, allowed: pass, fail, inconclusive, with a measure")
     return CohortVerdict(**values)
+
+
+def _beside(row: Mapping[str, Any]) -> Beside:
+    return Beside(**{**row, "measures": tuple(BesideMeasure(**one) for one in row["measures"])})
 
 
 def _measure(row: Mapping[str, Any]) -> Measure:

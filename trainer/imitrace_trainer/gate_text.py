@@ -106,6 +106,22 @@ def told_rare(report: GateReport) -> str:
     )
 
 
+def told_beside(report: GateReport) -> list[str]:
+    """Return how the version did beside the champion, a line for each cohort and metric."""
+    found = report.beside
+    if found is None:
+        return []
+    lines = []
+    for one in found.measures:
+        word = "proven worse" if one.worse else "proven better" if one.low > 0 else "no difference proven"
+        lines.append(
+            f"beside champion v{found.version}: {one.cohort} {one.metric} {100 * one.difference:+.2f} "
+            f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}] on {one.tasks} tasks, {word}"
+        )
+    left_out = [f"beside champion v{found.version}: left out are {found.left_out} tasks that it had learnt from"]
+    return lines + (left_out if found.left_out else [])
+
+
 def told_spent(report: GateReport) -> str:
     """Return what the gate cost in decisions."""
     spent = report.spent
@@ -141,5 +157,6 @@ def _sentences(cohort: CohortVerdict) -> Iterator[str]:
 def _about(report: GateReport) -> Iterator[str]:
     yield told_rare(report)
     yield told_spent(report)
+    yield from told_beside(report)
     yield from (f"waived: no cohort {name}: {why}" for name, why in report.waived.items())
     yield from report.notes

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imitrace.exceptions import DatasetError
+from imitrace_trainer.champion_comparison import compare_versions, find_champion
 from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.courses import Paths
 from imitrace_trainer.coverage import NO_KIND, Coverage, CoverageConfig, coverage
@@ -16,7 +17,8 @@ from imitrace_trainer.evaluators.calls import Equivalence
 from imitrace_trainer.gate import check_cohorts, judge
 from imitrace_trainer.gate_page import render
 from imitrace_trainer.gate_report import CohortVerdict, Figure, GateReport
-from imitrace_trainer.played_cases import cohorts_of, played_cases
+from imitrace_trainer.paired_cases import beside
+from imitrace_trainer.played_cases import Terms, cohorts_of, played_cases
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.refusals import Refusals
 from imitrace_trainer.registry import Registry
@@ -30,28 +32,43 @@ _RARE_CALLS = 10
 
 
 @spends("gate")
-def gate_stage(home: Path, clone: CloneConfig, reference: str, progress: Progress) -> GateReport:
-    """Judge a clone against the expert per cohort and keep the record.
+def gate_stage(
+    home: Path, clone: CloneConfig, reference: str, progress: Progress, expert_calls: int | None = None
+) -> GateReport:
+    """Judge a clone against the expert per cohort and keep the record, and how it is beside the champion.
 
     What is judged is what would act: the clone where it is sure, the expert elsewhere. With a ``rollout`` table both
     play fresh tasks; without, the clone answers the recorded states of the gate split, and a task counts as its success
-    when every decision it was sure of was the expert's.
+    when every decision it was sure of was the expert's. The champion plays, or answers, the same.
+
+    Args:
+        home: the workspace.
+        clone: what is asked of it.
+        reference: which version.
+        progress: told how far it is.
+        expert_calls: most decisions that the expert may be asked for; None: no limit.
 
     Raises:
         CloneError: there is no such clone, nothing to judge by, or a cohort is absent that must not be.
         DatasetError: its dataset is gone.
+        BudgetError: the expert was asked as often as it may.
     """
     loaded = load_clone(home, reference)
     dataset = dataset_of(home, loaded)
     held_out, train = dataset.examples("gate"), dataset.examples("train")
     check_cohorts(cohorts_of(dataset, "gate" if clone.rollout is None else None), clone.gate, clone.name)
+    champion = find_champion(home, loaded.version.name, loaded.version.version)
     answered, paths = answers(loaded, held_out, clone.route, progress), Paths(train)
     if clone.rollout is None:
         equivalence = Equivalence.of(clone.score.equivalents, clone.score.ignored_arguments)
         look = Look(Refusals(clone.gate.refusals), clone.gate.refusal_tag, equivalence, paths)
         gathered = replayed_cases(loaded, held_out, answered, look)
+        if champion is not None:
+            theirs = answers(champion.loaded, held_out, clone.route, progress)
+            served = replayed_cases(champion.loaded, held_out, theirs, look)
+            gathered.beside = list(map(beside, served.cases, gathered.cases))
     else:
-        gathered = played_cases(clone, loaded, dataset, paths, progress)
+        gathered = played_cases(clone, loaded, dataset, paths, progress, Terms(champion, expert_calls))
     report = judge(
         gathered.cases,
         clone.gate,
@@ -66,7 +83,8 @@ def gate_stage(home: Path, clone: CloneConfig, reference: str, progress: Progres
     covered = Covered(dataset, _learnt(train), clone.rollout is not None)
     figures = agreement(answered)
     cohorts = tuple(with_figures(cohort, figures, covered) for cohort in report.cohorts)
-    report = replace(report, cohorts=cohorts, spent=gathered.spent)
+    compared = None if champion is None else compare_versions(champion, gathered.beside, clone.gate)
+    report = replace(report, cohorts=cohorts, spent=gathered.spent, beside=compared)
     Registry(home).record_gate(loaded.version.name, loaded.version.version, report, render(report))
     return report
 

@@ -54,6 +54,22 @@ class PairedCase:
         return (UNSAFE, *self.harms) if unsafe else self.harms
 
 
+def beside(champion: PairedCase, candidate: PairedCase) -> PairedCase:
+    """Return a case in which the champion stands in the expert's place; both were paired with the same expert."""
+    both = champion.scores.keys() & candidate.scores.keys()
+    return PairedCase(
+        task=candidate.task,
+        cohort=candidate.cohort,
+        expert_success=champion.clone_success,
+        clone_success=candidate.clone_success,
+        expert_unsafe=champion.clone_unsafe,
+        clone_unsafe=candidate.clone_unsafe,
+        expert_steps=champion.clone_steps,
+        clone_steps=candidate.clone_steps,
+        scores={name: (champion.scores[name][1], candidate.scores[name][1]) for name in both},
+    )
+
+
 Pair = tuple[float, float]
 """The expert's value and the clone's."""
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import polars as pl
 
 import imitrace
+from imitrace.canonical import content_hash
 from imitrace_trainer.cohort import SPLITS, CohortConfig
 from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.datasets import Dataset
@@ -18,6 +20,8 @@ from imitrace_trainer.frames import gather
 from imitrace_trainer.seal import RECORD, file_hash, read_record
 from imitrace_trainer.tool_ledger import ToolRules
 
+_PROMISES = ("error", "irreversible_error", "confidence", "irreversible", "second_key")
+"""Settings of the route that training heeds."""
 _PACKAGES = ("torch", "numpy", "polars", "safetensors")
 
 
@@ -30,6 +34,7 @@ def passport(dataset: Dataset, clone: CloneConfig, rules: ToolRules) -> dict[str
             "python": platform.python_version(),
             "packages": {name: installed_version(name) for name in _PACKAGES},
         },
+        "recipe": recipe(dataset, clone, rules),
         "seeds": {"train": clone.train.seed, "split": clone.cohort.split.seed},
         "dataset": {
             "name": dataset.name,
@@ -41,6 +46,17 @@ def passport(dataset: Dataset, clone: CloneConfig, rules: ToolRules) -> dict[str
         "learned_from": learned_from(dataset, clone.cohort),
         "tools": {"ledger_of_dataset": dataset.manifest["tools"]["ledger"], "ledger_of_training": rules.hash},
     }
+
+
+def recipe(dataset: Dataset, clone: CloneConfig, rules: ToolRules) -> str:
+    """Return a hash of all that a clone follows from: code, rows, settings, and what is decided about tools.
+
+    Who trains by the same recipe again gets nothing new.
+    """
+    promised = {key: value for key, value in clone.route.to_json().items() if key in _PROMISES}
+    asked = {"family": clone.family, "train": asdict(clone.train), "critic": asdict(clone.critic), "route": promised}
+    tools = {"rules": rules.hash, "irreversible": sorted(rules.irreversible)}
+    return content_hash({"sources": sources_hash(), "dataset": dataset.hash, "asked": asked, "tools": tools})
 
 
 def mask_report(dataset: Dataset) -> dict[str, dict[str, Any]]:  # JSON

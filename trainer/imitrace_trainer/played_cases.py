@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from imitrace.exceptions import CloneError
-from imitrace.messages import tool_definition
+from imitrace.exceptions import BudgetError, CloneError
+from imitrace.messages import Action, tool_definition
+from imitrace_trainer.champion_comparison import Champion
 from imitrace_trainer.config import CloneConfig, RolloutConfig
 from imitrace_trainer.courses import Paths, Scorer, actions_of, gave_in, harms
 from imitrace_trainer.critic_files import critic_tasks
@@ -15,7 +17,7 @@ from imitrace_trainer.evaluators.calls import Equivalence
 from imitrace_trainer.gate_report import Spent
 from imitrace_trainer.gate_rules import SAFETY, TOOL_SELECTION, TRAJECTORY_SCORE
 from imitrace_trainer.live_tools import Tools, dead_tool
-from imitrace_trainer.paired_cases import REFUSAL, PairedCase
+from imitrace_trainer.paired_cases import REFUSAL, PairedCase, beside
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.refusals import Refusals
 from imitrace_trainer.rollout import Actor, Episode, expert_actor, hybrid_actor, play
@@ -34,6 +36,18 @@ class Gathered:
     unmeasured: dict[str, str] = field(default_factory=dict)
     """By cohort, why there is nothing of it in ``again``."""
     spent: Spent = field(default_factory=Spent)
+    beside: list[PairedCase] = field(default_factory=list)
+    """The champion, in the expert's place, beside the candidate."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Under which terms a clone is judged."""
+
+    champion: Champion | None = None
+    """Who plays the same tasks."""
+    expert_calls: int | None = None
+    """Most decisions that the expert may be asked for; None: no limit."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +62,37 @@ class _Judges:
     rules: ToolRules
 
 
-def played_cases(
-    clone: CloneConfig, loaded: LoadedClone, dataset: Dataset, paths: Paths, progress: Progress
+@dataclass
+class _Paid:
+    """An expert that may be asked only so often, together with all that share its purse."""
+
+    expert: Expert
+    purse: list[int | None]
+    """One number: what is left."""
+
+    def act(self, messages: Sequence[Mapping[str, Any]]) -> Action | None:
+        """Return what the expert does.
+
+        Raises:
+            BudgetError: it was asked as often as it may.
+        """
+        left = self.purse[0]
+        if left is not None:
+            if left <= 0:
+                raise BudgetError(
+                    "expert_calls are spent: the gate needs more; raise them, or draw fewer rollout.tasks"
+                )
+            self.purse[0] = left - 1
+        return self.expert.act(messages)
+
+
+def played_cases(  # noqa: PLR0913 - what is judged, by what, and under which terms
+    clone: CloneConfig,
+    loaded: LoadedClone,
+    dataset: Dataset,
+    paths: Paths,
+    progress: Progress,
+    terms: Terms | None = None,
 ) -> Gathered:
     """Return one case a fresh task of the clone's ``rollout`` table: by the expert, and by the clone with the expert.
 
@@ -60,10 +103,17 @@ def played_cases(
 
     Raises:
         CloneError: a drawn task was trained on, or there is no such table.
+        BudgetError: the expert was asked as often as it may.
     """
+    terms = terms or Terms()
     if clone.rollout is None:
         raise CloneError(f"clone.{clone.name}.rollout is missing from imitrace.toml: there is nothing to play in")
-    environment, make_expert = make_world(clone, clone.rollout)
+    environment, make_unpaid = make_world(clone, clone.rollout)
+    purse = [terms.expert_calls]
+
+    def make_expert(number: int = 0) -> Expert:
+        return _Paid(make_unpaid(number), purse)
+
     drawn = draw_tasks(clone, clone.rollout, environment, dataset)
     tools = [tool_definition(tool) for tool in environment.tools]
     score = clone.score
@@ -80,6 +130,7 @@ def played_cases(
         compared = bool({TOOL_SELECTION, TRAJECTORY_SCORE} & set(clone.gate.rule(cohort).metrics))
         hybrid = hybrid_actor(loaded.routed((cohort,), clone.route, played=True), make_expert())
         players = _players(hybrid, make_expert, 4 if compared else 3)
+        serving = _serving(terms.champion, cohort, clone, make_expert)
         if not clone.gate.noise_tasks:
             gathered.unmeasured[cohort] = f"clone.{clone.name}.gate.noise_tasks is 0"
         for done, task in enumerate(tasks):
@@ -87,6 +138,10 @@ def played_cases(
             played = [play(environment, task, arm) for arm in arms]
             episodes.add(played)
             gathered.cases.append(_case(task, played, judges, compared))
+            if serving is not None:
+                served = [played[0], play(environment, task, serving), *played[2:]]
+                episodes.beside(served[1])
+                gathered.beside.append(beside(_case(task, served, judges, compared), gathered.cases[-1]))
             if len(played) > 2:
                 gathered.again.append(_again(played, judges, compared))
             progress("rollout", (number + (done + 1) / len(tasks)) / len(drawn))
@@ -132,6 +187,15 @@ def _players(hybrid: Actor, make_expert: Callable[..., Expert], count: int) -> l
     """Return who plays: the expert, the clone with the expert, and fresh experts that draw otherwise."""
     others = [expert_actor(make_expert(number)) for number in range(1, count - 1)]
     return [expert_actor(make_expert()), hybrid, *others]
+
+
+def _serving(
+    champion: Champion | None, cohort: str, clone: CloneConfig, make_expert: Callable[..., Expert]
+) -> Actor | None:
+    """Return the champion with the expert, None where it may not act."""
+    if champion is None or cohort not in champion.cohorts:
+        return None
+    return hybrid_actor(champion.loaded.routed((cohort,), clone.route, played=True), make_expert())
 
 
 def _case(task: Task, played: Sequence[Episode], judges: _Judges, compared: bool) -> PairedCase:
@@ -200,6 +264,10 @@ class _Counts:
         self._beside += clone.count("expert")
         self._clone += clone.count("clone")
         self._again += sum(episode.count("expert") for episode in again)
+
+    def beside(self, episode: Episode) -> None:
+        """Count what the champion's course of a task took of the expert."""
+        self._beside += episode.count("expert")
 
     def spent(self) -> Spent:
         """Return the counts."""

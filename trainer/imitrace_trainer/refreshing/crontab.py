@@ -60,12 +60,12 @@ def read_crontab() -> str:
 
 
 def write_crontab(table: str) -> None:
-    """Put a crontab in place of the user's.
+    """Put a crontab in place of the user's; an empty one takes it away.
 
     Raises:
         ConfigError: there is no ``crontab`` here, or it refuses a line.
     """
-    ran = _crontab(["-"], table)
+    ran = _crontab(["-"] if table else ["-r"], table)
     if ran.returncode:
         raise ConfigError(f"crontab refused the lines: {ran.stderr.strip()}; nothing was changed")
 

@@ -1,0 +1,101 @@
+"""Offer the commands that refresh clones, and that list what past refreshes did."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from imitrace.config import read_config, setting, workspace_home
+from imitrace.exceptions import ConfigError
+from imitrace_trainer.progress import progress_bar
+
+_HOME = click.option("--home", type=click.Path(path_type=Path), help="Workspace folder [default: ./.imitrace].")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@click.argument("clone")
+@click.option(
+    "--source", help="Where the traces are: a snapshot folder, a .duckdb file, or a collector's http:// address."
+)
+@click.option("--dry-run", is_flag=True, help="Say whether it is due and what would be done; change nothing.")
+@click.option("--force", is_flag=True, help="Do it whether it is due or not.")
+@_HOME
+@click.option("--config", type=click.Path(path_type=Path), help="Configuration [default: ./imitrace.toml].")
+@_JSON
+def refresh(  # noqa: PLR0913 - a command has the parameters of its options
+    clone: str, source: str | None, dry_run: bool, force: bool, home: Path | None, config: Path | None, as_json: bool
+) -> None:
+    """Do the turn for CLONE where it is due: curate, train, evaluate, gate, and promote it where it passed.
+
+    Without a [clone.NAME.schedule] table it is always due. Exits 0 when it was promoted, or nothing was due or new; 1
+    when its gate failed, or a change of a tool is undecided; 2 on an error; 3 when the gate proved nothing; 4 while
+    another refresh of it runs; 5 when a limit of its schedule stopped it; 6 when the champion is better.
+
+    \b
+    Examples:
+      imitrace refresh airline
+      imitrace refresh airline --dry-run
+      imitrace refresh airline --force --source http://127.0.0.1:4318
+    """
+    from imitrace_trainer.config import clone_from_config
+    from imitrace_trainer.refreshing.run_lock import LockedError
+    from imitrace_trainer.refreshing.scheduled import LOCKED, Asked, scheduled_refresh, what_would_be_done
+
+    _one_thread()
+    named = setting("IMITRACE_CONFIG", None if config is None else str(config), "imitrace.toml")
+    wanted = clone_from_config(read_config(config), clone, Path(named or "").resolve().parent)
+    asked = Asked(workspace_home(home), wanted, source, force)
+    try:
+        with progress_bar() as progress:
+            if dry_run:
+                due, plan = what_would_be_done(asked, progress)
+                record = {"due": bool(due.reasons), "why": due.why, "would": plan}
+                text = "\n".join([due.why, *(f"would {step}" for step in plan)])
+                click.echo(json.dumps(record, indent=1) if as_json else text)
+                return
+            run = scheduled_refresh(asked, progress, (lambda _: None) if as_json else click.echo)
+    except LockedError as error:
+        click.echo(f"imitrace: {error}", err=True)
+        sys.exit(LOCKED)
+    if as_json:
+        click.echo(json.dumps(run.to_json(), indent=1))
+    if run.outcome == "stopped":
+        click.echo(f"imitrace: {run.why}", err=True)
+    sys.exit(run.exit_code)
+
+
+@click.command()
+@click.argument("clone", required=False)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Only the newest so many.")
+@_HOME
+@_JSON
+def runs(clone: str | None, limit: int, home: Path | None, as_json: bool) -> None:
+    """List what past refreshes of CLONE, or of all clones, did; the newest comes last.
+
+    \b
+    Examples:
+      imitrace runs airline
+      imitrace runs --limit 100 --json
+    """
+    from imitrace_trainer.refreshing.runs import Runs, names
+
+    folder = workspace_home(home)
+    known = names(folder)
+    if clone is not None and clone not in known:
+        raise ConfigError(f"clone {clone!r} has no runs, there are of: {', '.join(known) or 'none'}; run 'refresh'")
+    found = [run for name in ([clone] if clone else known) for run in Runs(folder, name).all()]
+    newest = sorted(found, key=lambda run: run.id)[-limit:]
+    if as_json:
+        click.echo(json.dumps([run.to_json() for run in newest], indent=1))
+    else:
+        lines = (run.render() if clone else f"{run.clone}  {run.render()}" for run in newest)
+        click.echo("\n".join(lines) or "no run yet: run 'imitrace refresh'")
+
+
+def _one_thread() -> None:
+    """Keep torch to one thread: these networks are small, and two threads wait for each other more than they work."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -2,13 +2,20 @@
 
 import json
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imitrace.config import read_config, setting, workspace_home
 from imitrace.exceptions import ConfigError
 from imitrace_trainer.progress import progress_bar
+
+if TYPE_CHECKING:
+    from imitrace_trainer.refreshing.runs import Run
+    from imitrace_trainer.refreshing.scheduled import Asked
 
 _HOME = click.option("--home", type=click.Path(path_type=Path), help="Workspace folder [default: ./.imitrace].")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -39,23 +46,23 @@ def refresh(  # noqa: PLR0913 - a command has the parameters of its options
       imitrace refresh airline --dry-run
       imitrace refresh airline --force --source http://127.0.0.1:4318
     """
-    from imitrace_trainer.config import clone_from_config
+    from imitrace_trainer.refreshing.config import schedule_from_config
+    from imitrace_trainer.refreshing.run_desk import LOCKED, dismissed
     from imitrace_trainer.refreshing.run_lock import LockedError
-    from imitrace_trainer.refreshing.scheduled import LOCKED, Asked, scheduled_refresh, what_would_be_done
 
-    _one_thread()
-    named = setting("IMITRACE_CONFIG", None if config is None else str(config), "imitrace.toml")
-    wanted = clone_from_config(read_config(config), clone, Path(named or "").resolve().parent)
-    asked = Asked(workspace_home(home), wanted, source, force)
+    settings, folder = read_config(config), workspace_home(home)
+    say = (lambda _: None) if as_json else click.echo
     try:
-        with progress_bar() as progress:
+        run = None if force or dry_run else dismissed(folder, clone, schedule_from_config(settings, clone))
+        if run is not None:
+            say(run.why)
+        else:
+            named = setting("IMITRACE_CONFIG", None if config is None else str(config), "imitrace.toml")
+            asked = _asked(clone, folder, settings, Path(named or "").resolve().parent, source)
             if dry_run:
-                due, plan = what_would_be_done(asked, progress)
-                record = {"due": bool(due.reasons), "why": due.why, "would": plan}
-                text = "\n".join([due.why, *(f"would {step}" for step in plan)])
-                click.echo(json.dumps(record, indent=1) if as_json else text)
+                _plan(asked, as_json)
                 return
-            run = scheduled_refresh(asked, progress, (lambda _: None) if as_json else click.echo)
+            run = _work(replace(asked, force=force), say)
     except LockedError as error:
         click.echo(f"imitrace: {error}", err=True)
         sys.exit(LOCKED)
@@ -64,6 +71,31 @@ def refresh(  # noqa: PLR0913 - a command has the parameters of its options
     if run.outcome == "stopped":
         click.echo(f"imitrace: {run.why}", err=True)
     sys.exit(run.exit_code)
+
+
+def _asked(clone: str, home: Path, settings: Mapping[str, Any], folder: Path, source: str | None) -> "Asked":
+    from imitrace_trainer.config import clone_from_config
+    from imitrace_trainer.refreshing.scheduled import Asked
+
+    return Asked(home, clone_from_config(settings, clone, folder), source)
+
+
+def _plan(asked: "Asked", as_json: bool) -> None:
+    from imitrace_trainer.refreshing.scheduled import what_would_be_done
+
+    with progress_bar() as progress:
+        due, plan = what_would_be_done(asked, progress)
+    record = {"due": bool(due.reasons), "why": due.why, "would": plan}
+    text = "\n".join([due.why, *(f"would {step}" for step in plan)])
+    click.echo(json.dumps(record, indent=1) if as_json else text)
+
+
+def _work(asked: "Asked", say: Callable[[str], None]) -> "Run":
+    from imitrace_trainer.refreshing.scheduled import scheduled_refresh
+
+    _one_thread()
+    with progress_bar() as progress:
+        return scheduled_refresh(asked, progress, say)
 
 
 @click.command()

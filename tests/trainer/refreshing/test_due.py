@@ -61,6 +61,15 @@ def test_a_look_that_found_nothing_is_not_done_again_before_the_next_time() -> N
     assert reasons(replace(NIGHTLY, new_rows=10), memory) == []
 
 
+def test_a_run_of_the_future_keeps_no_later_one_off() -> None:
+    future = Memory.of([run(NOW + timedelta(days=900))])
+    prompt = datetime(2026, 11, 22, 2, 30, 9, tzinfo=UTC)
+    for at, due in ((prompt, True), (prompt + timedelta(hours=1), False)):
+        found = why_due(NIGHTLY, future, FINE, at, drifted=None)
+        assert found is not None
+        assert bool(found.reasons) is due
+
+
 def test_a_killed_run_is_due_at_any_time() -> None:
     (reason,) = reasons(NIGHTLY, ago(state="running", minutes=1))
     assert reason.endswith("was killed at stage look: it is taken up again")

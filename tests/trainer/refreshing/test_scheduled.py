@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -179,6 +181,23 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(
     nothing, none = what_would_be_done(Asked(home, hungry, str(counter / "snapshot")), quiet)
     assert (nothing.why, none) == ("not due: 0 new rows of 10", [])
     assert contents(home) == before
+
+
+def test_a_call_at_which_nothing_is_due_loads_nothing_heavy(tmp_path: Path) -> None:
+    config = tmp_path / "imitrace.toml"
+    config.write_text('[clone.desk.schedule]\ncron = "@yearly"\n')
+    runs = Runs(tmp_path, "desk")
+    runs.write(replace(runs.begin(None, datetime.now(UTC)), state="finished", outcome="unchanged"))
+    program = (
+        "import sys\nfrom imitrace.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit as end: code = end.code\n"
+        "print(code, [name for name in ('torch', 'polars', 'duckdb', 'numpy') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", program, "refresh", "desk", "--home", str(tmp_path), "--config", str(config)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[0].startswith("not due: not before ")
+    assert ran.stdout.splitlines()[1] == "0 []"
+    assert [run.outcome for run in runs.all()] == ["unchanged", "not_due"]
 
 
 def test_only_one_runs_at_a_time(counter: Path, counter_clone: CloneConfig, promoted_home: Path, fork: Fork) -> None:

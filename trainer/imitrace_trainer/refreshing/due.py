@@ -8,6 +8,8 @@ from imitrace_trainer.refreshing.config import ScheduleConfig
 from imitrace_trainer.refreshing.runs import TURNS, Run, Seen
 
 _DAY = 86_400
+_PROMPT = timedelta(minutes=5)
+"""How late schedulers call at most, where nothing else is known."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ def _missed(schedule: ScheduleConfig, memory: Memory, now: datetime) -> tuple[li
     if times is None or last is None:
         return [], ""
     start = datetime.fromisoformat(last.started_at)
+    if start > now:  # the clock was ahead then: nothing must wait until it is there again
+        start = now - _PROMPT
     following = next(times.after(now)).isoformat(timespec="minutes")
     return times.between(start, now), f"{following} {schedule.time_zone}"
 

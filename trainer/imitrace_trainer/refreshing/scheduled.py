@@ -1,41 +1,33 @@
 """Run a refresh as a scheduler calls it: alone, only where it is due, within its limits, and on record."""
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any
 
-from imitrace.exceptions import BudgetError, CloneError, ImitraceError
+from imitrace.exceptions import BudgetError, ImitraceError
 from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.refresh import Course, Turn, gate_told, turn
-from imitrace_trainer.refreshing.due import Due, Memory, Standing, utc, why_due, why_due_by
+from imitrace_trainer.refreshing.due import Due, Memory, why_due_by
 from imitrace_trainer.refreshing.limits import Limits
 from imitrace_trainer.refreshing.look import look
+from imitrace_trainer.refreshing.run_desk import (
+    Desk,
+    champion_of,
+    early_due,
+    machine_clock,
+    open_desk,
+    standing_of,
+)
 from imitrace_trainer.refreshing.run_lock import LockedError, held, holder, run_lock
-from imitrace_trainer.refreshing.runs import Run, Runs, Seen, moment
+from imitrace_trainer.refreshing.runs import Run, Runs, Seen
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.source_copies import at_hand
 from imitrace_trainer.sources import Source, open_source
 from imitrace_trainer.tool_ledger import read_ledger
-
-EXITS: Final = {
-    "promoted": 0,
-    "renewed": 0,
-    "unchanged": 0,
-    "not_due": 0,
-    "failed_gate": 1,
-    "undecided": 1,
-    "error": 2,
-    "inconclusive": 3,
-    "stopped": 5,
-    "held": 6,
-}
-"""By outcome; 4 is another run's lock, which leaves no record."""
-LOCKED: Final = 4
 
 
 @dataclass(frozen=True)
@@ -48,41 +40,12 @@ class Asked:
     """Where the traces are; None: what the schedule says, else the workspace's own."""
     force: bool = False
     """Whether it is due or not."""
-    drifted: bool | None = None
-    """Whether drift was found since the last turn; None: nobody looked for it."""
 
     @property
     def where(self) -> str | None:
         """Return where the traces are."""
         schedule = self.clone.schedule
         return self.source or (schedule.source if schedule is not None else "") or None
-
-
-@dataclass
-class _Desk:
-    """Writes down how far a run is."""
-
-    runs: Runs
-    run: Run
-    clock: Callable[[], datetime]
-    began: float = field(default_factory=time.monotonic)
-
-    def mark(self, stage: str, **known: Any) -> None:  # fields of a run
-        """Note that a stage begins, and what is known by then."""
-        self.run = replace(self._left(), stage=stage, **known)
-        self.runs.write(self.run)
-
-    def end(self, outcome: str, why: str, **known: Any) -> None:  # fields of a run
-        """Note how it ended."""
-        state = "failed" if outcome in ("error", "stopped") else "finished"
-        now, code = moment(self.clock()), EXITS[outcome]
-        self.run = replace(self._left(), state=state, outcome=outcome, why=why, ended_at=now, exit_code=code, **known)
-        self.runs.write(self.run)
-
-    def _left(self) -> Run:
-        seconds, self.began = time.monotonic() - self.began, time.monotonic()
-        done = {"stage": self.run.stage, "ended_at": moment(self.clock()), "seconds": round(seconds, 3)}
-        return replace(self.run, stages=(*self.run.stages, done))
 
 
 def scheduled_refresh(
@@ -100,14 +63,12 @@ def scheduled_refresh(
         LockedError: another refresh of the clone runs.
         ImitraceError: what went wrong; the record says it too. A limit is no error: the record says ``stopped``.
     """
-    clock = clock or _machine
+    clock = clock or machine_clock
     runs = Runs(asked.home, asked.clone.name)
     Registry(asked.home).versions(asked.clone.name)  # refuses a name that is not allowed, before it names a folder
     with run_lock(runs.folder, asked.clone.name):
-        memory, now = Memory.of(runs.all()), clock()
-        run = runs.begin(memory.unfinished, now)
-        desk = _Desk(runs, run if run.champion else replace(run, champion={"before": _champion(asked)}), clock)
-        runs.write(desk.run)
+        memory = Memory.of(runs.all())
+        desk = open_desk(asked.home, runs, memory, clock)
         try:
             _work(asked, memory, desk, progress, say)
         except BudgetError as error:
@@ -131,7 +92,7 @@ def what_would_be_done(asked: Asked, progress: Progress) -> tuple[Due, list[str]
     runs = Runs(asked.home, asked.clone.name)
     if held(runs.folder):
         raise LockedError(f"another refresh of {asked.clone.name} runs: {holder(runs.folder)}; wait for it, or end it")
-    memory, now = Memory.of(runs.all()), _machine()
+    memory, now = Memory.of(runs.all()), machine_clock()
     due = _early(asked, memory, now)
     if due is None and asked.clone.schedule is not None:
         with (
@@ -143,11 +104,7 @@ def what_would_be_done(asked: Asked, progress: Progress) -> tuple[Due, list[str]
     return due, _plan(asked) if due.reasons else []
 
 
-def _machine() -> datetime:
-    return datetime.now(UTC)
-
-
-def _work(asked: Asked, memory: Memory, desk: _Desk, progress: Progress, say: Callable[[str], None]) -> None:
+def _work(asked: Asked, memory: Memory, desk: Desk, progress: Progress, say: Callable[[str], None]) -> None:
     schedule, now = asked.clone.schedule, desk.clock()
     due = _early(asked, memory, now)
     if due is not None and not due.reasons:
@@ -176,7 +133,7 @@ def _work(asked: Asked, memory: Memory, desk: _Desk, progress: Progress, say: Ca
 
 def _outcome(asked: Asked, done: Turn, run: Run) -> tuple[str, str]:
     """Return what a run came to, of which the last attempt may have found the champion promoted already."""
-    champion = _champion(asked)
+    champion = champion_of(asked.home, asked.clone.name)
     if done.outcome == "unchanged" and champion != run.champion.get("before"):
         return "promoted", f"v{champion} was promoted before the run was killed"
     return done.outcome, done.reason
@@ -189,7 +146,7 @@ def _known(asked: Asked, done: Turn, run: Run) -> dict[str, Any]:
         "dataset": dataset and {"name": dataset.name, "version": dataset.version, "hash": dataset.hash},
         "version": run.version if done.gate is None else done.gate.version,
         "gate": run.gate if done.gate is None else gate_told(done.gate),
-        "champion": {**run.champion, "after": _champion(asked)},
+        "champion": {**run.champion, "after": champion_of(asked.home, asked.clone.name)},
     }
 
 
@@ -197,7 +154,7 @@ def _early(asked: Asked, memory: Memory, now: datetime) -> Due | None:
     """Return whether it is due as far as that can be said without a look at the traces."""
     if asked.force:
         return Due(("it was forced",))
-    return why_due(asked.clone.schedule, memory, _standing(asked), now, drifted=asked.drifted)
+    return early_due(asked.home, asked.clone.name, asked.clone.schedule, memory, now)
 
 
 def _seen(asked: Asked, opened: Source, memory: Memory) -> Seen:
@@ -205,26 +162,9 @@ def _seen(asked: Asked, opened: Source, memory: Memory) -> Seen:
     return look(opened.frames(), asked.clone.cohort, rules, memory.turn.seen if memory.turn is not None else None)
 
 
-def _champion(asked: Asked) -> int | None:
-    return Registry(asked.home).aliases(asked.clone.name).get("champion")
-
-
-def _standing(asked: Asked) -> Standing:
-    """Return how the champion stands."""
-    registry = Registry(asked.home)
-    number = registry.aliases(asked.clone.name).get("champion")
-    if number is None:
-        return Standing()
-    try:
-        evidence = registry.evidence(registry.resolve(f"{asked.clone.name}:{number}")).at(time.time())
-    except CloneError as error:
-        return Standing(lack=str(error))
-    return Standing(utc(evidence.until), evidence.lack)
-
-
 def _renews(asked: Asked, now: datetime) -> bool:
     """Tell whether the champion is to be gated again though there is nothing new to learn."""
-    schedule, standing = asked.clone.schedule, _standing(asked)
+    schedule, standing = asked.clone.schedule, standing_of(asked.home, asked.clone.name)
     if schedule is None:
         return False
     soon = standing.until is not None and (standing.until - now).total_seconds() < 86_400 * schedule.expires_days
@@ -232,7 +172,7 @@ def _renews(asked: Asked, now: datetime) -> bool:
 
 
 def _plan(asked: Asked) -> list[str]:
-    clone, schedule, number = asked.clone, asked.clone.schedule, _champion(asked)
+    clone, schedule, number = asked.clone, asked.clone.schedule, champion_of(asked.home, asked.clone.name)
     against = f"the expert and champion v{number}" if number is not None else "the expert"
     plan = [
         f"curate cohort {clone.cohort.name} from {open_source(asked.where, asked.home).describe()}",

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from imitrace.config import child_environment
+from imitrace.exceptions import BudgetError
 from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoint, Checkpoints, fingerprint, unfinished
 from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.curation import curate_stage
@@ -75,8 +76,10 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, damage: Callable[[byt
     assert kept.read("choose", "key") is None
 
 
-@pytest.mark.parametrize(("error", "stays"), [(None, False), (ValueError, False), (KeyboardInterrupt, True)])
-def test_only_an_interrupted_fit_leaves_something(
+@pytest.mark.parametrize(
+    ("error", "stays"), [(None, False), (ValueError, False), (KeyboardInterrupt, True), (BudgetError, True)]
+)
+def test_only_a_fit_that_was_interrupted_or_stopped_leaves_something(
     tmp_path: Path, error: type[BaseException] | None, stays: bool
 ) -> None:
     folder = tmp_path / "fits" / "shop"
@@ -85,7 +88,7 @@ def test_only_an_interrupted_fit_leaves_something(
             kept.write("choose", "key", STOOD)
             if error is not None:
                 raise error
-    except (ValueError, KeyboardInterrupt):
+    except (ValueError, KeyboardInterrupt, BudgetError):
         pass
     assert (folder.exists(), folder.parent.exists()) == (stays, stays)
 

@@ -6,6 +6,7 @@ Each stage leaves what it made and finds it again, so a turn that was killed is 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -153,7 +154,7 @@ def _gated(home: Path, clone: CloneConfig, version: int, course: Course) -> Gate
     if course.since is not None:
         with suppress(CloneError):  # an unreadable record is none
             record = Registry(home).gate_record(clone.name, version)
-            if record is not None and record.created_at >= course.since[: len(record.created_at)]:
+            if record is not None and datetime.fromisoformat(record.created_at) >= datetime.fromisoformat(course.since):
                 return record
     watched = course.limits.watching(course.progress)
     return gate_stage(home, clone, f"{clone.name}:{version}", watched, course.limits.expert_calls)

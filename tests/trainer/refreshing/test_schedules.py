@@ -1,5 +1,6 @@
 """Schedules as crontab lines, systemd units and Kubernetes jobs, and each of them as its own program reads it."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -111,6 +112,14 @@ def test_systemd_finds_no_fault_in_the_units(call: Call, tmp_path: Path) -> None
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     about = [line for line in ran.stderr.splitlines() if "imitrace" in line]
     assert (about, len(units.files)) == ([], 2)
+
+
+def test_a_service_runs_the_same_line_as_cron(call: Call) -> None:
+    """Undo what systemd.service(5) says of quotes, C escapes, specifiers and variables."""
+    (line,) = re.findall('^ExecStart=/bin/sh -c "(.*)"$', systemd_units(call, NIGHT, NOW).service, re.MULTILINE)
+    read = re.sub(r"\\(.)", r"\1", line.replace("%%", "%").replace("$$", "$"))
+    assert read == call.shell
+    assert re.search(r'(?<!\\)(\\\\)*"', line) is None
 
 
 def test_units_of_another_workspace_are_left_alone(call: Call, tmp_path: Path) -> None:

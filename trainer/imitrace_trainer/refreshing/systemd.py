@@ -35,18 +35,13 @@ def systemd_units(call: Call, times: Times, now: datetime) -> Units:
     A clock's missing times systemd leaves out, so the timer has those that come in their place, too.
     """
     name = f"imitrace-refresh-{re.sub(r'[^A-Za-z0-9_.-]', '_', call.clone)}"
-    log = _escaped(str(call.log))
     service = [
         call.mark,
         "[Unit]",
         f"Description=imitrace: refresh {call.clone}",
         "[Service]",
         "Type=oneshot",
-        f"WorkingDirectory={_escaped(str(call.folder))}",
-        f"ExecStartPre=/bin/mkdir -p {_word(str(call.log.parent))}",
-        f"ExecStart={' '.join(map(_word, call.words))}",
-        f"StandardOutput=append:{log}",
-        f"StandardError=append:{log}",
+        f"ExecStart=/bin/sh -c {_word(call.shell)}",
     ]
     timer = [
         call.mark,
@@ -139,11 +134,7 @@ def _numbers(found: set[int], count: int) -> str:
     return "*" if len(found) == count else ",".join(f"{one:02}" for one in sorted(found))
 
 
-def _escaped(text: str) -> str:
-    return text.replace("%", "%%")
-
-
 def _word(text: str) -> str:
     """Return a word of a command line: https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html."""
-    kept = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
-    return f'"{_escaped(kept)}"' if re.search(r"[^A-Za-z0-9_./:@%+=-]", text) else _escaped(kept)
+    kept = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$").replace("%", "%%")
+    return f'"{kept}"'

@@ -36,6 +36,7 @@ _CORRECT = "imitrace_trainer.correct_cli"
 _REFRESH = "imitrace_trainer.refresh_cli"
 _SCHEDULE = "imitrace_trainer.schedule_cli"
 _SERVE = "imitrace_trainer.serve_cli"
+_DRIFT = "imitrace_trainer.drift_cli"
 
 _INTERRUPTED = 130
 """What shells say of a process that SIGINT ended."""
@@ -74,6 +75,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "rollback": LazyCommand(_TRAINER, "rollback", "trainer", "Put the previous champion back."),
     "route": LazyCommand(_ROUTE, "route", "trainer", "Show how a clone in service is routed; apply new settings."),
     "audit": LazyCommand(_ROUTE, "audit", "trainer", "Estimate how often the expert would have done otherwise."),
+    "drift": LazyCommand(_DRIFT, "drift", "trainer", "Compare recent traffic with what a champion learnt from."),
     "serve": LazyCommand(_SERVE, "serve", "serve", "Serve a clone as a proxy of the model's own API."),
     "predict": LazyCommand(_TRAINER, "predict", "trainer", "Write a clone's action for every decision in a file."),
     "correct": LazyCommand(_CORRECT, "correct", "trainer", "Let an expert correct a clone where its own steps lead."),

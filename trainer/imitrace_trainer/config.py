@@ -10,6 +10,7 @@ from imitrace.exceptions import ConfigError
 from imitrace_trainer.cohort import CohortConfig, cohort_from_config
 from imitrace_trainer.correcting.config import CorrectConfig
 from imitrace_trainer.critic_fit import CriticConfig
+from imitrace_trainer.drift.config import DriftConfig
 from imitrace_trainer.evaluators.settings import ScoreConfig, score_from_config
 from imitrace_trainer.families import BEST, FAMILIES
 from imitrace_trainer.fit import BCConfig
@@ -60,6 +61,8 @@ class CloneConfig:
     """What it must reach."""
     route: RouteConfig = field(default_factory=RouteConfig)
     """What the route promises."""
+    drift: DriftConfig = field(default_factory=DriftConfig)
+    """How drift is looked for."""
     critic: CriticConfig = field(default_factory=CriticConfig)
     """What its critic may veto."""
     rollout: RolloutConfig | None = None
@@ -84,7 +87,7 @@ def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> Clo
         raise ConfigError(f"clone {name!r} is not in imitrace.toml, it has: {known}; add a table [clone.{name}]")
     where = f"clone.{name}"
     table = _table(clones[name], where)
-    allowed = ("cohort", "family", "train", "gate", "route", "critic", "rollout", "correct", "schedule")
+    allowed = ("cohort", "family", "train", "gate", "route", "drift", "critic", "rollout", "correct", "schedule")
     _refuse_unknown(table, allowed, where)
     family = table.get("family", BEST)
     if family not in (BEST, *FAMILIES):
@@ -98,6 +101,7 @@ def clone_from_config(config: Mapping[str, Any], name: str, folder: Path) -> Clo
         train=BCConfig(**_typed(table.get("train", {}), BCConfig(), f"{where}.train")),
         gate=GateConfig.from_table(_table(table.get("gate", {}), f"{where}.gate")),
         route=RouteConfig.from_table(_table(table.get("route", {}), f"{where}.route")),
+        drift=DriftConfig.from_table(_table(table.get("drift", {}), f"{where}.drift")),
         critic=CriticConfig.from_table(_table(table.get("critic", {}), f"{where}.critic")),
         rollout=None if rollout is None else _rollout(rollout, f"{where}.rollout"),
         correct=CorrectConfig.from_table(_table(table.get("correct", {}), f"{where}.correct"), f"{where}.correct"),

@@ -18,7 +18,7 @@ from imitrace.messages import Action
 from imitrace_trainer.frames import gather
 from imitrace_trainer.intervals import upper_bound
 from imitrace_trainer.policy import same_action
-from imitrace_trainer.route import AUDIT
+from imitrace_trainer.route import AUDIT, HANDOVER
 from imitrace_trainer.route_rules import cohort_of
 from imitrace_trainer.task_draws import EDGE, Share, TaskDraws
 
@@ -76,6 +76,41 @@ class Disagreement:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class HandedOver:
+    """What became of the decisions that a clone handed over in doubt after having acted."""
+
+    rate: Share
+    """Share in which the expert did otherwise than the clone would have."""
+    unread: int
+    """Those that can't be compared: their record is incomplete."""
+
+
+def handed_over(
+    frames: Mapping[str, pl.LazyFrame], clone: str, since: int = 0, version: str | None = None
+) -> HandedOver:
+    """Return how often the expert did otherwise where a clone handed over.
+
+    These are the decisions that it doubted most, so the rate is no estimate for others.
+
+    Args:
+        frames: ``steps`` and ``trajectories`` of a source.
+        clone: its name.
+        since: nanoseconds since 1970; earlier decisions don't count.
+        version: only this one, such as ``v3``.
+    """
+    doubted = pl.col("route_reason").str.starts_with(HANDOVER) & pl.col("shadow").is_not_null()
+    judged: list[Audited] = []
+    unread = 0
+    for decision in _decisions(frames, doubted & (pl.col("started_at") >= since)):
+        shadow = _object(decision[0]["shadow"])
+        if shadow.get("clone") == clone and version in (None, shadow.get("version")):
+            one = _judged([{**row, "propensity": 1.0} for row in decision], shadow)
+            unread += one is None
+            judged += [] if one is None else [one]
+    return HandedOver(weighted_share(judged), unread)
+
+
 def estimate(
     frames: Mapping[str, pl.LazyFrame], clone: str, since: int = 0, version: str | None = None
 ) -> Disagreement:
@@ -89,16 +124,9 @@ def estimate(
     """
     acted = (pl.col("policy_role") == "clone") & (pl.col("policy_name") == clone)
     audited = (pl.col("route_reason") == AUDIT) & pl.col("shadow").is_not_null()
-    steps = frames["steps"].filter((pl.col("started_at") >= since) & (acted | audited)).select(_STEPS)
-    trajectories = frames["trajectories"].select("trajectory_id", "task", "tags")
-    found = gather({"steps": steps, "trajectories": trajectories})
-    rows = found["steps"].join(found["trajectories"], on="trajectory_id", how="left").iter_rows(named=True)
-    by_decision: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        by_decision[row["trajectory_id"], row["decision"]].append(row)
     taken = unread = 0
     judged: list[Audited] = []
-    for decision in by_decision.values():
+    for decision in _decisions(frames, (pl.col("started_at") >= since) & (acted | audited)):
         first = decision[0]
         if first["policy_role"] == "clone":
             taken += version in (None, first["policy_version"])
@@ -110,6 +138,17 @@ def estimate(
         unread += one is None
         judged += [] if one is None else [one]
     return _summed(clone, judged, taken, unread)
+
+
+def _decisions(frames: Mapping[str, pl.LazyFrame], which: pl.Expr) -> list[list[dict[str, Any]]]:
+    """Return the rows of each decision of which steps are chosen, with their trajectory's task and tags."""
+    trajectories = frames["trajectories"].select("trajectory_id", "task", "tags")
+    found = gather({"steps": frames["steps"].filter(which).select(_STEPS), "trajectories": trajectories})
+    rows = found["steps"].join(found["trajectories"], on="trajectory_id", how="left").iter_rows(named=True)
+    by_decision: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_decision[row["trajectory_id"], row["decision"]].append(row)
+    return list(by_decision.values())
 
 
 def _summed(clone: str, judged: Sequence[Audited], taken: int, unread: int) -> Disagreement:

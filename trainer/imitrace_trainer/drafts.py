@@ -1,4 +1,4 @@
-"""Write a folder aside, so that it appears whole or not at all; what a killed writer left goes with the next one."""
+"""Write a folder or a file aside, so that it appears whole or not at all; a killed writer's goes with the next one."""
 
 import fcntl
 import os
@@ -35,6 +35,24 @@ def draft(folder: Path) -> Iterator[Path]:
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        os.close(descriptor)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file aside and rename it, so that readers and crashes find the old text or the new one."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(text, encoding="utf-8")
+    sync(aside)
+    aside.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or which names a folder holds, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
         os.close(descriptor)
 
 

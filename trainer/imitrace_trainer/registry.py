@@ -4,6 +4,7 @@
     clones/NAME/aliases.json                              champion, candidate, previous -> N
     clones/NAME/route.json                                by which settings it is routed: see ``RouteConfig``
     clones/NAME/checks.json                               when its tools and drift were last found in order
+    clones/NAME/drift.json                                which looks for drift its champion had: see ``Watch``
     clones/NAME/gates/vN.{json,html}                      the newest gate record of a version, and a page of it
     clones/NAME/reports/vN.{json,html}                    what it was last measured to be, after it was registered
 
@@ -11,7 +12,6 @@ Writers take turns by one lock file, readers need none: every file and folder ap
 """
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from imitrace.exceptions import CloneError, ConfigError
-from imitrace_trainer.drafts import draft, locked
+from imitrace_trainer.drafts import draft, locked, replace_text, sync
 from imitrace_trainer.evidence import Evidence, weigh
 from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.keys import signing_key, trusted_keys
@@ -97,10 +97,10 @@ class Registry:
                 number = 1 + max([0, *_numbers(folder), *_numbers(folder / "gates", ".json"), *aliases.values()])
                 seal(aside, name, number, key)
                 for path in (*aside.iterdir(), aside):
-                    _sync(path)
+                    sync(path)
                 aside.rename(folder / f"v{number}")
-                _sync(folder)
-                _sync(self._clones)
+                sync(folder)
+                sync(self._clones)
                 self._write_aliases(name, {**aliases, "candidate": number})
         return number
 
@@ -173,8 +173,8 @@ class Registry:
             raise CloneError(f"gate report is of {report.clone} v{report.version}, expected {name} v{version}")
         with locked(self._clones):
             if page:
-                _replace(self.gate_page(name, version), page)
-            _replace(self._gate_path(name, version), report.to_json())
+                replace_text(self.gate_page(name, version), page)
+            replace_text(self._gate_path(name, version), report.to_json())
 
     def gate_page(self, name: str, version: int) -> Path:
         """Return where the page of a version's gate lies."""
@@ -199,7 +199,7 @@ class Registry:
         with locked(self._clones):
             folder.mkdir(exist_ok=True)
             for path, text in zip(paths, texts.values(), strict=True):
-                _replace(path, text)
+                replace_text(path, text)
         return paths
 
     def record_route(self, name: str, config: RouteConfig) -> None:
@@ -207,7 +207,7 @@ class Registry:
         folder = self._folder(name)
         with locked(self._clones):
             folder.mkdir(parents=True, exist_ok=True)
-            _replace(folder / "route.json", json.dumps(config.to_json(), indent=1) + "\n")
+            replace_text(folder / "route.json", json.dumps(config.to_json(), indent=1) + "\n")
 
     def route_config(self, name: str) -> RouteConfig:
         """Return by which settings a clone is routed; where none were recorded, the defaults without an audit slice.
@@ -226,7 +226,9 @@ class Registry:
     def record_check(self, name: str, what: str, at: str) -> None:
         """Keep when something of a clone was last found in order: one of ``evidence.CHECKS``, ISO 8601."""
         with locked(self._clones):
-            _replace(self._folder(name) / "checks.json", json.dumps({**self.checks(name), what: at}, indent=1) + "\n")
+            replace_text(
+                self._folder(name) / "checks.json", json.dumps({**self.checks(name), what: at}, indent=1) + "\n"
+            )
 
     def checks(self, name: str) -> dict[str, str]:
         """Return when each check of a clone was last found in order.
@@ -324,7 +326,7 @@ class Registry:
         return self._folder(name) / "gates" / f"v{version}.json"
 
     def _write_aliases(self, name: str, aliases: dict[str, int]) -> None:
-        _replace(self._folder(name) / "aliases.json", json.dumps(aliases, indent=2) + "\n")
+        replace_text(self._folder(name) / "aliases.json", json.dumps(aliases, indent=2) + "\n")
 
 
 def _numbers(folder: Path, suffix: str = "") -> list[int]:
@@ -370,23 +372,6 @@ def _read(path: Path, kind: type[T], allowed: str) -> dict[str, T]:
     if not isinstance(found, dict) or not all(type(value) is kind for value in found.values()):
         raise CloneError(f"{path} is {found!r}, allowed: {allowed}")
     return found
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file aside and rename it, so that readers and crashes find the old text or the new one."""
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(text, encoding="utf-8")
-    _sync(aside)
-    aside.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _listed(names: list[str]) -> str:

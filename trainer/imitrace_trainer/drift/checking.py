@@ -1,0 +1,151 @@
+"""Make all comparisons of a champion's training with recent traffic, before any verdict."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.datasets import Dataset
+from imitrace_trainer.disagreement import estimate, handed_over
+from imitrace_trainer.drift.asking import Asked, ask, features
+from imitrace_trainer.drift.comparisons import compare
+from imitrace_trainer.drift.config import DriftConfig
+from imitrace_trainer.drift.findings import Disagreeing, Tested
+from imitrace_trainer.drift.tool_sets import ToolShift, tool_shifts
+from imitrace_trainer.drift.traffic import Traffic, recent_traffic, training_traffic
+from imitrace_trainer.family import Clone
+from imitrace_trainer.frames import gather
+from imitrace_trainer.progress import Progress
+from imitrace_trainer.survey import Frames
+from imitrace_trainer.task_draws import Share, TaskDraws
+from imitrace_trainer.thresholds import Thresholds
+from imitrace_trainer.tool_ledger import ToolRules
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """Whose traffic is looked at."""
+
+    name: str
+    version: int
+    clone: Clone
+    thresholds: Thresholds
+    rules: ToolRules
+    dataset: Dataset
+    cohort: CohortConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was compared."""
+
+    counts: dict[str, int]
+    """Trajectories: of ``training``, of these ``unseen`` by the fit, and ``recent``."""
+    ended: Sequence[int] = ()
+    """When each recent trajectory ended, in nanoseconds since 1970."""
+    notes: Sequence[str] = ()
+    tests: Sequence[Tested] = ()
+    tools: Sequence[ToolShift] = ()
+    disagreeing: Disagreeing | None = None
+
+
+def look_for_drift(
+    champion: Champion, frames: Frames, span: tuple[int, int], config: DriftConfig, progress: Progress
+) -> Found:
+    """Return every comparison; only counts where there is too little recent traffic.
+
+    Args:
+        champion: whose traffic.
+        frames: the tables of a source by name.
+        span: nanoseconds since 1970; what ended after the first and not after the second is recent.
+        config: how to look.
+        progress: is told how far it is.
+
+    Raises:
+        DatasetError: a table can't be read.
+    """
+    training = training_traffic(champion.dataset)
+    tables = {name: champion.dataset.frame(name).select("trajectory_id") for name in ("trajectories", "rejected")}
+    known = {one for table in gather(tables).values() for one in table["trajectory_id"]}
+    recent = recent_traffic(frames, champion.cohort, champion.rules, span, known, progress)
+    unseen = training.only(training.trajectories.filter("unseen")["trajectory_id"].to_list())
+    counts = {"training": len(training.trajectories), "unseen": len(unseen.trajectories)}
+    counts["recent"] = len(recent.trajectories)
+    told = Found(
+        counts=counts, ended=recent.trajectories["ended_at"].to_list(), notes=[*_notes(recent, counts, config)]
+    )
+    if counts["recent"] < config.trajectories:
+        return told
+    asked = _both_asked(champion.clone, (unseen, recent), config, progress)
+    drawn = [side.drawn(config.compared, config.seed) for side in (training, recent)]
+    return replace(
+        told,
+        tests=compare((drawn[0], drawn[1]), asked, features(*asked), config),
+        tools=_tools(training, recent, champion.rules),
+        disagreeing=_disagreeing(champion, frames, asked, span[0]),
+    )
+
+
+def _both_asked(
+    clone: Clone, sides: tuple[Traffic, Traffic], config: DriftConfig, progress: Progress
+) -> tuple[Asked, Asked]:
+    def half(done: float) -> Progress:
+        return lambda stage, share: progress(stage, done + share / 2)
+
+    before, now = (side.drawn(config.asked, config.seed) for side in sides)
+    first = ask(clone, before, config.decisions, config.seed, half(0.0))
+    return first, ask(clone, now, config.decisions, config.seed, half(0.5))
+
+
+def _tools(training: Traffic, recent: Traffic, rules: ToolRules) -> list[ToolShift]:
+    """Return what became of tools; what was decided in the ledger breaks nothing."""
+    old, some, first = training.offered()
+    new, others, second = recent.offered()
+    definitions = {schema: json.loads(text) for schema, text in (first | second).items()}
+    decided = rules.retired | set(rules.maps)
+    shifts = tool_shifts((old, some), (new, others), definitions) if some and others else []
+    return [replace(one, breaking=one.breaking and one.tool not in decided) for one in shifts]
+
+
+def _disagreeing(champion: Champion, frames: Frames, asked: tuple[Asked, Asked], since: int) -> Disagreeing:
+    version = f"v{champion.version}"
+    (training, before), (recent, now) = (_shares(one, champion.thresholds) for one in asked)
+    return Disagreeing(
+        audit=estimate(frames, champion.name, since, version),
+        handovers=handed_over(frames, champion.name, since, version),
+        asked=recent,
+        training=training,
+        estimated=now,
+        estimated_before=before,
+    )
+
+
+def _shares(asked: Asked, thresholds: Thresholds) -> tuple[Share, Share]:
+    """Return how often an expert did otherwise, and the agreement that is estimated where the clone would act.
+
+    The estimate is the mean of calibrated confidences, as NannyML's CBPE has it: right as long as they stay calibrated.
+    """
+    draws = TaskDraws(asked.trajectories)
+    known = ~np.isnan(asked.agrees)
+    rate = draws.share(np.where(known, 1 - asked.agrees, 0.0), known)
+    limits = [thresholds.of(tool, cohort) for tool, cohort in zip(asked.tools, asked.cohorts, strict=True)]
+    acts = (asked.confidence >= np.array(limits)) & (asked.distance <= 1)
+    return rate, draws.share(asked.confidence, acts)
+
+
+def _notes(recent: Traffic, counts: dict[str, int], config: DriftConfig) -> Iterator[str]:
+    if recent.unscored:
+        yield f"{recent.unscored} recent trajectories lack a score that training's were chosen by; run 'imitrace score'"
+    if counts["unseen"] < config.trajectories:
+        yield (
+            f"{counts['unseen']} trajectories of training were kept from the fit, needed to compare states: "
+            f"{config.trajectories}; raise split.calibration or split.gate"
+        )
+
+
+def newest(ended: Sequence[int], after: int) -> int:
+    """Return how many trajectories ended after a time."""
+    return int((pl.Series(ended, dtype=pl.Int64) > after).sum())

@@ -38,13 +38,13 @@ class Neighbours:
         if not states:
             return cls(features)
         kept = np.random.default_rng(seed).permutation(len(states))[:_STATES]
-        return cls(features, cls(features).sketches([states[row] for row in kept.tolist()]))
+        return cls(features, cls(features)._sketches([states[row] for row in kept.tolist()]))
 
     def distance(self, state: Bags) -> float:
         """Return one minus the mean cosine with the nearest states, plus the share of unknown features."""
         if not len(self.reference):
             return state.unknown
-        near = (self.reference @ self.sketches([state])[0]).topk(min(_NEAREST, len(self.reference)))
+        near = (self.reference @ self._sketches([state])[0]).topk(min(_NEAREST, len(self.reference)))
         return float(1 - near.values.mean()) + state.unknown
 
     @cached_property
@@ -53,8 +53,7 @@ class Neighbours:
         drawn = np.random.default_rng(0).integers(0, 2, (self._features, SKETCH), dtype=np.int8)
         return torch.from_numpy(drawn).float() * 2 - 1
 
-    def sketches(self, states: Sequence[Bags]) -> Tensor:
-        """Return states projected by random signs, each of length 1, shape (states, SKETCH)."""
+    def _sketches(self, states: Sequence[Bags]) -> Tensor:
         rows = torch.from_numpy(np.concatenate([state.rows for state in states]))
         weights = torch.from_numpy(np.concatenate([state.weights for state in states]))
         offsets = torch.tensor(np.cumsum([0, *(len(state.rows) for state in states)])[:-1])

@@ -1,6 +1,5 @@
 """Record traffic of the support desk, and train a clone of its expert that looks for drift."""
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -9,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 import pytest
-from support_desk import Desk, make_expert, play
 
 from imitrace.canonical import canonical_json, content_hash
 from imitrace.config import read_config
 from imitrace.messages import decisions, from_openai, tool_definition
 from imitrace.schema import SCHEMA_VERSION, TABLES
 from imitrace_trainer.frames import empty
+from support_desk import Desk, make_expert, play
+from support_desk.tasks import INTENTS as INTENTS_BY_COHORT
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from imitrace_trainer.config import CloneConfig
@@ -45,47 +45,44 @@ Rows = dict[str, list[dict[str, Any]]]
 
 def tasks_of(intents: Sequence[str], count: int, seed: int) -> list[Any]:
     """Return tasks of the desk, as many of each intent."""
-    found: dict[str, list[Any]] = {intent: [] for intent in intents}
     most = -(-count // len(intents))
-    for task in Desk().tasks(60 * count, seed):
-        some = found.get(task.tags["intent"], [])
-        if len(some) < most and task.tags["intent"] in found:
-            some.append(task)
-    return [task for row in zip(*found.values(), strict=True) for task in row][:count]
+    cohorts = {intent: cohort for cohort, some in INTENTS_BY_COHORT.items() for intent in some}
+    found: list[list[Any]] = []
+    for intent in intents:
+        drawn = Desk().tasks(30 * most + 60, seed, cohorts[intent])
+        found.append([task for task in drawn if task.tags["intent"] == intent][:most])
+    return [task for row in zip(*found, strict=True) for task in row][:count]
 
 
-def rows_of(task: Any, started: int, tools: Sequence[Mapping[str, Any]], act: Any = None) -> Rows:
-    """Return the rows of one ticket that the expert worked."""
+def rows_of(task: Any, started: int, tools: Sequence[Mapping[str, Any]], role: str = "expert") -> Rows:
+    """Return the rows of one ticket that the expert worked; its steps are said to be by a role."""
     desk = Desk()
-    expert = act or make_expert(desk, 0.0, 1).act
-    episode = play(desk, expert, desk.reset(task.id)) if act is None else act(desk, task)
+    episode = play(desk, make_expert(desk, 0.0, 1).act, desk.reset(task.id))
     messages = [from_openai(message) for message in episode.messages]
     names = [content_hash(message) for message in messages]
     made, own = list(decisions(messages)), f"t-{started}-{task.id}"
-    outcome = "success" if episode.info["success"] else "failure"
-    trajectory = {"trajectory_id": own, "agent": "support", "task": task.id, "tags": json.dumps(task.tags)}
-    trajectory |= {"outcome": outcome, "source": "test", "step_count": len(made), "complete": True}
-    steps = [
-        {
-            **{"trajectory_id": own, "step_index": index, "decision": f"{own}-{index}", "agent": "support"},
-            **{"policy_role": "expert", "policy_name": "script", "complete": True, "trace_id": own},
-            **{"span_id": str(index), "state": names[: decision.position], "tools_hash": content_hash([*tools])},
-            **{"action_kind": decision.actions[0].kind, "action_name": decision.actions[0].name},
-            **{"action_arguments": canonical_json(decision.actions[0].arguments)},
-            **{"action_message": decision.actions[0].message, "started_at": started + index, "ended_at": started + index},
-        }
-        for index, decision in enumerate(made)
-    ]
+    trajectory: dict[str, Any] = {
+        "trajectory_id": own,
+        "agent": "support",
+        "task": task.id,
+        "tags": json.dumps(task.tags),
+    }
+    trajectory |= {"outcome": "success", "source": "test", "step_count": len(made), "complete": True}
+    common: dict[str, Any] = {"trajectory_id": own, "agent": "support", "policy_role": role, "policy_name": "script"}
+    common |= {"complete": True, "trace_id": own, "tools_hash": content_hash([*tools]), "started_at": started}
+    steps = []
+    for index, decision in enumerate(made):
+        action = decision.actions[0]
+        row = {"step_index": index, "decision": f"{own}-{index}", "span_id": str(index), "ended_at": started}
+        row |= {"state": names[: decision.position], "action_kind": action.kind, "action_name": action.name}
+        row |= {"action_arguments": canonical_json(action.arguments), "action_message": action.message}
+        steps.append(common | row)
     told = [
         {"message_id": name, "role": message["role"], "content": canonical_json(message)}
         for name, message in zip(names, messages, strict=True)
     ]
-    return {
-        "trajectories": [trajectory | {"started_at": started, "ended_at": started + MINUTE - 1}],
-        "steps": steps,
-        "messages": told,
-        "tools": tool_rows(tools),
-    }
+    trajectory |= {"started_at": started, "ended_at": started + MINUTE - 1}
+    return {"trajectories": [trajectory], "steps": steps, "messages": told, "tools": tool_rows(tools)}
 
 
 def tool_rows(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -120,19 +117,21 @@ def desk_tools() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """Return a function from intents, count and seed to a snapshot of the expert's work, a ticket a minute."""
+    """Return a function from a count and a seed to a snapshot of the expert's work, a ticket a minute.
+
+    Of the tickets ``new`` are of an intent that training never had; the tool ``without`` is not offered.
+    """
 
     def make(
-        intents: Sequence[str] = INTENTS,
         count: int = 60,
         seed: int = 9,
         start: int = 10_000,
-        new: tuple[Sequence[str], int] | None = None,
+        new: int = 0,
         without: str | None = None,
     ) -> Path:
         tools = [tool for tool in desk_tools() if tool["name"] != without]
-        tasks = tasks_of(intents, count, seed)
-        tasks += tasks_of(new[0], new[1], seed) if new else []
+        tasks = tasks_of(INTENTS, count - new, seed)
+        tasks += tasks_of(["lost_parcel"], new, seed) if new else []
         parts = [rows_of(task, (start + number) * MINUTE, tools) for number, task in enumerate(tasks)]
         return written(tmp_path_factory.mktemp("traffic") / "snapshot", parts)
 
@@ -151,7 +150,7 @@ def support(tmp_path_factory: pytest.TempPathFactory) -> "CloneConfig":
 
 @pytest.fixture(scope="session")
 def support_home(support: "CloneConfig", record: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a workspace whose champion was trained on 160 tickets; who changes it takes a ``fork``."""
+    """Return a workspace whose champion was trained on 240 tickets; who changes it takes a ``fork``."""
     import torch
 
     from imitrace_trainer.curation import curate_stage
@@ -159,7 +158,7 @@ def support_home(support: "CloneConfig", record: Record, tmp_path_factory: pytes
 
     torch.set_num_threads(1)
     home = tmp_path_factory.mktemp("support-home") / "home"
-    curate_stage(home, support.cohort, str(record(count=160, seed=1, start=0)))
+    curate_stage(home, support.cohort, str(record(count=240, seed=1, start=0)))
     train_stage(home, support, lambda stage, share: None)
     crown(home, 1)
     return home
@@ -175,8 +174,3 @@ def crown(home: Path, version: int) -> None:
 def home(support_home: Path, tmp_path: Path) -> Path:
     """Return a copy of the workspace."""
     return Path(shutil.copytree(support_home, tmp_path / "home"))
-
-
-def with_drift(clone: "CloneConfig", **settings: Any) -> "CloneConfig":
-    """Return a clone's configuration that looks for drift by other settings."""
-    return dataclasses.replace(clone, drift=dataclasses.replace(clone.drift, **settings))

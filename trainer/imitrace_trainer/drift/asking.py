@@ -1,32 +1,30 @@
 """Ask a clone about decisions of recorded trajectories: what it sees, how sure it is, and whether it agrees."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from imitrace.messages import Action
-from imitrace_trainer.bags import Bags, make_bags
 from imitrace_trainer.drift.permutations import Floats
 from imitrace_trainer.drift.traffic import Traffic
 from imitrace_trainer.embedded import EmbeddedPolicy
-from imitrace_trainer.encoding import StateView, Vocabulary, state_features, view_state
+from imitrace_trainer.encoding import state_features, view_state
 from imitrace_trainer.family import Clone
 from imitrace_trainer.frames import gather
-from imitrace_trainer.linear import LinearPolicy
-from imitrace_trainer.neighbours import Neighbours
 from imitrace_trainer.policy import Decision, State, same_action
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.reply_writer import Replying
 
 _AT_ONCE = 64
 _READINGS = 2_000
-_FOLD = 17
-_HASHED = Vocabulary(np.arange(2 ** (31 - _FOLD)) << _FOLD, np.ones(2 ** (31 - _FOLD), dtype=np.float32))
+_FEWEST = 3
+_MOST = 4_096
 _ACTION = ("action_kind", "action_name", "action_arguments", "action_message")
 
 
@@ -36,8 +34,8 @@ class Asked:
 
     trajectories: list[str]
     cohorts: list[str]
-    bags: list[Bags]
-    """The clone's own features."""
+    features: list[frozenset[int]]
+    """The hashed features of its state, those that training never had among them."""
     confidence: Floats
     distance: Floats
     """From the training states, in units of the accepted limit."""
@@ -68,12 +66,12 @@ def ask(clone: Clone, traffic: Traffic, decisions: int, seed: int, progress: Pro
     """
     clone.reader.limit = _READINGS
     questions = list(_questions(traffic, decisions, seed))
-    bags: list[Bags] = []
+    found: list[frozenset[int]] = []
     said: list[Decision] = []
     for start in range(0, len(questions), _AT_ONCE):
         some = questions[start : start + _AT_ONCE]
         views = [view_state(one.state.messages, one.state.tools, clone.reader) for one in some]
-        bags += _bags(clone, views)
+        found += [frozenset(chain.from_iterable(state_features(view).values())) for view in views]
         said += _decided(clone, [one.state for one in some])
         progress("ask", (start + len(some)) / len(questions))
     agrees = [
@@ -83,7 +81,7 @@ def ask(clone: Clone, traffic: Traffic, decisions: int, seed: int, progress: Pro
     return Asked(
         trajectories=[one.trajectory for one in questions],
         cohorts=[one.cohort for one in questions],
-        bags=bags,
+        features=found,
         confidence=np.array([decision.confidence for decision in said], dtype=np.float64),
         distance=np.array([decision.ood for decision in said], dtype=np.float64),
         agrees=np.array(agrees, dtype=np.float64),
@@ -91,16 +89,27 @@ def ask(clone: Clone, traffic: Traffic, decisions: int, seed: int, progress: Pro
     )
 
 
-def features(before: Asked, now: Asked) -> Floats:
-    """Return the states of both sides as rows: a random projection of weighed features, and the share of unknown ones.
+def features(before: Asked, now: Asked) -> tuple[list[str], Floats]:
+    """Return which features the states of each trajectory hold, of those that neither all have nor nearly none.
+
+    Of very many those are taken whose share is nearest to a half, of both sides together, so that who is recent has no
+    part in the choice.
 
     Returns:
-        Shape (decisions, columns), training's first.
+        The trajectories, training's first, and 1 where one has a feature, shape (trajectories, features).
     """
-    bags = [*before.bags, *now.bags]
-    width = 1 + max((int(bag.rows.max()) for bag in bags if len(bag.rows)), default=0)
-    found = Neighbours(width).sketches(bags).numpy().astype(np.float64)
-    return np.hstack([found, np.array([[bag.unknown] for bag in bags])])
+    held: dict[str, set[int]] = {}
+    for asked in (before, now):
+        for trajectory, some in zip(asked.trajectories, asked.features, strict=True):
+            held.setdefault(trajectory, set()).update(some)
+    counts = Counter(chain.from_iterable(held.values()))
+    told = {one: count for one, count in counts.items() if _FEWEST <= count <= len(held) - _FEWEST}
+    kept = sorted(told, key=lambda one: (abs(2 * told[one] - len(held)), one))[:_MOST]
+    places = {one: place for place, one in enumerate(kept)}
+    rows = np.zeros((len(held), max(1, len(kept))), dtype=np.float32)
+    for row, own in enumerate(held.values()):
+        rows[row, [places[one] for one in own if one in places]] = 1
+    return list(held), rows
 
 
 def _questions(traffic: Traffic, decisions: int, seed: int) -> Iterator[_Question]:
@@ -158,18 +167,3 @@ def _decided(clone: Clone, states: Sequence[State]) -> list[Decision]:
     if isinstance(clone, (EmbeddedPolicy, Replying)):
         return clone.act_batch(states)
     return [clone.act(state) for state in states]
-
-
-@torch.inference_mode()
-def _bags(clone: Clone, views: Sequence[StateView]) -> list[Bags]:
-    plain = clone.clone if isinstance(clone, Replying) else clone
-    caller = plain.caller if isinstance(plain, LinearPolicy) else plain
-    if isinstance(caller, EmbeddedPolicy):
-        return [caller.bags(view) for view in views]
-    return [_hashed(view) for view in views]
-
-
-def _hashed(view: StateView) -> Bags:
-    """Return features for a family that has none of its own: those of the state, folded to a few thousand."""
-    groups = {name: np.array(found, dtype=np.int64) >> _FOLD << _FOLD for name, found in state_features(view).items()}
-    return make_bags({name: found.astype(np.int32) for name, found in groups.items()}, _HASHED)

@@ -10,7 +10,7 @@ import polars as pl
 from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.datasets import Dataset
 from imitrace_trainer.disagreement import estimate, handed_over
-from imitrace_trainer.drift.asking import Asked, ask, features
+from imitrace_trainer.drift.asking import Asked, ask
 from imitrace_trainer.drift.comparisons import compare
 from imitrace_trainer.drift.config import DriftConfig
 from imitrace_trainer.drift.findings import Disagreeing, Tested
@@ -83,7 +83,7 @@ def look_for_drift(
     drawn = [side.drawn(config.compared, config.seed) for side in (training, recent)]
     return replace(
         told,
-        tests=compare((drawn[0], drawn[1]), asked, features(*asked), config),
+        tests=compare((drawn[0], drawn[1]), asked, config),
         tools=_tools(training, recent, champion.rules),
         disagreeing=_disagreeing(champion, frames, asked, span[0]),
     )
@@ -130,10 +130,10 @@ def _shares(asked: Asked, thresholds: Thresholds) -> tuple[Share, Share]:
     """
     draws = TaskDraws(asked.trajectories)
     known = ~np.isnan(asked.agrees)
-    rate = draws.share(np.where(known, 1 - asked.agrees, 0.0), known)
+    rate = draws.share(np.where(known, 1 - asked.agrees, 0.0).astype(np.float64), known)
     limits = [thresholds.of(tool, cohort) for tool, cohort in zip(asked.tools, asked.cohorts, strict=True)]
     acts = (asked.confidence >= np.array(limits)) & (asked.distance <= 1)
-    return rate, draws.share(asked.confidence, acts)
+    return rate, draws.share(asked.confidence.astype(np.float64), acts)
 
 
 def _notes(recent: Traffic, counts: dict[str, int], config: DriftConfig) -> Iterator[str]:

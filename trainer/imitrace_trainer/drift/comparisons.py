@@ -7,14 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from imitrace_trainer.drift.asking import Asked
+from imitrace_trainer.drift.asking import Asked, features
 from imitrace_trainer.drift.config import DriftConfig
 from imitrace_trainer.drift.findings import ALL, Tested
-from imitrace_trainer.drift.permutations import Dealings, Floats, deal, holm, totals
+from imitrace_trainer.drift.permutations import Dealings, Floats, deal, holm
 from imitrace_trainer.drift.traffic import Traffic
 from imitrace_trainer.drift.two_sample import (
     Compared,
     Owners,
+    compare_features,
     compare_kinds,
     compare_means,
     compare_ranks,
@@ -71,18 +72,13 @@ class Comparison:
         return self._made(name, rows, measured, lambda o, d: compare_kinds(kinds, o, d))
 
     def states(self, rows: Rows) -> Iterator[Tested]:
-        """Compare rows of features."""
-        seed = self._config.seed
-
-        def classified(owners: Owners, dealings: Dealings) -> Compared:
-            sizes = np.bincount(owners, minlength=dealings.shape[1])[:, None]
-            return tell_apart(totals(rows.values, owners, dealings.shape[1]) / sizes, dealings, seed)
-
-        def means(owners: Owners, dealings: Dealings) -> Compared:
-            return compare_means(rows.values, owners, dealings, seed)
-
-        yield self._made("states: means", rows, ("distance", self._config.distance), means)
-        yield self._made("states: classifier", rows, ("AUROC", self._config.auroc), classified)
+        """Compare which features trajectories hold; one row each."""
+        config, order = self._config, np.argsort(rows.trajectories)  # as the dealings have them
+        present = rows.values[order]
+        yield self._made("states: kernel", rows, ("distance", config.distance), lambda _, d: compare_means(present, d))
+        yield self._made("states: features", rows, ("share", config.rate), lambda _, d: compare_features(present, d))
+        classifier = "AUROC", config.auroc
+        yield self._made("states: classifier", rows, classifier, lambda _, d: tell_apart(present, d, config.seed))
 
     def _made(
         self, name: str, rows: Rows, measured: tuple[str, float], test: Callable[[Owners, Dealings], Compared]
@@ -100,15 +96,12 @@ class Comparison:
         return replace(plain, effect=found.effect, p=found.p, before=found.before, now=found.now)
 
 
-def compare(
-    sides: tuple[Traffic, Traffic], asked: tuple[Asked, Asked], rows: Floats, config: DriftConfig
-) -> list[Tested]:
+def compare(sides: tuple[Traffic, Traffic], asked: tuple[Asked, Asked], config: DriftConfig) -> list[Tested]:
     """Return every test, p values not yet corrected.
 
     Args:
         sides: training and recent traffic.
         asked: what the clone said of each.
-        rows: the states of both, as ``asking.features`` gives them.
         config: what matters.
     """
     names = _names([*asked[0].trajectories, *asked[1].trajectories])
@@ -119,13 +112,19 @@ def compare(
         "distance": np.concatenate([one.distance for one in asked]),
         "disagreement": np.concatenate([_surprise(one) for one in asked]),
     }
+    held, present = features(*asked)
+    slices = dict(zip(names.tolist(), cohorts.tolist(), strict=True))
+    new = set(asked[1].trajectories)
+    states = Rows(_names(held), np.array([one in new for one in held], dtype=bool), present)
     found: list[Tested] = []
     groups = [ALL, *sorted(set(sides[1].trajectories["cohort"]))]
     for group in groups if len(groups) > 2 or set(sides[0].trajectories["cohort"]) - {*groups} else groups[:1]:
         inside = (cohorts == group) | (group == ALL)
         chosen = {name: Rows(names[inside], recent[inside], values[inside]) for name, values in said.items()}
         found += _of_group(Comparison(config, group), [_part(side, group) for side in sides], chosen, group)
-        found += Comparison(config, group).states(Rows(names[inside], recent[inside], rows[inside]))
+        found += Comparison(config, group).states(
+            states.where(np.array([group in (ALL, slices[one]) for one in held], dtype=bool))
+        )
     return found
 
 

@@ -20,8 +20,8 @@ class DriftConfig:
     """Fewest trajectories of each side, and fewest new ones since the last look; below, the answer is insufficient."""
     alpha: float = 0.05
     """How likely a false alarm may be over the whole life of a champion, however often is looked."""
-    distance: float = 0.1
-    """Least distance between the mean states, in standard deviations, that counts as drift."""
+    distance: float = 0.05
+    """Least distance between the mean states, in standard deviations of a kernel's space, that counts as drift."""
     auroc: float = 0.55
     """Least AUROC of telling recent trajectories from those of training: 0.55 is a tenth of a wholly new kind."""
     association: float = 0.1

@@ -14,7 +14,7 @@ DETECTOR: Final = "distribution-shift-detector"
 DISAGREEMENT: Final = "clone-vs-expert-action-disagreement-rate"
 ALL: Final = "all"
 """The group of all trajectories."""
-NEEDED: Final = ("states: means", "states: classifier", "tools", "steps")
+NEEDED: Final = ("states: kernel", "states: features", "states: classifier", "tools", "steps")
 """Tests over all trajectories without which nothing is said to be without drift."""
 
 
@@ -51,7 +51,7 @@ class Tested:
             return f"{self.name}: {self.lack}"
         moved = "" if self.before is None else f", {self.before:.3g} in training, {self.now:.3g} now"
         size = f"{self.measure} {self.effect:.3f} (matters from {self.relevant:g})"
-        return f"{self.name}: {size}, p {_chance(self.corrected)}{moved}"
+        return f"{self.name}: {size}, p {chance_told(self.corrected)}{moved}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,10 +167,15 @@ def _told_disagreeing(found: Disagreeing) -> list[str]:
         f"    audited decisions of the trusted: {audited}",
         f"    handed over in doubt: {handed}",
         f"    where an expert acted: {found.asked}; in training: {found.training}",
-        f"    agreement that its confidence promises where it would act: {found.estimated}; "
-        f"in training: {found.estimated_before}",
+        f"    agreement that its confidence promises where it would act: {_promised(found.estimated)}; "
+        f"in training: {_promised(found.estimated_before)}",
     ]
 
 
-def _chance(p: float | None) -> str:
+def _promised(share: Share) -> str:
+    return f"{share}" if share.decisions else "it would act nowhere"
+
+
+def chance_told(p: float | None) -> str:
+    """Return a p value in a few characters."""
     return "-" if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"

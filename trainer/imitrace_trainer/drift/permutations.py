@@ -7,12 +7,12 @@ as likely as the one that was seen, whatever the steps within a trajectory do (F
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating[Any]]
 Dealings = npt.NDArray[np.float32]
 """1 where a trajectory is recent, shape (1 + draws, trajectories); the first row is how they really are."""
 

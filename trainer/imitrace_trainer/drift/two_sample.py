@@ -15,11 +15,9 @@ from imitrace_trainer.drift.permutations import Chance, Dealings, Floats, chance
 Owners = npt.NDArray[np.int64]
 """The number of the trajectory that each row is of."""
 
-_COSINES: Final = 256
-_PAIRS: Final = 2_000
 _FOLDS: Final = 5
-_RIDGE: Final = 0.3
-"""Weight of the squared weights, as a share of the training rows."""
+_STRONGEST: Final = 20
+"""Features that a classifier is made of, and that the sparse test sums."""
 
 
 @dataclass(frozen=True)
@@ -33,66 +31,100 @@ class Compared:
     now: float | None = None
 
 
-def compare_means(rows: Floats, owners: Owners, dealings: Dealings, seed: int) -> Compared:
-    """Return the kernel two-sample test (MMD, Gretton et al. 2012) of the rows of trajectories.
+def compare_means(present: Floats, dealings: Dealings) -> Compared:
+    """Return the kernel two-sample test (MMD, Gretton et al. 2012) of what trajectories hold.
 
-    The kernel is Gaussian, as wide as the median distance of two rows, by random cosines (Rahimi and Recht 2007). The
-    effect is the distance of the two means in the kernel's space, without what chance gives, over the rows' standard
-    deviation there.
+    The kernel is Gaussian over TF-IDF rows of length 1, as wide as the median distance of two trajectories. The effect
+    is the distance of the two means in the kernel's space, without what chance gives, over the deviation there.
 
     Args:
-        rows: one a step, shape (steps, columns).
-        owners: shape (steps,).
+        present: 1 where a trajectory has a feature, shape (trajectories, features).
         dealings: shape (1 + draws, trajectories).
-        seed: draws the cosines.
     """
-    rng = np.random.default_rng(seed)
-    first, second = (rows[rng.integers(0, len(rows), _PAIRS)] for _ in range(2))
-    widths = np.linalg.norm(first - second, axis=1)
-    width = float(np.median(widths[widths > 0])) if (widths > 0).any() else 1.0
-    directions = rng.standard_normal((rows.shape[1], _COSINES)) / width
-    mapped = np.sqrt(2 / _COSINES) * np.cos(rows @ directions + rng.uniform(0, 2 * np.pi, _COSINES))
-    trajectories = dealings.shape[1]
-    sums = totals(mapped, owners, trajectories)
-    weights = np.bincount(owners, minlength=trajectories).astype(np.float64)
-    found = chance((mean_gaps(sums, weights, dealings) ** 2).sum(axis=1))
-    spread = float(mapped.var(axis=0).sum())
-    return Compared(float(np.sqrt(found.excess / spread)) if spread > 0 else 0.0, found.p)
+    rows = present * np.log(len(present) / np.maximum(present.sum(axis=0), 1))
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    apart = np.maximum(0.0, 2 - 2 * rows @ rows.T)
+    pairs = apart[np.triu_indices(len(rows), 1)]
+    kernel = np.exp(-apart / max(float(np.median(pairs)), 1e-12))
+    recent = dealings.sum(axis=1, keepdims=True, dtype=np.float64)
+    weights = dealings / recent - (1 - dealings) / (dealings.shape[1] - recent)
+    found = chance(((weights @ kernel) * weights).sum(axis=1))
+    spread = 1 - float(kernel.mean())
+    return Compared(float(np.sqrt(found.excess / spread)) if spread > 1e-12 else 0.0, found.p)
 
 
-def tell_apart(rows: Floats, dealings: Dealings, seed: int) -> Compared:
+def compare_features(present: Floats, dealings: Dealings) -> Compared:
+    """Return the test of the few features that differ most: a new kind of request has words of its own.
+
+    It sums the squares of the largest normal scores, which finds what few features show and means hide (the sparse case
+    of Donoho and Jin 2004). The effect is by how much the share of trajectories that have the most different feature
+    differs.
+
+    Args:
+        present: shape (trajectories, features).
+        dealings: shape (1 + draws, trajectories).
+    """
+    scores, gaps = _scores(present, dealings)
+    largest = np.partition(scores**2, -min(_STRONGEST, scores.shape[1]), axis=1)[:, -_STRONGEST:]
+    return Compared(float(np.abs(gaps[0][np.abs(scores[0]).argmax()])), chance(largest.sum(axis=1)).p)
+
+
+def tell_apart(present: Floats, dealings: Dealings, seed: int) -> Compared:
     """Return the classifier two-sample test (Lopez-Paz and Oquab 2017): can recent trajectories be told?
 
-    A ridge regression on the label, fitted to four fifths of the trajectories, ranks the rest; the effect is the mean
-    AUROC of the five. In every dealing it is fitted anew, so the p value is that of the whole procedure.
+    A naive Bayes of the features that differ most in four fifths of the trajectories ranks the rest; the effect is the
+    AUROC over the five. In every dealing it is fitted anew, so the p value is that of the whole procedure.
 
     Args:
-        rows: one a trajectory, shape (trajectories, columns).
+        present: shape (trajectories, features).
         dealings: shape (1 + draws, trajectories).
         seed: draws the folds.
     """
-    spread = rows.std(axis=0)
-    plain = (rows[:, spread > 0] - rows[:, spread > 0].mean(axis=0)) / spread[spread > 0]
-    plain = np.hstack([plain, np.ones((len(plain), 1))]) / np.sqrt(plain.shape[1] + 1)
-    fold = np.random.default_rng(seed).permutation(len(rows)) % _FOLDS
+    rng = np.random.default_rng(seed)
+    fold, ties = rng.permutation(len(present)) % _FOLDS, 1e-9 * rng.random(len(present))
     won, pairs = np.zeros(len(dealings)), np.zeros(len(dealings))
     for number in range(_FOLDS):
-        train, test = plain[fold != number], plain[fold == number]
-        penalty = _RIDGE * len(train) / train.shape[1] * np.eye(train.shape[1])
-        labels = dealings[:, fold != number].astype(np.float64)
-        labels -= labels.mean(axis=1, keepdims=True)
-        weights = np.linalg.solve(train.T @ train + penalty, train.T @ labels.T)
-        some_won, some_pairs = _pairs_won(test @ weights, dealings[:, fold == number])
+        train, test = present[fold != number], present[fold == number]
+        labels = dealings[:, fold != number]
+        chosen = _strongest(train, labels)
+        recent = labels.sum(axis=1, keepdims=True)
+        inside = np.take_along_axis(labels @ train, chosen, axis=1)
+        outside = train.sum(axis=0)[chosen] - inside
+        first, second = (inside + 0.5) / (recent + 1), (outside + 0.5) / (labels.shape[1] - recent + 1)
+        weights = np.log(first / second) - np.log((1 - first) / (1 - second))
+        scores = np.stack([(test[:, places] * some).sum(axis=1) for places, some in zip(chosen, weights, strict=True)])
+        some_won, some_pairs = _pairs_won(scores + ties[fold == number], dealings[:, fold == number])
         won, pairs = won + some_won, pairs + some_pairs
     found = chance(won / np.maximum(pairs, 1))
     return Compared(found.value, found.p)
 
 
+def _strongest(present: Floats, dealings: Dealings) -> npt.NDArray[np.int64]:
+    scores, _ = _scores(present, dealings)
+    return np.argpartition(np.abs(scores), -min(_STRONGEST, scores.shape[1]), axis=1)[:, -_STRONGEST:]
+
+
+def _scores(present: Floats, dealings: Dealings) -> tuple[Floats, Floats]:
+    """Return of each feature the normal score of the difference of its shares, and the difference."""
+    recent = dealings.sum(axis=1, keepdims=True)
+    others = dealings.shape[1] - recent
+    inside, whole = dealings @ present, present.sum(axis=0)
+    gaps = inside / recent - (whole - inside) / others
+    share = whole / len(present)
+    spread = np.sqrt(np.maximum(share * (1 - share), 1e-12) * (1 / recent + 1 / others))
+    return gaps / spread, gaps
+
+
 def _pairs_won(scores: Floats, labels: Dealings) -> tuple[Floats, Floats]:
-    """Return how many pairs of a recent and another trajectory are ranked right, and how many there are."""
-    ranks = np.argsort(np.argsort(scores, axis=0), axis=0) + 1
+    """Return how many pairs of a recent and another trajectory are ranked right, and how many there are.
+
+    Args:
+        scores: shape (1 + draws, trajectories), no two of a row equal.
+        labels: 1 where a trajectory is recent, the same shape.
+    """
+    ranks = np.argsort(np.argsort(scores, axis=1), axis=1) + 1
     recent = labels.sum(axis=1, dtype=np.float64)
-    won = (ranks.T * labels).sum(axis=1, dtype=np.float64) - recent * (recent + 1) / 2
+    won = (ranks * labels).sum(axis=1, dtype=np.float64) - recent * (recent + 1) / 2
     return won, recent * (labels.shape[1] - recent)
 
 

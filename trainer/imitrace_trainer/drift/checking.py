@@ -84,7 +84,7 @@ def look_for_drift(
     return replace(
         told,
         tests=compare((drawn[0], drawn[1]), asked, config),
-        tools=_tools(training, recent, champion.rules),
+        tools=tool_changes(training, recent, champion.rules),
         disagreeing=_disagreeing(champion, frames, asked, span[0]),
     )
 
@@ -100,7 +100,7 @@ def _both_asked(
     return first, ask(clone, now, config.decisions, config.seed, half(0.5))
 
 
-def _tools(training: Traffic, recent: Traffic, rules: ToolRules) -> list[ToolShift]:
+def tool_changes(training: Traffic, recent: Traffic, rules: ToolRules) -> list[ToolShift]:
     """Return what became of tools; what was decided in the ledger breaks nothing."""
     old, some, first = training.offered()
     new, others, second = recent.offered()

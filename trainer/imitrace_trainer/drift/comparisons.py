@@ -76,7 +76,9 @@ class Comparison:
         config, order = self._config, np.argsort(rows.trajectories)  # as the dealings have them
         present = rows.values[order]
         yield self._made("states: kernel", rows, ("distance", config.distance), lambda _, d: compare_means(present, d))
-        yield self._made("states: features", rows, ("share", config.rate), lambda _, d: compare_features(present, d))
+        yield self._made(
+            "states: features", rows, ("share", config.features), lambda _, d: compare_features(present, d)
+        )
         classifier = "AUROC", config.auroc
         yield self._made("states: classifier", rows, classifier, lambda _, d: tell_apart(present, d, config.seed))
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from imitrace.exceptions import ConfigError
 
 _COUNTS: Final = {"trajectories": 10, "compared": 10, "asked": 10, "decisions": 1, "draws": 200, "seed": 0}
-_EFFECTS: Final = ("distance", "association", "delta", "rate")
+_EFFECTS: Final = ("distance", "features", "association", "delta", "rate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class DriftConfig:
     """Least distance between the mean states, in standard deviations of a kernel's space, that counts as drift."""
     auroc: float = 0.55
     """Least AUROC of telling recent trajectories from those of training: 0.55 is a tenth of a wholly new kind."""
+    features: float = 0.1
+    """Least difference of the share of trajectories that have a feature, such as a word, in their states."""
     association: float = 0.1
     """Least Cramer's V of tools, outcomes and cohorts."""
     delta: float = 0.147

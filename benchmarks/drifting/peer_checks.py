@@ -1,0 +1,79 @@
+"""Ask one detector, with its own defaults, about streams in a file: python -m drifting.peer_checks PEER FILE."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import numpy as np
+
+Rows = "np.ndarray[tuple[int, int], np.dtype[np.float64]]"
+
+
+def evidently(reference: Rows, recent: Rows) -> bool:
+    """Tell by ``DataDriftPreset``: more than half of the columns drifted."""
+    import pandas as pd
+    from evidently import Report
+    from evidently.presets import DataDriftPreset
+
+    names = [f"c{place}" for place in range(reference.shape[1])]
+    frames = [pd.DataFrame(rows, columns=names) for rows in (recent, reference)]
+    told = Report([DataDriftPreset()]).run(*frames).dict()
+    return bool(told["metrics"][0]["value"]["share"] >= 0.5)
+
+
+def frouros(reference: Rows, recent: Rows) -> bool:
+    """Tell by ``MMD`` with its permutation test at 5 %."""
+    from frouros.callbacks import PermutationTestDistanceBased
+    from frouros.detectors.data_drift import MMD
+
+    test = PermutationTestDistanceBased(num_permutations=100, random_state=0, num_jobs=1, name="permutations")
+    detector = MMD(callbacks=[test])
+    detector.fit(X=reference)
+    _, logs = detector.compare(X=recent)
+    return bool(logs["permutations"]["p_value"] < 0.05)
+
+
+def alibi_detect(reference: Rows, recent: Rows) -> bool:
+    """Tell by ``MMDDrift`` with its permutation test at 5 %."""
+    from alibi_detect.cd import MMDDrift
+
+    detector = MMDDrift(reference.astype(np.float32), backend="pytorch", p_val=0.05)
+    return bool(detector.predict(recent.astype(np.float32))["data"]["is_drift"])
+
+
+DETECTORS: dict[str, Callable[[Rows, Rows], bool]] = {
+    "evidently": evidently,
+    "frouros": frouros,
+    "alibi-detect": alibi_detect,
+}
+
+
+def main(peer: str, path: str) -> None:
+    """Print how often the detector says drift on days without, and on how many of the streams with a shift."""
+    with np.load(path) as arrays:
+        days = sorted({name.rsplit("-", 1)[0] for name in arrays.files})
+        began = time.monotonic()
+        said = {day: DETECTORS[peer](arrays[f"{day}-reference"], arrays[f"{day}-recent"]) for day in days}
+    usual = [found for day, found in said.items() if day.startswith("usual")]
+    shifted: dict[str, list[tuple[int, bool]]] = {}
+    for day, found in said.items():
+        kind, stream, number = day.split("-")
+        if kind == "shifted":
+            shifted.setdefault(stream, []).append((int(number), found))
+    delays = [min((day + 1 for day, found in one if found), default=None) for one in shifted.values()]
+    found = [delay for delay in delays if delay is not None]
+    told = {
+        "version": version(peer),
+        "false_alarms_per_30_checks": round(30 * sum(usual) / len(usual), 2),
+        "checks": len(usual),
+        "found_within_7": {"value": len(found) / len(delays), "of": len(delays)},
+        "delay_checks": sorted(found),
+        "seconds_a_check": round((time.monotonic() - began) / len(said), 2),
+    }
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

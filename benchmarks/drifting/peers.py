@@ -1,0 +1,73 @@
+"""Give the same streams to other detectors as they come, each in a virtual environment of its own."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from drifting.populations import Population, rows
+from drifting.streams import SHIFTS, Size, days
+from overhead import peer_venvs
+from overhead.config import clean_environment
+from overhead.peer_venvs import python_of
+from overhead.timing import Json, tell
+
+PEERS: Final = {
+    "evidently": ("evidently",),
+    "frouros": ("frouros",),
+    "alibi-detect": ("alibi-detect", "torch"),
+}
+_SHIFT: Final = "new intent 20 %"
+_HERE: Final = Path(__file__).parents[1]
+_LAST: Final = 300
+
+
+def against_peers(found: Population, size: Size, skipped: dict[str, str], *, install: bool, quick: bool) -> Json:
+    """Return by peer how often it says drift, with a shift and without; why one is left out goes to ``skipped``."""
+    told: Json = {}
+    wanted = {}
+    for peer, packages in PEERS.items():
+        if install:
+            peer_venvs.install(peer, packages)
+        if not python_of(peer).exists():
+            skipped[peer] = "not installed: run benchmarks/drift.py with --peers once"
+        elif quick and not install:
+            skipped[peer] = "left out of a quick run; add --peers"
+        else:
+            wanted[peer] = python_of(peer)
+    if not wanted:
+        return told
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "streams.npz"
+        np.savez(path, **_arrays(found, size))
+        for peer, python in wanted.items():
+            tell(f"{peer}: the same streams")
+            command = [str(python), "-m", "drifting.peer_checks", peer, str(path)]
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, cwd=_HERE, env=clean_environment()
+            )
+            if done.returncode:
+                skipped[peer] = f"failed: {done.stderr.strip()[-_LAST:]}"
+            else:
+                told[peer] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def _arrays(found: Population, size: Size) -> "dict[str, np.ndarray[tuple[int, int], np.dtype[np.float64]]]":
+    """Return by stream and day the rows of reference and window."""
+    arrays = {}
+    for kind, shift in (("usual", None), ("shifted", SHIFTS[_SHIFT])):
+        for number in range(max(1, size.shifted // 2)):
+            checks = min(10, size.checks) if kind == "usual" else WEEK
+            seed = number if kind == "usual" else 1_000 + number
+            for day, one in enumerate(days(found, size, seed, shift, checks)):
+                arrays[f"{kind}-{number}-{day}-reference"] = rows(one.reference[1])
+                arrays[f"{kind}-{number}-{day}-recent"] = rows(one.recent[1])
+    return arrays
+
+
+WEEK: Final = 7
+"""Checks after a shift that peers are given."""

@@ -42,8 +42,9 @@ ARMS = (
     *("expert", "bc", "bc_successes", "bc_guard", "bc_sampled", "bc_own", "bc_rounds", "dagger", "dagger_guard"),
     *("oec", "oec_guard", "oec_rounds", "oec_all", "oec_unmasked", "bc_critic", "bc_own_critic"),
 )
-CORE = ("expert", "bc", "bc_guard", "bc_rounds", "dagger", "oec")
-"""What is done first."""
+FIRST = ("expert", "bc", "bc_guard", "bc_rounds")
+CORE = (*FIRST, "dagger", "oec")
+"""What is done before the rest."""
 MIXED = tuple(f"oec_mix_{round(100 * mix)}" for mix in MIXES)
 PRICED = ("bc_guard", "dagger", "oec", "bc_rounds")
 """Methods that are bought at other prices too."""
@@ -64,16 +65,21 @@ class Size:
     """How much is done."""
 
     plans: tuple[Plan, ...] = (
+        Plan("desk", True, FIRST),
+        Plan("cooking", True, FIRST),
+        Plan("desk", False, FIRST),
         Plan("desk", True, CORE),
+        Plan("cooking", True, CORE),
         Plan("desk", False, CORE),
+        Plan("cooking", False, CORE),
         Plan("desk", True, PRICED, CALLS // 3),
         Plan("desk", True, PRICED, CALLS * 3),
         Plan(cycles.NAME, True, cycles.WAYS),
         Plan("desk", True, MIXED),
         Plan("desk", True),
         Plan("desk", False),
-        Plan("cooking", True, CORE, 3 * CALLS),
-        Plan("cooking", False, CORE, 3 * CALLS),
+        Plan("cooking", True),
+        Plan("cooking", False),
     )
     seeds: int = 8
     tasks: int = 60

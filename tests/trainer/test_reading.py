@@ -132,3 +132,10 @@ def test_very_long_and_very_deep_observations_are_read_in_part() -> None:
     assert len(observed(list(range(5_000))).seen) == 600
     assert observed("[" * 900 + "1" + "]" * 900).seen == ()
     assert len(observed("word " * 5_000).words) == 800
+
+
+def test_the_items_of_a_list_are_values_as_wholes() -> None:
+    listed = "You need:\n- red hot pepper\n* block of cheese\nsalt\nslice it all with the knife\nServe it hot.\n"
+    assert values(observed(listed), "look:line") == ["red hot pepper", "block of cheese"]
+    assert values(observed("red hot pepper"), "look:line") == []  # all that was said is no list
+    assert len(values(observed("two words\n" * 1_000), "look:line")) == 200

@@ -20,6 +20,8 @@ _MONTH_DAY = re.compile(r"\b([A-Z][a-z]{2,8})\.? (\d{1,2})(?:st|nd|rd|th)?\b")
 _YEAR = re.compile(r"\b(20\d\d)-\d\d-\d\d\b")
 _MAX_LEAVES = 600
 _MAX_TOKENS = 400
+_MAX_LINES = 200
+_ITEM_WORDS = 4
 _MAX_DEPTH = 12
 
 
@@ -192,6 +194,7 @@ def _read_text(text: str, source: str, year: str) -> Iterator[Seen]:
         if _NUMBER.match(token):
             yield Seen(_number(token), source, "", 0, frozenset(), index, **around)
         yield from _joined(tokens, index, source, around)
+    yield from _lines(text, source)
     if year:
         for index, match in enumerate(_MONTH_DAY.finditer(text)):
             month = _MONTHS.get(match.group(1)[:3].lower())
@@ -209,6 +212,14 @@ def _joined(tokens: list[str], index: int, source: str, around: dict[str, str]) 
         if len(span) < length or not _leads(span[-1]):
             return
         yield Seen(" ".join(span), f"{source}+{length}", "", 0, frozenset(), index, around["before"])
+
+
+def _lines(text: str, source: str) -> Iterator[Seen]:
+    """Yield the items of a list: lines of a few words, without what marks them as items."""
+    for number, line in enumerate(text.splitlines()[:_MAX_LINES]):
+        item = line.strip().lstrip("-*\u2022").strip()
+        if 2 <= len(item.split(" ")) <= _ITEM_WORDS and item[-1].isalnum() and item != text:
+            yield Seen(item, f"{source}line", "", 0, frozenset(), number)
 
 
 def _leads(token: str) -> bool:

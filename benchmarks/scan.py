@@ -118,7 +118,7 @@ def measure(data: Path, quick: bool) -> Json:
             skipped[name] = f"no {SETS[name]} in {data}"
             continue
         with tempfile.TemporaryDirectory() as folder:
-            tables = imported(name, data, Path(folder), 40 if quick else None)
+            tables = imported(name, data, Path(folder), 20 if quick else None)
             sets[name] = compared(name, tables, Path(folder), 2 if quick else BCConfig().epochs)
             errors[name] = planted(name, tables)
     return {
@@ -150,7 +150,7 @@ def table(report: Json) -> str:
 def main() -> None:
     """Measure as the options say, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="40 trajectories, 2 epochs: checks that it runs")
+    parser.add_argument("--quick", action="store_true", help="20 trajectories, 2 epochs: checks that it runs")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")

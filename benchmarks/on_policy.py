@@ -66,8 +66,8 @@ class Size:
 
     plans: tuple[Plan, ...] = (
         Plan("desk", True, FIRST),
-        Plan("cooking", True, FIRST),
         Plan("desk", False, FIRST),
+        Plan("cooking", True, FIRST),
         Plan("desk", True, CORE),
         Plan("cooking", True, CORE),
         Plan("desk", False, CORE),

@@ -27,8 +27,8 @@ from quality.recorded import SETS, imported
 
 PACKAGES = ("imitrace", "numpy", "torch")
 HERE = Path(__file__).parent
-FULL = Size(streams=20, shifted=8, checks=30, a_day=20, reference=120, draws=500)
-QUICK = Size(streams=1, shifted=1, checks=2, a_day=6, reference=40, draws=200)
+FULL = Size(streams=10, shifted=4, checks=30, after=14, a_day=20, reference=120, draws=300)
+QUICK = Size(streams=1, shifted=1, checks=2, after=2, a_day=6, reference=40, draws=200)
 
 
 def measure(options: argparse.Namespace) -> Json:
@@ -79,10 +79,7 @@ def of_set(found: Population, size: Size, quick: bool) -> Json:
     power, delay = {}, {}
     for shift in list(SHIFTS)[:2] if quick else SHIFTS:
         tell(f"shift: {shift}")
-        runs = [
-            played(found, size, 1_000 + number, SHIFTS[shift], 2 if quick else size.checks)[0]
-            for number in range(size.shifted)
-        ]
+        runs = [played(found, size, 1_000 + number, SHIFTS[shift], size.after)[0] for number in range(size.shifted)]
         within = [len(run) for run in runs if run[-1]]
         power[shift] = _share(len(within), len(runs)) | {"tests": _first([run[-1] for run in runs if run[-1]])}
         delay[shift] = {"median": median(within), "most": max(within)} if within else None

@@ -62,6 +62,10 @@ KEYS = {
     "replies": {"sets", "skipped"},
     "gate_power": {"false_pass_rate", "aa_no_difference_rate", "power", "at_the_margin", "the_same_twice", "planted"},
     "proxy": {"p50_ms", "p99_ms", "overhead", "direct", "skipped", "versions", *PEERS["proxy"]},
+    "drift": {
+        *("sets", "false_alarms_per_30_checks", "power", "delay_checks", "peers", "check_of_100000_steps"),
+        *("skipped", "versions"),
+    },
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }
 DESCRIBED = {"date", "machine", "command"}

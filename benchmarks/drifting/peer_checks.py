@@ -7,13 +7,14 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
+import numpy.typing as npt
 
-Rows = "np.ndarray[tuple[int, int], np.dtype[np.float64]]"
+Rows = npt.NDArray[np.float64]
 
 
 def evidently(reference: Rows, recent: Rows) -> bool:
     """Tell by ``DataDriftPreset``: more than half of the columns drifted."""
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
     from evidently import Report
     from evidently.presets import DataDriftPreset
 
@@ -63,13 +64,13 @@ def main(peer: str, path: str) -> None:
         if kind == "shifted":
             shifted.setdefault(stream, []).append((int(number), found))
     delays = [min((day + 1 for day, found in one if found), default=None) for one in shifted.values()]
-    found = [delay for delay in delays if delay is not None]
+    in_time = [delay for delay in delays if delay is not None]
     told = {
         "version": version(peer),
         "false_alarms_per_30_checks": round(30 * sum(usual) / len(usual), 2),
         "checks": len(usual),
-        "found_within_7": {"value": len(found) / len(delays), "of": len(delays)},
-        "delay_checks": sorted(found),
+        "found_within_7": {"value": len(in_time) / len(delays), "of": len(delays)},
+        "delay_checks": sorted(in_time),
         "seconds_a_check": round((time.monotonic() - began) / len(said), 2),
     }
     sys.stdout.write(json.dumps(told) + "\n")

@@ -4,7 +4,7 @@ import json
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def against_peers(found: Population, size: Size, skipped: dict[str, str], *, ins
     return told
 
 
-def _arrays(found: Population, size: Size) -> "dict[str, np.ndarray[tuple[int, int], np.dtype[np.float64]]]":
+def _arrays(found: Population, size: Size) -> dict[str, Any]:  # arrays
     """Return by stream and day the rows of reference and window."""
     arrays = {}
     for kind, shift in (("usual", None), ("shifted", SHIFTS[_SHIFT])):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+import torch
 
 from imitrace_trainer.datasets import open_dataset
 from imitrace_trainer.drift.asking import Asked, ask
@@ -52,15 +54,16 @@ class Population:
 
     kinds: dict[str, Kind]
 
-    def sample(self, picks: list[tuple[str, str]]) -> tuple[Traffic, Asked]:
-        """Return picked trajectories as traffic; one that is picked twice is two."""
+    def sample(self, picks: list[tuple[str, str]], side: str) -> tuple[Traffic, Asked]:
+        """Return picked trajectories as traffic of a side, in their order; one that is picked twice is two."""
         parts, bags = [], []
         for number, (kind, name) in enumerate(picks):
             found = self.kinds[kind]
             own = found.traffic.only([name])
-            new = pl.lit(f"{number:06d}").alias("trajectory_id")
-            parts.append((own.trajectories.with_columns(new), own.steps.with_columns(new)))
-            bags += [(f"{number:06d}", found.asked, place) for place in found.places.get(name, [])]
+            name_now = f"{side}-{number:06d}"
+            new, ended = pl.lit(name_now).alias("trajectory_id"), pl.lit(number, pl.Int64).alias("ended_at")
+            parts.append((own.trajectories.with_columns(new, ended), own.steps.with_columns(new)))
+            bags += [(name_now, found.asked, place) for place in found.places.get(name, [])]
         first = self.kinds["usual"].traffic
         traffic = replace(
             first,
@@ -83,6 +86,7 @@ class Population:
 
 def population(name: str, home: Path, epochs: int) -> Population:
     """Fit a clone to half of a set's tasks, and ask it about the others, as they are and shifted."""
+    torch.set_num_threads(1)  # small tensors: two threads on a busy machine are slower than one
     dataset = open_dataset(home, name)
     whole = _with_fewer_tools(training_traffic(dataset), NOVEL[name])
     novel = set(whole.steps.filter(pl.col("kind") == NOVEL[name])["trajectory_id"])
@@ -114,7 +118,7 @@ def population(name: str, home: Path, epochs: int) -> Population:
     return Population(found)
 
 
-def rows(asked: Asked) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+def rows(asked: Asked) -> npt.NDArray[np.float64]:
     """Return decisions as rows of numbers, as other detectors take them: features projected, confidence, distance."""
     found = np.zeros((len(asked.trajectories), _ROWS + 2))
     for place, some in enumerate(asked.features):

@@ -17,6 +17,8 @@ from imitrace_trainer.tool_ledger import ToolRules
 
 WINDOW = 7
 """Days."""
+EARLIER = 7
+"""Looks that a champion had before a shift begins."""
 SHIFTS: dict[str, tuple[str, float, float]] = {
     "new intent 5 %": ("new intent", 0.05, 0.0),
     "new intent 10 %": ("new intent", 0.1, 0.0),
@@ -39,6 +41,8 @@ class Size:
     streams: int
     shifted: int
     checks: int
+    after: int
+    """Checks after a shift has begun."""
     a_day: int
     reference: int
     draws: int
@@ -61,12 +65,12 @@ def days(
     is none.
     """
     rng = np.random.default_rng(seed)
-    reference = population.sample(_drawn(population, size.reference, rng, "usual", 0.0))
+    reference = population.sample(_drawn(population, size.reference, rng, "usual", 0.0), "training")
     past = [_drawn(population, size.a_day, rng, "usual", 0.0) for _ in range(WINDOW - 1)]
     kind, first, more = shift or ("usual", 0.0, 0.0)
     for number in range(checks):
         past.append(_drawn(population, size.a_day, rng, kind, min(1.0, first + more * number)))
-        yield Day(reference, population.sample([pick for day in past[-WINDOW:] for pick in day]))
+        yield Day(reference, population.sample([pick for day in past[-WINDOW:] for pick in day], "recent"))
 
 
 def _drawn(population: Population, count: int, rng: np.random.Generator, kind: str, share: float) -> Picks:
@@ -95,7 +99,8 @@ def played(
     config = DriftConfig(draws=size.draws)
     found: list[list[str]] = []
     began = time.monotonic()
-    for number, day in enumerate(days(population, size, seed, shift, checks), 1):
+    first = 1 if shift is None else 1 + EARLIER
+    for number, day in enumerate(days(population, size, seed, shift, checks), first):
         found.append(alarms(day, config, number))
         if shift is not None and found[-1]:
             break

@@ -102,11 +102,10 @@ def _both_asked(
 
 def tool_changes(training: Traffic, recent: Traffic, rules: ToolRules) -> list[ToolShift]:
     """Return what became of tools; what was decided in the ledger breaks nothing."""
-    old, some, first = training.offered()
-    new, others, second = recent.offered()
+    (old, first), (new, second) = training.offered(), recent.offered()
     definitions = {schema: json.loads(text) for schema, text in (first | second).items()}
     decided = rules.retired | set(rules.maps)
-    shifts = tool_shifts((old, some), (new, others), definitions) if some and others else []
+    shifts = tool_shifts(old, new, definitions) if old.trajectories and new.trajectories else []
     return [replace(one, breaking=one.breaking and one.tool not in decided) for one in shifts]
 
 

@@ -34,9 +34,9 @@ class DriftConfig:
     """Least difference of shares, of decisions or of trajectories."""
     compared: int = 2_000
     """Most trajectories of a side that are compared; more are drawn from."""
-    asked: int = 400
+    asked: int = 300
     """Most trajectories of a side about whose states the clone is asked."""
-    decisions: int = 8
+    decisions: int = 6
     """Most decisions of each of these."""
     draws: int = 2_000
     """How often trajectories are dealt anew to see what chance does."""

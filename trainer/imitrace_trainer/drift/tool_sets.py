@@ -1,14 +1,27 @@
 """Find tools that are offered no more, offered anew, or under another contract; exact, by trajectory."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from imitrace_trainer.tool_changes import changes
 
-Offered = Mapping[tuple[str, str], int]
-"""By tool and hash of its definition: how many trajectories offered it."""
+_RARE: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What the trajectories of a side offered."""
+
+    trajectories: int
+    """Those of which that is known."""
+    contracts: Mapping[tuple[str, str], int]
+    """By tool and hash of its definition: how many trajectories offered it."""
+    tools: Mapping[str, int]
+    """By tool: how many trajectories offered it, whatever its definition."""
+    since: Mapping[str, int]
+    """By tool: how many trajectories ended after the last that offered it."""
 
 
 @dataclass(frozen=True)
@@ -44,38 +57,43 @@ def absent_by_chance(trajectories: int, of_one: int, with_it: int) -> float:
     return math.exp(_log_ways(trajectories - with_it, of_one) - _log_ways(trajectories, of_one))
 
 
-def tool_shifts(
-    before: tuple[Offered, int], now: tuple[Offered, int], definitions: Mapping[str, Mapping[str, Any]]
-) -> list[ToolShift]:
-    """Return what became of the tools that only one side offers under a definition.
+def tool_shifts(old: Offered, new: Offered, definitions: Mapping[str, Mapping[str, Any]]) -> list[ToolShift]:
+    """Return what became of the tools that the newest traffic, or training, does not offer under a definition.
 
     Args:
-        before: what training's trajectories offered, and how many there are.
-        now: the same of recent traffic.
+        old: what training's trajectories offered.
+        new: the same of recent traffic.
         definitions: by hash.
     """
-    (old, some), (new, others) = before, now
-    found = []
-    gone = {tool for tool, _ in old} - {tool for tool, _ in new}
-    for tool in sorted(gone):
-        count = max(held for (name, _), held in old.items() if name == tool)
-        chance = absent_by_chance(some + others, others, count)
-        told = f"offered in {count} of {some} trajectories of training, in none of {others} since"
-        found.append(ToolShift(tool, "vanished", count / some, chance, told, breaking=True))
-    for (tool, schema), count in sorted(new.items()):
-        if (tool, schema) in old:
+    return [*_vanished(old, new), *_unknown(old, new, definitions)]
+
+
+def _vanished(old: Offered, new: Offered) -> Iterator[ToolShift]:
+    """Yield the tools that so many of the newest trajectories lack that chance is unlikely, for all tools together."""
+    every = old.trajectories + new.trajectories
+    for tool, known in sorted(old.tools.items()):
+        without = new.since.get(tool, new.trajectories)
+        held = known + new.tools.get(tool, 0)
+        chance = min(1.0, len(old.tools) * absent_by_chance(every, without, held))
+        if without and chance <= _RARE:
+            told = f"offered in {known} of {old.trajectories} trajectories of training, in none of the newest {without}"
+            yield ToolShift(tool, "vanished", held / (every - without), chance, told, breaking=True)
+
+
+def _unknown(old: Offered, new: Offered, definitions: Mapping[str, Mapping[str, Any]]) -> Iterator[ToolShift]:
+    for (tool, schema), count in sorted(new.contracts.items()):
+        if (tool, schema) in old.contracts:
             continue
-        chance, share = absent_by_chance(some + others, some, count), count / others
-        known = [(held, name) for (other, name), held in old.items() if other == tool]
+        chance = absent_by_chance(old.trajectories + new.trajectories, old.trajectories, count)
+        share, of = count / new.trajectories, f"{count} of {new.trajectories} recent trajectories"
+        known = [(held, name) for (other, name), held in old.contracts.items() if other == tool]
         if not known:
-            told = f"offered in {count} of {others} recent trajectories, in none of training"
-            found.append(ToolShift(tool, "new", share, chance, told, breaking=False))
+            yield ToolShift(tool, "new", share, chance, f"offered in {of}, in none of training", breaking=False)
             continue
         differences = changes(definitions[max(known)[1]], definitions[schema])
-        told = f"another contract in {count} of {others} recent trajectories: {'; '.join(map(str, differences))}"
+        told = f"another contract in {of}: {'; '.join(map(str, differences))}"
         breaks = any(change.breaking for change in differences)
-        found.append(ToolShift(tool, "changed", share, chance, told, breaking=breaks))
-    return found
+        yield ToolShift(tool, "changed", share, chance, told, breaking=breaks)
 
 
 def _log_ways(of: int, take: int) -> float:

@@ -76,16 +76,26 @@ class Traffic:
         chosen = np.random.default_rng(seed).choice(len(ids), most, replace=False)
         return replace(self.only([ids[place] for place in chosen]), refused=round(self.refused * most / len(ids)))
 
-    def offered(self) -> tuple[Offered, int, dict[str, str]]:
-        """Return in how many trajectories each tool is offered, in how many it is known, and definitions by hash."""
+    def offered(self) -> tuple[Offered, dict[str, str]]:
+        """Return which tools trajectories offer, and definitions by hash."""
         lists = self.steps.select("trajectory_id", "tools_hash").drop_nulls().unique()
         wanted = lists.select("tools_hash").unique().lazy()
         tools = self.frames["tools"].join(wanted, on="tools_hash", how="semi")
         told = gather({"tools": tools.select("tools_hash", "name", "schema_hash", "definition")})["tools"]
-        names = ["trajectory_id", "name", "schema_hash"]
-        met = lists.join(told, on="tools_hash").unique(names).group_by(names[1:]).len()
-        counts = {(name, schema): count for name, schema, count in met.iter_rows()}
-        return counts, lists["trajectory_id"].n_unique(), dict(told.select("schema_hash", "definition").iter_rows())
+        known = lists.select("trajectory_id").unique()
+        ended = self.trajectories.join(known, on="trajectory_id", how="semi").sort("ended_at", "trajectory_id")
+        places = ended.with_row_index("place").select("trajectory_id", pl.col("place").cast(pl.Int64))
+        met = lists.join(told, on="tools_hash").join(places, on="trajectory_id")
+        met = met.unique(["trajectory_id", "name", "schema_hash"])
+        contracts = met.group_by("name", "schema_hash").len()
+        by_tool = met.group_by("name").agg(pl.col("trajectory_id").n_unique(), len(known) - 1 - pl.col("place").max())
+        found = Offered(
+            trajectories=len(known),
+            contracts={(name, schema): count for name, schema, count in contracts.iter_rows()},
+            tools={name: count for name, count, _ in by_tool.iter_rows()},
+            since={name: since for name, _, since in by_tool.iter_rows()},
+        )
+        return found, dict(told.select("schema_hash", "definition").iter_rows())
 
 
 def training_traffic(dataset: Dataset) -> Traffic:

@@ -27,7 +27,7 @@ from quality.recorded import SETS, imported
 
 PACKAGES = ("imitrace", "numpy", "torch")
 HERE = Path(__file__).parent
-FULL = Size(streams=10, shifted=4, checks=30, after=14, a_day=20, reference=120, draws=300)
+FULL = Size(streams=8, shifted=3, checks=30, after=12, a_day=20, reference=120, draws=300)
 QUICK = Size(streams=1, shifted=1, checks=2, after=2, a_day=6, reference=40, draws=200)
 
 

@@ -20,6 +20,10 @@ PEERS: Final = {
     "frouros": ("frouros",),
     "alibi-detect": ("alibi-detect", "torch"),
 }
+CHECKS: Final = 20
+"""Checks without drift that peers are given: they take seconds each."""
+WEEK: Final = 7
+"""Checks after a shift that they are given."""
 _SHIFT: Final = "new intent 20 %"
 _HERE: Final = Path(__file__).parents[1]
 _LAST: Final = 300
@@ -60,14 +64,8 @@ def _arrays(found: Population, size: Size) -> dict[str, Any]:  # arrays
     """Return by stream and day the rows of reference and window."""
     arrays = {}
     for kind, shift in (("usual", None), ("shifted", SHIFTS[_SHIFT])):
-        for number in range(max(1, size.shifted // 2)):
-            checks = min(10, size.checks) if kind == "usual" else WEEK
-            seed = number if kind == "usual" else 1_000 + number
-            for day, one in enumerate(days(found, size, seed, shift, checks)):
-                arrays[f"{kind}-{number}-{day}-reference"] = rows(one.reference[1])
-                arrays[f"{kind}-{number}-{day}-recent"] = rows(one.recent[1])
+        checks = min(CHECKS, size.checks) if kind == "usual" else min(WEEK, size.after)
+        for day, one in enumerate(days(found, size, 0 if kind == "usual" else 1_000, shift, checks)):
+            arrays[f"{kind}-0-{day}-reference"] = rows(one.reference[1])
+            arrays[f"{kind}-0-{day}-recent"] = rows(one.recent[1])
     return arrays
-
-
-WEEK: Final = 7
-"""Checks after a shift that peers are given."""

@@ -41,11 +41,13 @@ class Kind:
     asked: Asked
     places: dict[str, list[int]]
     """Rows of ``asked`` by trajectory."""
+    single: dict[str, tuple[pl.DataFrame, pl.DataFrame]]
+    """By trajectory: its row, and its steps."""
 
     @property
     def names(self) -> list[str]:
         """Name its trajectories."""
-        return self.traffic.trajectories["trajectory_id"].to_list()
+        return sorted(self.single)
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,10 @@ class Population:
         parts, bags = [], []
         for number, (kind, name) in enumerate(picks):
             found = self.kinds[kind]
-            own = found.traffic.only([name])
+            row, steps = found.single[name]
             name_now = f"{side}-{number:06d}"
             new, ended = pl.lit(name_now).alias("trajectory_id"), pl.lit(number, pl.Int64).alias("ended_at")
-            parts.append((own.trajectories.with_columns(new, ended), own.steps.with_columns(new)))
+            parts.append((row.with_columns(new, ended), steps.with_columns(new)))
             bags += [(name_now, found.asked, place) for place in found.places.get(name, [])]
         first = self.kinds["usual"].traffic
         traffic = replace(
@@ -114,7 +116,10 @@ def population(name: str, home: Path, epochs: int) -> Population:
         places: dict[str, list[int]] = {}
         for place, trajectory in enumerate(asked.trajectories):
             places.setdefault(trajectory, []).append(place)
-        found[kind] = Kind(traffic, asked, places)
+        tables = (traffic.trajectories, traffic.steps)
+        rows, steps = (table.partition_by("trajectory_id", as_dict=True) for table in tables)
+        single = {str(name[0]): (row, steps[name]) for name, row in rows.items() if name in steps}
+        found[kind] = Kind(traffic, asked, places, single)
     return Population(found)
 
 

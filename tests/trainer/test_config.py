@@ -13,7 +13,7 @@ from imitrace_trainer.fit import BCConfig
 
 COHORT = '[cohort.desk]\nagent = "desk"\n'
 ROLLOUT: dict[str, Any] = {"environment": "world:World", "expert": "world:Expert"}
-SECTIONS = ("family", "train", "gate", "route", "critic", "rollout", "correct", "schedule")
+SECTIONS = ("family", "train", "gate", "route", "drift", "critic", "rollout", "correct", "schedule")
 
 
 def read(toml: str) -> CloneConfig:

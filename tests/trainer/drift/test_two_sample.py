@@ -109,6 +109,15 @@ def test_deltas_and_differences_have_the_sign_of_the_change() -> None:
     assert [turned.effect, turned.p] == pytest.approx([-ranks.effect, ranks.p])
 
 
+def test_a_change_for_the_better_is_none_where_only_the_worse_is_looked_for() -> None:
+    seen = world(1, (100, 100), new=0.5)
+    dealt = deal(seen.recent, DRAWS, 1)
+    both, up, down = (compare_ranks(seen.values, seen.owners, dealt, worse) for worse in (0, 1, -1))
+    assert both.effect == up.effect == down.effect
+    assert up.p <= both.p < 0.02
+    assert down.p > 0.95
+
+
 def test_a_delta_is_that_of_all_pairs() -> None:
     first, second = np.array([1.0, 2.0, 2.0]), np.array([2.0, 3.0])
     dealt = deal(np.array([False] * 3 + [True] * 2), 10, 0)

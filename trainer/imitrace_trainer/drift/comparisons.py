@@ -55,15 +55,15 @@ class Comparison:
     def __init__(self, config: DriftConfig, group: str) -> None:
         self._config, self._group = config, group
 
-    def ranks(self, name: str, rows: Rows) -> Tested:
-        """Compare numbers."""
-        values = rows.values.astype(np.float64)
-        return self._made(name, rows, ("Cliff's delta", self._config.delta), lambda o, d: compare_ranks(values, o, d))
+    def ranks(self, name: str, rows: Rows, worse: int = 0) -> Tested:
+        """Compare numbers, of which maybe only more (1) or less (-1) matters."""
+        values, measured = rows.values.astype(np.float64), ("Cliff's delta", self._config.delta)
+        return self._made(name, rows, measured, lambda o, d: compare_ranks(values, o, d, worse))
 
-    def shares(self, name: str, rows: Rows) -> Tested:
-        """Compare a mean of numbers from -1 to 1."""
-        values = rows.values.astype(np.float64)
-        return self._made(name, rows, ("difference", self._config.rate), lambda o, d: compare_shares(values, o, d))
+    def shares(self, name: str, rows: Rows, worse: int) -> Tested:
+        """Compare a mean of numbers from -1 to 1, of which only more (1) or less (-1) matters."""
+        values, measured = rows.values.astype(np.float64), ("difference", self._config.rate)
+        return self._made(name, rows, measured, lambda o, d: compare_shares(values, o, d, worse))
 
     def kinds(self, name: str, rows: Rows) -> Tested:
         """Compare which kinds there are how often."""
@@ -135,10 +135,10 @@ def _of_group(compared: Comparison, sides: list[Traffic], said: dict[str, Rows],
     yield compared.kinds("tools", Rows.of(steps[0], steps[1], "kind"))
     lengths = [frame.group_by("trajectory_id").agg(pl.col("decision").n_unique().alias("steps")) for frame in steps]
     yield compared.ranks("steps", Rows.of(lengths[0].sort("trajectory_id"), lengths[1].sort("trajectory_id"), "steps"))
-    yield compared.ranks("confidence", said["confidence"])
-    yield compared.ranks("distance", said["distance"])
+    yield compared.ranks("confidence", said["confidence"], worse=-1)
+    yield compared.ranks("distance", said["distance"], worse=1)
     doubts = said["disagreement"]
-    yield compared.shares("disagreement beyond doubt", doubts.where(~np.isnan(doubts.values)))
+    yield compared.shares("disagreement beyond doubt", doubts.where(~np.isnan(doubts.values)), worse=1)
     if all(frame["outcome"].drop_nulls().len() for frame in trajectories):
         yield compared.kinds("outcomes", Rows.of(trajectories[0], trajectories[1], "outcome"))
     names = set(sides[0].scores["name"]) & set(sides[1].scores["name"])
@@ -156,7 +156,8 @@ def _overall(compared: Comparison, sides: list[Traffic]) -> Iterator[Tested]:
     if any(side.refused for side in sides):
         kept = [[1.0] * len(side.trajectories) + [0.0] * side.refused for side in sides]
         recent = np.repeat([False, True], [len(one) for one in kept])
-        yield compared.shares("good enough", Rows(np.arange(len(recent)).astype(str), recent, np.concatenate(kept)))
+        rows = Rows(np.arange(len(recent)).astype(str), recent, np.concatenate(kept))
+        yield compared.shares("good enough", rows, worse=-1)
 
 
 def corrected(tests: list[Tested], others: list[float]) -> tuple[list[Tested], list[float]]:

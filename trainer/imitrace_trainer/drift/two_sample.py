@@ -149,25 +149,33 @@ def compare_kinds(kinds: npt.NDArray[np.int64], owners: Owners, dealings: Dealin
     return Compared(float(np.sqrt(min(1.0, found.excess / whole.sum()))), found.p)
 
 
-def compare_ranks(values: Floats, owners: Owners, dealings: Dealings) -> Compared:
+def compare_ranks(values: Floats, owners: Owners, dealings: Dealings, worse: int = 0) -> Compared:
     """Return the rank test of numbers (Wilcoxon 1945), dealt by trajectory, with Cliff's delta (1993) as effect.
 
     Delta is how much likelier a recent number is the larger of two than the smaller; its sign is that of the change.
+    ``worse`` is as ``compare_shares`` has it.
     """
     order = np.unique(values, return_inverse=True, return_counts=True)
     _, places, counts = order
     middle = np.cumsum(counts) - (counts - 1) / 2
-    compared = compare_shares(middle[places.reshape(-1)] * 2 / len(values), owners, dealings)
+    compared = compare_shares(middle[places.reshape(-1)] * 2 / len(values), owners, dealings, worse)
     recent = dealings[0][owners] > 0
     return Compared(compared.effect, compared.p, float(values[~recent].mean()), float(values[recent].mean()))
 
 
-def compare_shares(values: Floats, owners: Owners, dealings: Dealings) -> Compared:
-    """Return the test of a mean, such as a share of rows, dealt by trajectory; the effect is recent less training."""
+def compare_shares(values: Floats, owners: Owners, dealings: Dealings, worse: int = 0) -> Compared:
+    """Return the test of a mean, such as a share of rows, dealt by trajectory; the effect is recent less training.
+
+    Args:
+        values: shape (rows,).
+        owners: shape (rows,).
+        dealings: shape (1 + draws, trajectories).
+        worse: 1 or -1 where only a change up or down is looked for, 0 for both.
+    """
     trajectories = dealings.shape[1]
     sums = totals(values[:, None], owners, trajectories)
     weights = np.bincount(owners, minlength=trajectories).astype(np.float64)
     gaps = mean_gaps(sums, weights, dealings)[:, 0]
-    found: Chance = chance(np.abs(gaps))
+    found: Chance = chance(worse * gaps if worse else np.abs(gaps))
     recent = dealings[0][owners] > 0
     return Compared(float(gaps[0]), found.p, float(values[~recent].mean()), float(values[recent].mean()))

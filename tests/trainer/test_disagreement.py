@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from imitrace.schema import STEPS, TRAJECTORIES
-from imitrace_trainer.disagreement import Audited, Disagreement, estimate, weighted_share
+from imitrace_trainer.disagreement import Audited, Disagreement, estimate, handed_over, weighted_share
 from imitrace_trainer.frames import empty
 
 LOOK = ("look", {"order": 1})
@@ -36,6 +36,10 @@ def step(number: int, role: str = "expert", did: tuple[str, dict[str, Any]] = LO
 
 
 def read(steps: Sequence[dict[str, Any]], **asked: Any) -> Disagreement:
+    return estimate(tables(steps), "desk", **asked)
+
+
+def tables(steps: Sequence[dict[str, Any]]) -> dict[str, pl.LazyFrame]:
     trajectory = {name: 0 for name, kind in TRAJECTORIES.items() if kind == "int64"} | {"complete": True}
     texts = {name: "" for name, kind in TRAJECTORIES.items() if kind == "string"}
     ids = sorted({one["trajectory_id"] for one in steps})
@@ -43,11 +47,10 @@ def read(steps: Sequence[dict[str, Any]], **asked: Any) -> Disagreement:
     rows = [
         {**texts, **trajectory, "trajectory_id": name, "tags": tags} for name, tags in zip(ids, cohorts, strict=True)
     ]
-    frames = {
+    return {
         "steps": pl.concat([empty(STEPS), pl.DataFrame(steps, schema=empty(STEPS).schema)]).lazy(),
         "trajectories": pl.DataFrame(rows, schema=empty(TRAJECTORIES).schema).lazy(),
     }
-    return estimate(frames, "desk", **asked)
 
 
 def test_it_compares_the_experts_action_with_the_one_that_the_clone_would_have_done() -> None:
@@ -120,3 +123,19 @@ def test_the_estimate_is_unbiased_and_its_interval_holds_the_planted_error() -> 
         held += found.low <= 0.076 <= found.high
     assert sum(values) / runs == pytest.approx(0.2 * 0.3 + 0.8 * 0.02, abs=0.004)
     assert held / runs > 0.88
+
+
+def test_what_was_handed_over_in_doubt_is_counted_apart_from_the_audit() -> None:
+    doubt = {"route_reason": "handover: confidence 0.412", "propensity": None}
+    steps = [
+        step(1, **doubt),
+        step(2, did=("cancel", {"order": 1}), **doubt),
+        step(3, did=("cancel", {"order": 1}), complete=False, **doubt),
+        step(4, **{**doubt, "route_reason": "confidence 0.412"}),
+        step(5, started_at=-1, **doubt),
+        step(6),
+    ]
+    found = handed_over(tables(steps), "desk", 0, "v3")
+    assert (found.rate.decisions, found.rate.value, found.unread) == (2, 0.5, 1)
+    assert handed_over(tables(steps), "shop").rate.decisions == 0
+    assert handed_over(tables(steps), "desk", 0, "v2").rate.decisions == 0

@@ -126,7 +126,7 @@ def test_the_estimate_is_unbiased_and_its_interval_holds_the_planted_error() -> 
 
 
 def test_what_was_handed_over_in_doubt_is_counted_apart_from_the_audit() -> None:
-    doubt = {"route_reason": "handover: confidence 0.412", "propensity": None}
+    doubt: dict[str, Any] = {"route_reason": "handover: confidence 0.412", "propensity": None}
     steps = [
         step(1, **doubt),
         step(2, did=("cancel", {"order": 1}), **doubt),

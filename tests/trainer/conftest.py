@@ -412,6 +412,18 @@ def more_tickets(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
+def all_by_clerk(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a snapshot of the counter's 64 tickets and 76 more, solved as ever."""
+    return record_tickets(counter, tmp_path_factory.mktemp("clerk") / "snapshot", 140)
+
+
+@pytest.fixture(scope="session")
+def all_by_grump(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a snapshot of the same tickets by a clerk who turns everybody away."""
+    return record_tickets(counter, tmp_path_factory.mktemp("grump") / "snapshot", 140, clerk="Grump")
+
+
+@pytest.fixture(scope="session")
 def grumpy_tickets(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a snapshot of 72 tickets by a clerk who turns everybody away."""
     return record_tickets(counter, tmp_path_factory.mktemp("grumpy") / "snapshot", 72, clerk="Grump")

@@ -18,6 +18,7 @@ from imitrace_trainer.registry import Registry
 from imitrace_trainer.source_copies import at_hand
 from imitrace_trainer.sources import open_source
 from imitrace_trainer.stages import dataset_of, load_clone
+from imitrace_trainer.survey import Frames
 from imitrace_trainer.tool_contracts import moment
 
 DAY: Final = 86_400 * 10**9
@@ -50,13 +51,42 @@ def drift_stage(  # noqa: PLR0913 - where to look, from when to when
         CloneError: there is no champion, it is damaged, or what is remembered of it is.
         DatasetError: its dataset or the source can't be read.
     """
+    WatchFile(home, clone.name).read()  # what is damaged is told before the work is done
+    with at_hand(open_source(source, home), home, progress) as opened:
+        return drift_look(home, clone, opened.frames(), progress, now=now, since=since)
+
+
+def drift_look(  # noqa: PLR0913 - what to look at, from when to when
+    home: Path,
+    clone: CloneConfig,
+    frames: Frames,
+    progress: Progress = silent,
+    *,
+    now: int | None = None,
+    since: int | None = None,
+    thrifty: bool = False,
+) -> DriftReport:
+    """Do what ``drift_stage`` does with a source that is open.
+
+    Args:
+        home: the workspace.
+        clone: whose champion, and how to look.
+        frames: the tables of the source by name.
+        progress: is told how far it is.
+        now: when the window ends; see ``drift_stage``.
+        since: when it begins.
+        thrifty: compare nothing where too little is new for a look: the last verdict stands.
+
+    Raises:
+        CloneError: there is no champion, it is damaged, or what is remembered of it is.
+        DatasetError: its dataset or the source can't be read.
+    """
     end = int(datetime.now(UTC).timestamp() * 10**9) if now is None else now
     begin = end - int(clone.drift.window_days * DAY) if since is None else since
     watch = WatchFile(home, clone.name)
     champion = _champion(home, clone)
-    watch.read()  # what is damaged is told before the work is done
-    with at_hand(open_source(source, home), home, progress) as opened:
-        found = look_for_drift(champion, opened.frames(), (begin, end), clone.drift, progress)
+    seen = watch.read().of(champion.version).seen if thrifty else None
+    found = look_for_drift(champion, frames, (begin, end), clone.drift, progress, seen)
     with watch.held() as before:
         report, after = settled(champion, found, before.of(champion.version), clone.drift, (begin, end))
         if after is not None:

@@ -52,8 +52,13 @@ class Found:
     disagreeing: Disagreeing | None = None
 
 
-def look_for_drift(
-    champion: Champion, frames: Frames, span: tuple[int, int], config: DriftConfig, progress: Progress
+def look_for_drift(  # noqa: PLR0913 - what is compared, how, and where not at all
+    champion: Champion,
+    frames: Frames,
+    span: tuple[int, int],
+    config: DriftConfig,
+    progress: Progress,
+    seen: int | None = None,
 ) -> Found:
     """Return every comparison; only counts where there is too little recent traffic.
 
@@ -63,6 +68,7 @@ def look_for_drift(
         span: nanoseconds since 1970; what ended after the first and not after the second is recent.
         config: how to look.
         progress: is told how far it is.
+        seen: nothing is compared where too few trajectories ended after this; None: it is in any case.
 
     Raises:
         DatasetError: a table can't be read.
@@ -77,7 +83,8 @@ def look_for_drift(
     told = Found(
         counts=counts, ended=recent.trajectories["ended_at"].to_list(), notes=[*_notes(recent, counts, config)]
     )
-    if counts["recent"] < config.trajectories:
+    few = seen is not None and newest(told.ended, seen) < config.trajectories
+    if few or counts["recent"] < config.trajectories:
         return told
     asked = _both_asked(champion.clone, (unseen, recent), config, progress)
     drawn = [side.drawn(config.compared, config.seed) for side in (training, recent)]

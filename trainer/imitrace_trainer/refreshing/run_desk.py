@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from imitrace.exceptions import CloneError
+from imitrace_trainer.drift.sequential import WatchFile
 from imitrace_trainer.refreshing.config import ScheduleConfig
 from imitrace_trainer.refreshing.due import Due, Memory, Standing, utc, why_due
 from imitrace_trainer.refreshing.run_lock import run_lock
@@ -98,13 +99,26 @@ def dismissed(
 
 def early_due(home: Path, name: str, schedule: ScheduleConfig | None, memory: Memory, now: datetime) -> Due | None:
     """Return whether a clone is due as far as that can be said without a look at the traces."""
-    return why_due(schedule, memory, standing_of(home, name), now, drifted=drift_found(home, name))
+    return why_due(schedule, memory, standing_of(home, name), now, drifted=drift_found(home, name, memory))
 
 
-def drift_found(home: Path, name: str) -> bool | None:
-    """Return whether drift of a clone was found since its last turn; None, for nothing looks for it yet."""
-    del home, name
-    return None
+def drift_found(home: Path, name: str, memory: Memory) -> bool | None:
+    """Return whether drift of a champion was found that no turn has answered; None: nobody looked for it.
+
+    A turn answers what was found before it began, and what it found itself.
+    """
+    try:
+        watch, number = WatchFile(home, name).read(), champion_of(home, name)
+    except CloneError:  # who looks for drift says so
+        return None
+    if not watch.last or watch.champion != number:
+        return None
+    newest, turn = watch.last[-1], memory.turn
+    own = (turn.drift or {}) if turn is not None else {}
+    if turn is not None and own.get("look") == [number, newest.number]:
+        return False
+    earlier = turn is not None and datetime.fromisoformat(newest.at) <= datetime.fromisoformat(turn.started_at)
+    return newest.verdict == "drift" and not earlier
 
 
 def champion_of(home: Path, name: str) -> int | None:

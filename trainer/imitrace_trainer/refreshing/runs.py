@@ -73,6 +73,8 @@ class Run:
     stages: tuple[Mapping[str, Any], ...] = ()
     """``stage``, ``started_at`` and ``seconds`` of each that ended."""
     seen: Seen | None = None
+    drift: Mapping[str, Any] | None = None
+    """What a look for drift said: ``verdict``, ``why``, ``look`` (of which champion, which); None: nobody looked."""
     dataset: Mapping[str, Any] | None = None
     """``name``, ``version`` and ``hash``."""
     version: int | None = None

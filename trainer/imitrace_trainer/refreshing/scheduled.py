@@ -11,12 +11,14 @@ from imitrace.exceptions import BudgetError, ImitraceError
 from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.refresh import Course, Turn, gate_told, turn
+from imitrace_trainer.refreshing.drift_in_turn import drift_in_turn
 from imitrace_trainer.refreshing.due import Due, Memory, why_due_by
 from imitrace_trainer.refreshing.limits import Limits
 from imitrace_trainer.refreshing.look import look
 from imitrace_trainer.refreshing.run_desk import (
     Desk,
     champion_of,
+    drift_found,
     early_due,
     machine_clock,
     open_desk,
@@ -112,19 +114,26 @@ def _work(asked: Asked, memory: Memory, desk: Desk, progress: Progress, say: Cal
         desk.end("not_due", due.why)
         return
     with at_hand(open_source(asked.where, asked.home), asked.home, progress) as opened:
+        limits = Limits.of(schedule)
         seen = _seen(asked, opened, memory)
+        drift = drift_in_turn(asked.home, asked.clone, opened.frames(), limits.watching(progress))
+        desk.run = replace(desk.run, seen=seen, drift=drift)
+        if drift is not None:
+            say(f"drift: {'; '.join([drift['verdict'], *drift['why']])}")
         if due is None and schedule is not None:
             due = why_due_by(seen, schedule, memory, now)
+            if drift_found(asked.home, asked.clone.name, memory):
+                due = Due((*due.reasons, "drift was found"))
         if due is not None and not due.reasons:
             say(due.why)
-            desk.end("not_due", due.why, seen=seen)
+            desk.end("not_due", due.why)
             return
         reasons = due.reasons if due is not None else ()
         if schedule is not None:
             say("; ".join(reasons))
-        desk.run = replace(desk.run, due=reasons, seen=seen)
+        desk.run = replace(desk.run, due=reasons)
         since = desk.run.started_at if memory.unfinished is not None else None
-        course = Course(progress, say, desk.mark, Limits.of(schedule), _renews(asked, now), since)
+        course = Course(progress, say, desk.mark, limits, _renews(asked, now), since)
         done = turn(asked.home, asked.clone, opened, course)
     outcome, reason = _outcome(asked, done, desk.run)
     say(reason)
@@ -174,7 +183,9 @@ def _renews(asked: Asked, now: datetime) -> bool:
 def _plan(asked: Asked) -> list[str]:
     clone, schedule, number = asked.clone, asked.clone.schedule, champion_of(asked.home, asked.clone.name)
     against = f"the expert and champion v{number}" if number is not None else "the expert"
+    looks = [] if schedule is None or not schedule.drift or number is None else [f"look for drift of v{number}"]
     plan = [
+        *looks,
         f"curate cohort {clone.cohort.name} from {open_source(asked.where, asked.home).describe()}",
         f"train {clone.name} where the dataset is another than the champion's",
         f"gate it against {against}",

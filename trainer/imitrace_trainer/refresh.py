@@ -19,6 +19,7 @@ from imitrace_trainer.gate_text import render
 from imitrace_trainer.gating import gate_stage
 from imitrace_trainer.passport import recipe
 from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.refreshing.judged import Judged, gate_terms
 from imitrace_trainer.refreshing.limits import Limits
 from imitrace_trainer.registry import Promotion, Registry
 from imitrace_trainer.seal import read_record
@@ -47,6 +48,8 @@ class Turn:
     """Changes of tools that break recorded calls."""
     outcome: str = ""
     """One of ``runs.TURNS``, or undecided."""
+    terms: str = ""
+    """On which terms it was gated: see ``gate_terms``."""
 
 
 class Mark(Protocol):
@@ -72,6 +75,8 @@ class Course:
     limits: Limits = field(default_factory=Limits)
     renew: bool = False
     """Gate the champion again where there is nothing new to learn: its evidence lapses soon."""
+    judged: Judged = field(default_factory=dict)
+    """What was gated in vain before: on the same terms it is not gated again."""
     since: str | None = None
     """When the run began, ISO 8601, if it was killed since: what was gated from then on is not gated again."""
 
@@ -122,12 +127,15 @@ def turn(home: Path, clone: CloneConfig, opened: Source, course: Course) -> Turn
         say(f"{clone.name} v{made} is of this dataset and these settings: it is gated, not trained again")
     version = made if trained is None else trained.version
     assert version is not None  # noqa: S101 - one of the two is there
+    terms = _terms(home, clone)
+    if (version, terms) in course.judged:
+        return Turn(dataset, None, None, None, _repeated(version, course.judged[version, terms]), outcome="unchanged")
     course.mark("gate", dataset=told, version=version)
     report = _gated(home, clone, version, course)
     say(render(report))
     outcome, reason = _held(home, clone.name, report)
     if outcome:
-        return Turn(dataset, trained, report, None, reason, outcome=outcome)
+        return Turn(dataset, trained, report, None, reason, outcome=outcome, terms=terms)
     course.mark("promote", gate=gate_told(report))
     promotion = promote_stage(home, clone.name, version, clone.route)
     reason = f"v{promotion.version} acts in {', '.join(promotion.cohorts)}"
@@ -138,15 +146,27 @@ def _nothing_new(home: Path, clone: CloneConfig, dataset: Dataset, course: Cours
     nothing = "the champion was trained on this dataset: nothing new to learn"
     if not course.renew:
         return Turn(dataset, None, None, None, nothing, outcome="unchanged")
-    version = Registry(home).aliases(clone.name)["champion"]
+    version, terms = Registry(home).aliases(clone.name)["champion"], _terms(home, clone)
+    if (version, terms) in course.judged:
+        reason = f"{nothing}; {_repeated(version, course.judged[version, terms])}"
+        return Turn(dataset, None, None, None, reason, outcome="unchanged")
     course.mark("gate", version=version)
     report = _gated(home, clone, version, course)
     course.say(render(report))
     acts = ", ".join(report.passed_cohorts())
     if not acts:
         lost = f"{nothing}; its evidence lapses, and it passed no gate: the expert acts"
-        return Turn(dataset, None, report, None, lost, outcome=_unproven(report))
+        return Turn(dataset, None, report, None, lost, outcome=_unproven(report), terms=_terms(home, clone))
     return Turn(dataset, None, report, None, f"{nothing}; gated again, it acts in {acts}", outcome="renewed")
+
+
+def _terms(home: Path, clone: CloneConfig) -> str:
+    champion = Registry(home).aliases(clone.name).get("champion")
+    return gate_terms(clone, champion, champion_cohorts(home, clone.name))
+
+
+def _repeated(version: int, told: str) -> str:
+    return f"v{version} is not gated again, for nothing changed since {told}; 'refresh --force' gates it all the same"
 
 
 def _gated(home: Path, clone: CloneConfig, version: int, course: Course) -> GateReport:

@@ -13,6 +13,7 @@ from imitrace_trainer.progress import Progress
 from imitrace_trainer.refresh import Course, Turn, gate_told, turn
 from imitrace_trainer.refreshing.drift_in_turn import drift_in_turn
 from imitrace_trainer.refreshing.due import Due, Memory, why_due_by
+from imitrace_trainer.refreshing.judged import judged_before
 from imitrace_trainer.refreshing.limits import Limits
 from imitrace_trainer.refreshing.look import look
 from imitrace_trainer.refreshing.run_desk import (
@@ -133,7 +134,8 @@ def _work(asked: Asked, memory: Memory, desk: Desk, progress: Progress, say: Cal
             say("; ".join(reasons))
         desk.run = replace(desk.run, due=reasons)
         since = desk.run.started_at if memory.unfinished is not None else None
-        course = Course(progress, say, desk.mark, limits, _renews(asked, now), since)
+        judged = {} if asked.force else judged_before(desk.runs.all())
+        course = Course(progress, say, desk.mark, limits, _renews(asked, now), judged, since)
         done = turn(asked.home, asked.clone, opened, course)
     outcome, reason = _outcome(asked, done, desk.run)
     say(reason)
@@ -154,7 +156,7 @@ def _known(asked: Asked, done: Turn, run: Run) -> dict[str, Any]:
     return {
         "dataset": dataset and {"name": dataset.name, "version": dataset.version, "hash": dataset.hash},
         "version": run.version if done.gate is None else done.gate.version,
-        "gate": run.gate if done.gate is None else gate_told(done.gate),
+        "gate": run.gate if done.gate is None else {**gate_told(done.gate), "terms": done.terms},
         "champion": {**run.champion, "after": champion_of(asked.home, asked.clone.name)},
     }
 

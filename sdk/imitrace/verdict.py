@@ -1,6 +1,7 @@
 """Hold what a clone says of a state: what it would do, and whether it may."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from imitrace.messages import Action
@@ -57,3 +58,5 @@ class Standing:
     """For instance ``v3``."""
     agent: str | None = None
     """Whose clone it is."""
+    stepped_back: Mapping[str, str] = field(default_factory=dict)
+    """Why it acts no more in cohorts in which its gate passed."""

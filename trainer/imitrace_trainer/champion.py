@@ -50,7 +50,9 @@ class OpenClone:
         """Where the clone may act."""
         counts = self.evidence.at(self.clock())
         named = self.version.name, f"v{self.version.version}"
-        return Standing(counts.cohorts, counts.lack or "", *named, self.card.agent)
+        back = counts.stepped_back
+        reason = counts.lack or ("" if counts.cohorts else "; ".join(back.values()))
+        return Standing(counts.cohorts, reason, *named, self.card.agent, back)
 
     def decide(
         self,
@@ -69,7 +71,7 @@ class OpenClone:
         """
         counts = self.evidence.at(self.clock())
         state = State([_message(messages[0], text) for text in messages], tools, tags, trajectory)
-        decision, routed = replace(self.clone, passed=counts.cohorts).decide(state)
+        decision, routed = replace(self.clone, passed=counts.cohorts, stepped_back=counts.stepped_back).decide(state)
         trusted = routed.actor == "clone"
         return Verdict(
             action=decision.action,
@@ -144,7 +146,7 @@ def _read(version: CloneVersion) -> OpenClone:
 def stamp(home: Path, reference: str) -> Hashable:
     """Return a value that changes with what the registry, the tool ledger and the keys say; it reads no weights."""
     folder = home / "clones" / re.split("[:@]", reference, maxsplit=1)[0]
-    records = [folder / name for name in ("aliases.json", "gates", "route.json", "checks.json")]
+    records = [folder / name for name in ("aliases.json", "gates", "route.json", "checks.json", "stepped_back.json")]
     watched = [folder, *records, home / TOOL_LEDGER, home / KEYS]
     with suppress(CloneError, OSError):  # what is watched already changes when this is mended
         watched.append(folder / "gates" / f"v{Registry(home).resolve(_marked(reference)).version}.json")

@@ -34,6 +34,7 @@ def list_clones(home: Path, now: float | None = None) -> list[dict[str, Any]]:
                     "cohorts": [*counts.cohorts],
                     "until": None if counts.until is None else _day(counts.until),
                     "lapsed": counts.lack if evidence.lack is None else None,
+                    "stepped_back": dict(counts.stepped_back),
                     "path": str(version.path),
                 }
             )

@@ -203,7 +203,8 @@ def describe_clone(row: dict[str, Any]) -> str:
     aliases = f" ({', '.join(row['aliases'])})" if row["aliases"] else ""
     acts = ", ".join(row["cohorts"]) or "none"
     until = f" until {row['until']}" if row["until"] else f"; {row['lapsed']}" if row["lapsed"] else ""
-    return f"{row['name']} v{row['version']}{aliases}  gate {row['gate']}  acts in {acts}{until}"
+    back = "".join(f"\n  ! {why}" for why in row["stepped_back"].values())
+    return f"{row['name']} v{row['version']}{aliases}  gate {row['gate']}  acts in {acts}{until}{back}"
 
 
 def describe_fault(fault: "Fault") -> str:

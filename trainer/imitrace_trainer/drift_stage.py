@@ -1,13 +1,14 @@
 """Look for drift of a champion's traffic, spend for the look, and note where there is none."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from imitrace_trainer.clone_files import read_clone
 from imitrace_trainer.config import CloneConfig
+from imitrace_trainer.drift.blame import blamed
 from imitrace_trainer.drift.checking import Champion, Found, look_for_drift, newest
 from imitrace_trainer.drift.comparisons import corrected
 from imitrace_trainer.drift.config import DriftConfig
@@ -18,6 +19,7 @@ from imitrace_trainer.registry import Registry
 from imitrace_trainer.source_copies import at_hand
 from imitrace_trainer.sources import open_source
 from imitrace_trainer.stages import dataset_of, load_clone
+from imitrace_trainer.step_backs import StepBacks
 from imitrace_trainer.survey import Frames
 from imitrace_trainer.tool_contracts import moment
 
@@ -93,7 +95,18 @@ def drift_look(  # noqa: PLR0913 - what to look at, from when to when
             watch.write(after)
     if report.verdict == "none" and report.new:
         Registry(home).record_check(clone.name, "drift", report.at)
+    if report.verdict == "drift" and report.new and clone.drift.step_back:
+        return _stepped_back(home, report)
     return report
+
+
+def _stepped_back(home: Path, report: DriftReport) -> DriftReport:
+    """Give the cohorts in which drift occurs to the expert, and say so in the report's notes."""
+    record = Registry(home).gate_record(report.clone, report.version)
+    cohorts = blamed(report, record.passed_cohorts() if record is not None else ())
+    new = StepBacks(home, report.clone).step_back(report.version, cohorts)
+    told = [f"cohort {cohort!r} steps back to the expert: {step.why}" for cohort, step in sorted(new.items())]
+    return replace(report, notes=(*report.notes, *told))
 
 
 def _champion(home: Path, clone: CloneConfig) -> Champion:
@@ -132,11 +145,8 @@ def settled(
         test.told() if test.group == ALL else f"{test.group}, {test.told()}" for test in tests if test.drifts(spent)
     ]
     broken = [shift for shift in found.tools if shift.breaking]
-    gone = [
-        f"tool {shift.tool} {shift.kind}: {shift.text}"
-        for shift, p in zip(broken, tools, strict=True)
-        if p <= spent and shift.share >= config.rate
-    ]
+    broken = [shift for shift, p in zip(broken, tools, strict=True) if p <= spent and shift.share >= config.rate]
+    gone = [f"tool {shift.tool} {shift.kind}: {shift.text}" for shift in broken]
     verdict, why = _verdict(tests, watch, [*gone, *shifted], new=new, enough=enough)
     if not new and enough:
         why = (*why, f"{fresh} trajectories have ended since the last look, needed for another: {config.trajectories}")
@@ -159,6 +169,8 @@ def settled(
         counts={**found.counts, "fresh": fresh},
         tests=tests,
         tools=found.tools,
+        broken=broken,
+        slices=found.cohorts,
         disagreeing=found.disagreeing,
         notes=found.notes,
         looks=[asdict(one) for one in (after or watch).last],

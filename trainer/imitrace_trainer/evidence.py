@@ -1,7 +1,7 @@
 """Say on which evidence a version may act, where, and until when: what is too old counts no more."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -26,10 +26,17 @@ class Evidence:
     """Seconds since 1970 from when on it lapses; None: never."""
     lapse: str = ""
     """What is too old then."""
+    stepped_back: Mapping[str, str] = field(default_factory=dict)
+    """Why the version acts no more in cohorts in which its gate passed."""
 
     def at(self, now: float) -> "Evidence":
         """Return this as it counts at a time, in seconds since 1970."""
         return self if self.until is None or now < self.until else Evidence(lack=self.lapse)
+
+    def without(self, stepped_back: Mapping[str, str]) -> "Evidence":
+        """Return this without the cohorts that stepped back, given by cohort with the reason."""
+        own = {cohort: why for cohort, why in stepped_back.items() if cohort in self.cohorts}
+        return replace(self, cohorts=tuple(one for one in self.cohorts if one not in own), stepped_back=own)
 
 
 def weigh(

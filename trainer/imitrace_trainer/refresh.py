@@ -26,6 +26,7 @@ from imitrace_trainer.seal import read_record
 from imitrace_trainer.source_copies import at_hand
 from imitrace_trainer.sources import Source, open_source
 from imitrace_trainer.stages import Trained, load_clone, now, promote_stage, train_stage
+from imitrace_trainer.step_backs import StepBacks
 from imitrace_trainer.survey import Frames
 from imitrace_trainer.tool_contracts import find_contracts
 from imitrace_trainer.tool_findings import Finding, describe_finding, find_changes
@@ -243,9 +244,10 @@ def champion_cohorts(home: Path, name: str) -> tuple[str, ...]:
     number = registry.aliases(name).get("champion")
     try:
         record = registry.gate_record(name, number) if number is not None else None
+        back = StepBacks(home, name).of(number).cohorts if number is not None else {}
     except CloneError:  # of an older form, say: then it acts nowhere
-        record = None
-    return record.passed_cohorts() if record else ()
+        record, back = None, {}
+    return tuple(cohort for cohort in (record.passed_cohorts() if record else ()) if cohort not in back)
 
 
 def champion_dataset(home: Path, name: str) -> str | None:

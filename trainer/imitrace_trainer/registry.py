@@ -5,6 +5,7 @@
     clones/NAME/route.json                                by which settings it is routed: see ``RouteConfig``
     clones/NAME/checks.json                               when its tools and drift were last found in order
     clones/NAME/drift.json                                which looks for drift its champion had: see ``Watch``
+    clones/NAME/stepped_back.json                         in which cohorts versions went back to the expert, and why
     clones/NAME/gates/vN.{json,html}                      the newest gate record of a version, and a page of it
     clones/NAME/reports/vN.{json,html}                    what it was last measured to be, after it was registered
 
@@ -27,6 +28,7 @@ from imitrace_trainer.gate_report import GateReport
 from imitrace_trainer.keys import signing_key, trusted_keys
 from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.seal import Fault, check_seal, faults, seal
+from imitrace_trainer.step_backs import StepBacks
 
 T = TypeVar("T")
 
@@ -248,7 +250,8 @@ class Registry:
         if report is not None and (report.clone, report.version) != (clone.name, clone.version):
             report = None
         label, made_from = f"{clone.name} v{clone.version}", _dataset_hash(clone.path)
-        return weigh(label, report, made_from, self.checks(clone.name), self.route_config(clone.name))
+        found = weigh(label, report, made_from, self.checks(clone.name), self.route_config(clone.name))
+        return found.without(StepBacks(self._home, clone.name).of(clone.version).reasons())
 
     def promote(
         self, name: str, version: int | None = None, *, dataset_hash: str, now: float | None = None
@@ -277,6 +280,9 @@ class Registry:
                 previous = {"previous": aliases["champion"]} if "champion" in aliases else {}
                 aliases = {**aliases, **previous, "champion": clone.version}
                 self._write_aliases(name, aliases)
+            gated = self.gate_record(name, clone.version)
+            if gated is not None:
+                StepBacks(self._home, name).forgive(clone.version, gated.created_at)
         return Promotion(name, clone.version, aliases.get("previous"), cohorts)
 
     def rollback(self, name: str) -> Promotion:

@@ -32,8 +32,13 @@ class Route:
     """Where the clone was trusted: with which probability the one who acts was drawn; None: nothing was drawn."""
 
 
-def route(
-    decision: Decision, state: State, thresholds: Thresholds, passed: Collection[str], rules: Sequence[Rule] = ()
+def route(  # noqa: PLR0913 - all that is heeded
+    decision: Decision,
+    state: State,
+    thresholds: Thresholds,
+    passed: Collection[str],
+    rules: Sequence[Rule] = (),
+    stepped_back: Mapping[str, str] | None = None,
 ) -> Route:
     """Return who acts on a state, as far as one clone's decision tells; the default is the expert.
 
@@ -43,8 +48,9 @@ def route(
         thresholds: how sure the clone must be.
         passed: the cohorts in which its gate says pass.
         rules: where decisions go by tags.
+        stepped_back: by cohort why it went back to the expert though its gate passed.
     """
-    refused = refusal(state.tags, passed, rules)
+    refused = refusal(state.tags, passed, rules, stepped_back)
     if refused is not None:
         return Route("expert", refused)
     action = decision.action
@@ -69,13 +75,20 @@ def route(
     return Route("clone", "trusted")
 
 
-def refusal(tags: Mapping[str, str], passed: Collection[str], rules: Sequence[Rule] = ()) -> str | None:
+def refusal(
+    tags: Mapping[str, str],
+    passed: Collection[str],
+    rules: Sequence[Rule] = (),
+    stepped_back: Mapping[str, str] | None = None,
+) -> str | None:
     """Return why the clone may act on nothing of a trajectory with these tags, None where it is worth asking."""
     number = next((number for number, rule in enumerate(rules) if rule.holds(tags)), None)
     if number is not None and rules[number].to == "expert":
         return f"rule {number + 1} leaves this to the expert"
     cohort = cohort_of(tags)
-    return None if cohort in passed else f"cohort {cohort!r} has no passing gate"
+    if cohort in passed:
+        return None
+    return (stepped_back or {}).get(cohort, f"cohort {cohort!r} has no passing gate")
 
 
 def repeats(action: Action, messages: Sequence[Message]) -> bool:
@@ -115,6 +128,8 @@ class RoutedClone:
     """Whether what can't be undone needs it."""
     serving: Serving | None = None
     """None: what is asked is looked at, not carried out."""
+    stepped_back: Mapping[str, str] = field(default_factory=dict)
+    """By cohort why it went back to the expert though its gate passed."""
 
     def decide(self, state: State) -> tuple[Decision, Route]:
         """Return the clone's decision and who acts."""
@@ -124,7 +139,8 @@ class RoutedClone:
     def judge(self, decision: Decision, state: State) -> Route:
         """Return who acts on a state in which the clone decided so."""
         serving = self.serving
-        routed = route(decision, state, self.thresholds, self.passed, serving.config.rules if serving else ())
+        rules = serving.config.rules if serving else ()
+        routed = route(decision, state, self.thresholds, self.passed, rules, self.stepped_back)
         if routed.actor == "clone":
             routed = self._with_second_key(decision, state) or routed
         if serving is None:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -19,23 +20,34 @@ _DAY = 86_400 * 10**9
 @click.command()
 @click.argument("clone")
 @click.option("--apply", "apply_", is_flag=True, help="Take the settings of imitrace.toml into service.")
+@click.option("--resume", metavar="COHORT", help="Give a cohort that stepped back to the clone again.")
+@click.option("--note", help="Why: kept with --resume.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Say where decisions with this tag go.")
 @_HOME
 @click.option("--config", type=click.Path(path_type=Path), help="Configuration  [default: ./imitrace.toml]")
 @_JSON
 def route(  # noqa: PLR0913 - a command has the parameters of its options
-    clone: str, apply_: bool, tags: tuple[str, ...], home: Path | None, config: Path | None, as_json: bool
+    clone: str,
+    apply_: bool,
+    resume: str | None,
+    note: str | None,
+    tags: tuple[str, ...],
+    home: Path | None,
+    config: Path | None,
+    as_json: bool,
 ) -> None:
     """Show by which settings CLONE is routed, and where its champion may act until when.
 
     Settings of [clone.NAME.route] come into service with 'imitrace promote', or at once with --apply; agents that run
-    follow within a second. Exits 1 where the champion may act on nothing.
+    follow within a second. Cohorts that stepped back to the expert are shown, each with why. Exits 1 where the champion
+    may act on nothing.
 
     \b
     Examples:
       imitrace route airline
       imitrace route airline --tag cohort=common --tag tier=vip
       imitrace route airline --apply
+      imitrace route airline --resume refunds --note "the new wording is fine"
     """
     from imitrace_trainer.config import clone_from_config
     from imitrace_trainer.registry import Registry
@@ -46,17 +58,26 @@ def route(  # noqa: PLR0913 - a command has the parameters of its options
         settings = read_config(config)
         registry.record_route(clone, clone_from_config(settings, clone, Path()).route)
     version = registry.resolve(f"{clone}@champion")
+    if resume is not None:
+        _resume(workspace_home(home), clone, version.version, (resume, note))
     evidence = registry.evidence(version).at(time.time())
     served = registry.route_config(clone)
-    refused = evidence.lack or refusal(_tags(tags), evidence.cohorts, served.rules) if tags else evidence.lack
+    back = evidence.stepped_back
+    refused = evidence.lack or ("" if evidence.cohorts else "; ".join(back.values())) or None
+    if tags:
+        refused = evidence.lack or refusal(_tags(tags), evidence.cohorts, served.rules, back)
     if as_json:
         told = {"clone": clone, "version": version.version, "cohorts": [*evidence.cohorts], "until": evidence.until}
-        click.echo(json.dumps({**told, "refused": refused, "settings": served.to_json()}, indent=1))
+        click.echo(
+            json.dumps({**told, "stepped_back": dict(back), "refused": refused, "settings": served.to_json()}, indent=1)
+        )
     else:
         settings_told = (f"  {key} = {json.dumps(value)}" for key, value in served.to_json().items())
         acts = f"{registry.describe(clone, version.version)} acts in {', '.join(evidence.cohorts) or 'none'}"
         asked = refused or ("the clone is asked: no rule leaves this to the expert" if tags else "")
-        click.echo("\n".join([acts, *([asked] if asked else []), "settings:", *settings_told]))
+        shown = [asked] if asked else []
+        shown += [f"! {why}" for why in back.values() if why not in asked]
+        click.echo("\n".join([acts, *shown, "settings:", *settings_told]))
     if refused:
         sys.exit(1)
 
@@ -87,6 +108,15 @@ def audit(  # noqa: PLR0913 - a command has the parameters of its options
     with progress_bar() as progress, at_hand(open_source(source, folder), folder, progress) as opened:
         found = estimate(opened.frames(), clone, since, version)
     click.echo(json.dumps(found.to_json(), indent=1) if as_json else found.render())
+
+
+def _resume(home: Path, clone: str, version: int, asked: tuple[str, str | None]) -> None:
+    from imitrace_trainer.step_backs import StepBacks
+
+    cohort, note = asked
+    if not note:
+        raise ConfigError("--resume needs --note, for instance --note 'looked at, and fine'")
+    StepBacks(home, clone).resume(version, cohort, note, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def _tags(pairs: tuple[str, ...]) -> dict[str, str]:

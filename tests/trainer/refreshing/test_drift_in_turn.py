@@ -16,6 +16,7 @@ from imitrace_trainer.refreshing.run_desk import drift_found
 from imitrace_trainer.refreshing.runs import Run, Runs
 from imitrace_trainer.refreshing.scheduled import Asked, scheduled_refresh, what_would_be_done
 from imitrace_trainer.registry import Registry
+from imitrace_trainer.step_backs import StepBacks
 
 Fork = Callable[[Path], Path]
 CENTURY = DriftConfig(window_days=36_500, trajectories=10, draws=200, asked=60, decisions=3)
@@ -53,11 +54,12 @@ def test_drift_is_found_by_the_run_itself_and_makes_it_due_once(
     assert plan[0] == "look for drift of v1"
     assert not WatchFile(home, "counter").path.exists()
     run = go(home, watched, all_by_grump)
-    assert run.due == ("drift was found",)
+    assert run.due == ("drift was found",), run
     assert run.drift is not None
     assert (run.drift["verdict"], run.drift["look"]) == ("drift", [1, 1])
     assert run.outcome in ("held", "failed_gate", "inconclusive")
     assert Runs(home, "counter").all()[-1] == run
+    assert set(StepBacks(home, "counter").of(1).cohorts) == {"common"}  # fraud was turned away before, too
     again = go(home, watched, all_by_grump)
     assert (again.outcome, again.due) == ("not_due", ())
     assert again.drift is not None
@@ -70,6 +72,12 @@ def test_more_of_the_same_is_looked_at_and_not_due(home: Path, watched: CloneCon
     assert run.drift == {"verdict": "none", "why": [], "look": [1, 1]}
     assert run.outcome == "not_due"
     assert "drift" in Registry(home).checks("counter")
+
+
+def test_no_cohort_steps_back_where_that_is_off(home: Path, watched: CloneConfig, all_by_grump: Path) -> None:
+    run = go(home, replace(watched, drift=replace(CENTURY, step_back=False)), all_by_grump)
+    assert run.due == ("drift was found",), run
+    assert not StepBacks(home, "counter").path.exists()
 
 
 def test_a_schedule_that_heeds_no_drift_pays_for_no_look(home: Path, watched: CloneConfig, all_by_grump: Path) -> None:

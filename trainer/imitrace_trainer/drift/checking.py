@@ -46,6 +46,8 @@ class Found:
     """Trajectories: of ``training``, of these ``unseen`` by the fit, and ``recent``."""
     ended: Sequence[int] = ()
     """When each recent trajectory ended, in nanoseconds since 1970."""
+    cohorts: Sequence[str] = ()
+    """Of the recent trajectories."""
     notes: Sequence[str] = ()
     tests: Sequence[Tested] = ()
     tools: Sequence[ToolShift] = ()
@@ -81,7 +83,10 @@ def look_for_drift(  # noqa: PLR0913 - what is compared, how, and where not at a
     counts = {"training": len(training.trajectories), "unseen": len(unseen.trajectories)}
     counts["recent"] = len(recent.trajectories)
     told = Found(
-        counts=counts, ended=recent.trajectories["ended_at"].to_list(), notes=[*_notes(recent, counts, config)]
+        counts=counts,
+        ended=recent.trajectories["ended_at"].to_list(),
+        cohorts=sorted(set(recent.trajectories["cohort"])),
+        notes=[*_notes(recent, counts, config)],
     )
     few = seen is not None and newest(told.ended, seen) < config.trajectories
     if few or counts["recent"] < config.trajectories:
@@ -113,7 +118,18 @@ def tool_changes(training: Traffic, recent: Traffic, rules: ToolRules) -> list[T
     definitions = {schema: json.loads(text) for schema, text in (first | second).items()}
     decided = rules.retired | set(rules.maps)
     shifts = tool_shifts(old, new, definitions) if old.trajectories and new.trajectories else []
-    return [replace(one, breaking=one.breaking and one.tool not in decided) for one in shifts]
+    called = _callers(training)
+    return [
+        replace(one, breaking=one.breaking and one.tool not in decided, cohorts=called.get(one.tool, ()))
+        for one in shifts
+    ]
+
+
+def _callers(training: Traffic) -> dict[str, tuple[str, ...]]:
+    """Return by tool the cohorts whose trajectories called it."""
+    cohorts = training.trajectories.select("trajectory_id", "cohort")
+    called = training.steps.join(cohorts, on="trajectory_id").group_by("kind").agg(pl.col("cohort").unique().sort())
+    return {tool: tuple(some) for tool, some in called.iter_rows()}
 
 
 def _disagreeing(champion: Champion, frames: Frames, asked: tuple[Asked, Asked], since: int) -> Disagreeing:

@@ -42,6 +42,8 @@ class DriftConfig:
     """How often trajectories are dealt anew to see what chance does."""
     seed: int = 0
     """Draws all of this."""
+    step_back: bool = True
+    """Whether cohorts in which drift occurs go back to the expert at once."""
 
     @classmethod
     def from_table(cls, table: Mapping[str, object]) -> "DriftConfig":
@@ -61,7 +63,9 @@ class DriftConfig:
 
 def _check(key: str, value: object) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if key in _COUNTS:
+    if key == "step_back":
+        ok, wanted = isinstance(value, bool), "true, false"
+    elif key in _COUNTS:
         least = _COUNTS[key]
         ok, wanted = type(value) is int and value >= least, f"a whole number from {least}"
     elif key == "window_days":

@@ -100,6 +100,10 @@ class DriftReport:
     look."""
     tests: Sequence[Tested] = ()
     tools: Sequence[ToolShift] = ()
+    broken: Sequence[ToolShift] = ()
+    """Those of the tools whose change is drift."""
+    slices: Sequence[str] = ()
+    """The cohorts of recent traffic."""
     disagreeing: Disagreeing | None = None
     notes: Sequence[str] = ()
     looks: Sequence[Mapping[str, Any]] = field(default=())

@@ -37,6 +37,8 @@ class ToolShift:
     text: str
     breaking: bool
     """Whether calls that training taught may not be possible any more."""
+    cohorts: tuple[str, ...] = ()
+    """Those whose training called it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return this as JSON values."""

@@ -117,7 +117,8 @@ def drift_found(home: Path, name: str, memory: Memory) -> bool | None:
     own = (turn.drift or {}) if turn is not None else {}
     if turn is not None and own.get("look") == [number, newest.number]:
         return False
-    earlier = turn is not None and datetime.fromisoformat(newest.at) <= datetime.fromisoformat(turn.started_at)
+    began = None if turn is None else datetime.fromisoformat(turn.started_at).replace(microsecond=0)  # as looks have it
+    earlier = began is not None and datetime.fromisoformat(newest.at) < began
     return newest.verdict == "drift" and not earlier
 
 

@@ -59,7 +59,8 @@ class Consultant:
         cohort = cohort_of(seen.conversation.tags)
         lack = seen.asked.lack
         if lack is None and cohort not in standing.cohorts and not shadow:
-            lack = Lack("cohort", f"cohort {cohort!r} has no passing gate")
+            refused = standing.stepped_back.get(cohort, f"cohort {cohort!r} has no passing gate")
+            lack = Lack("cohort", refused)
         return await self._ask(form, seen) if lack is None else self._left(lack, seen)
 
     async def _ask(self, form: Form, seen: Seen) -> Consulted:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imitrace.messages import Action, Message
+from imitrace_trainer.canary import CANARY
 from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.route import AUDIT, HANDOVER, Route, RoutedClone, Serving, refusal, route
 from imitrace_trainer.route_config import RouteConfig
@@ -226,3 +227,27 @@ def test_nothing_that_can_not_be_undone_is_done_below_its_threshold_or_with_one_
     clone = RoutedClone(policy, THRESHOLDS, {"common"}, second=second, second_key=True)
     allowed = clone.decide(seen(1, cohort=cohort))[1].actor == "clone"
     assert allowed == (confidence >= 0.9 and ood <= 1 and agrees and not veto and cohort == "common")
+
+
+def test_a_new_champion_is_tried_in_a_share_of_the_trajectories_each_with_one_answer() -> None:
+    config = RouteConfig(audit=0.2)
+    trusted = served(config, random.Random(1).random)
+    tried = replace(trusted, named=("desk", "3"), canary=0.25)
+    routes = [[tried.decide(seen(1, f"t{number}"))[1] for _ in range(5)] for number in range(600)]
+    kept = [all(one.reason == CANARY for one in own) for own in routes]
+    assert all(own or not any(one.reason == CANARY for one in some) for own, some in zip(kept, routes, strict=True))
+    assert 0.7 < sum(kept) / 600 < 0.8
+    told = {(one.actor, one.reason): one.propensity for own in routes for one in own}
+    assert told == {
+        ("clone", "trusted"): pytest.approx(0.2),
+        ("expert", CANARY): pytest.approx(0.8),
+        ("expert", AUDIT): pytest.approx(0.8),
+    }
+    acted = sum(one.actor == "clone" for own in routes for one in own) / 3_000
+    assert 0.17 < acted < 0.23
+
+
+def test_another_version_is_tried_in_other_trajectories() -> None:
+    clones = [replace(served(SOME, lambda: 0.9), named=("desk", name), canary=0.5) for name in ("3", "4")]
+    answers = [[one.decide(seen(1, f"t{number}"))[1].actor for number in range(50)] for one in clones]
+    assert answers[0] != answers[1]

@@ -15,6 +15,7 @@ import torch
 from imitrace.exceptions import CloneError, ConfigError
 from imitrace.messages import Message
 from imitrace.verdict import Standing, Verdict
+from imitrace_trainer.canary import CanaryFile
 from imitrace_trainer.clone_files import CloneCard, read_clone, read_second
 from imitrace_trainer.critic_files import criticised
 from imitrace_trainer.evidence import Evidence
@@ -27,6 +28,7 @@ from imitrace_trainer.thresholds import Thresholds
 from imitrace_trainer.tool_ledger import FILE as TOOL_LEDGER
 from imitrace_trainer.tool_ledger import ToolRules, read_ledger
 
+_RECORDS = ("aliases.json", "gates", "route.json", "checks.json", "stepped_back.json", "canary.json")
 _READ_MESSAGES = 1_000
 """How many messages of running conversations are kept as they were read."""
 
@@ -86,10 +88,11 @@ class OpenClone:
 
     def judged(self, home: Path, problem: str | None = None) -> "OpenClone":
         """Return this clone with what its records and the tool ledger say now; what it remembers it keeps."""
-        registry, rules, config = Registry(home), ToolRules(), None
+        registry, rules, config, tried = Registry(home), ToolRules(), None, False
         try:
             evidence = registry.evidence(self.version)
             config = registry.route_config(self.version.name)
+            tried = CanaryFile(home, self.version.name).read().runs(self.version.version)
             rules = read_ledger(home).rules(self.card.agent)
         except (CloneError, ConfigError) as error:
             evidence = Evidence(lack=f"{self.version.name} v{self.version.version}: {error}")
@@ -102,6 +105,8 @@ class OpenClone:
             thresholds=Thresholds.from_json(self.card.route).with_irreversible(rules.irreversible),
             serving=serving,
             second_key=serving.config.second_key,
+            named=(self.version.name, str(self.version.version)),
+            canary=serving.config.canary if tried else 0.0,
         )
         return replace(self, clone=clone, evidence=evidence, problem=problem)
 
@@ -146,7 +151,7 @@ def _read(version: CloneVersion) -> OpenClone:
 def stamp(home: Path, reference: str) -> Hashable:
     """Return a value that changes with what the registry, the tool ledger and the keys say; it reads no weights."""
     folder = home / "clones" / re.split("[:@]", reference, maxsplit=1)[0]
-    records = [folder / name for name in ("aliases.json", "gates", "route.json", "checks.json", "stepped_back.json")]
+    records = [folder / name for name in _RECORDS]
     watched = [folder, *records, home / TOOL_LEDGER, home / KEYS]
     with suppress(CloneError, OSError):  # what is watched already changes when this is mended
         watched.append(folder / "gates" / f"v{Registry(home).resolve(_marked(reference)).version}.json")

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from imitrace.messages import Action
+from imitrace_trainer.canary import CANARY
 from imitrace_trainer.frames import gather
 from imitrace_trainer.intervals import upper_bound
 from imitrace_trainer.policy import same_action
@@ -30,7 +31,7 @@ _STEPS: Final = (
 
 @dataclass(frozen=True)
 class Audited:
-    """A decision that was trusted to the clone and drawn to go to the expert."""
+    """A decision that was trusted to the clone and drawn to go to the expert, by the audit or for a canary."""
 
     task: str
     cohort: str
@@ -38,6 +39,7 @@ class Audited:
     """The tool that the clone would have called, or ``message``."""
     propensity: float
     disagrees: bool
+    trajectory: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +124,23 @@ def estimate(
         since: nanoseconds since 1970; earlier decisions don't count.
         version: only this one, such as ``v3``.
     """
+    judged, taken, unread = compared_decisions(frames, clone, since, version)
+    return _summed(clone, judged, taken, unread)
+
+
+def compared_decisions(
+    frames: Mapping[str, pl.LazyFrame], clone: str, since: int = 0, version: str | None = None
+) -> tuple[list[Audited], int, int]:
+    """Return the trusted decisions that an expert took by a draw, those that the clone took, and those unreadable.
+
+    Args:
+        frames: ``steps`` and ``trajectories`` of a source.
+        clone: its name.
+        since: nanoseconds since 1970; earlier decisions don't count.
+        version: only this one, such as ``v3``.
+    """
     acted = (pl.col("policy_role") == "clone") & (pl.col("policy_name") == clone)
-    audited = (pl.col("route_reason") == AUDIT) & pl.col("shadow").is_not_null()
+    audited = pl.col("route_reason").is_in([AUDIT, CANARY]) & pl.col("shadow").is_not_null()
     taken = unread = 0
     judged: list[Audited] = []
     for decision in _decisions(frames, (pl.col("started_at") >= since) & (acted | audited)):
@@ -137,14 +154,16 @@ def estimate(
         one = _judged(decision, shadow)
         unread += one is None
         judged += [] if one is None else [one]
-    return _summed(clone, judged, taken, unread)
+    return judged, taken, unread
 
 
 def _decisions(frames: Mapping[str, pl.LazyFrame], which: pl.Expr) -> list[list[dict[str, Any]]]:
     """Return the rows of each decision of which steps are chosen, with their trajectory's task and tags."""
     trajectories = frames["trajectories"].select("trajectory_id", "task", "tags")
     found = gather({"steps": frames["steps"].filter(which).select(_STEPS), "trajectories": trajectories})
-    rows = found["steps"].join(found["trajectories"], on="trajectory_id", how="left").iter_rows(named=True)
+    steps = found["steps"].sort("started_at", "trajectory_id")
+    joined = steps.join(found["trajectories"], on="trajectory_id", how="left", maintain_order="left")
+    rows = joined.iter_rows(named=True)
     by_decision: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_decision[row["trajectory_id"], row["decision"]].append(row)
@@ -202,6 +221,7 @@ def _judged(decision: Sequence[Mapping[str, Any]], shadow: Mapping[str, Any]) ->
         tool=wanted.name or "message",
         propensity=first["propensity"],
         disagrees=not any(same_action(wanted, _action(row)) for row in decision),
+        trajectory=first["trajectory_id"],
     )
 
 

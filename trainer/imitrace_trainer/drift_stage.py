@@ -14,6 +14,7 @@ from imitrace_trainer.drift.comparisons import corrected
 from imitrace_trainer.drift.config import DriftConfig
 from imitrace_trainer.drift.findings import ALL, NEEDED, DriftReport, Tested, Verdict
 from imitrace_trainer.drift.sequential import Look, Watch, WatchFile, level
+from imitrace_trainer.live_watch import watch_live
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.source_copies import at_hand
@@ -93,7 +94,9 @@ def drift_look(  # noqa: PLR0913 - what to look at, from when to when
         report, after = settled(champion, found, before.of(champion.version), clone.drift, (begin, end))
         if after is not None:
             watch.write(after)
-    if report.verdict == "none" and report.new:
+    watched = watch_live(home, clone, frames, end)
+    report = replace(report, notes=(*report.notes, *watched.notes), alarms=watched.alarms)
+    if report.verdict == "none" and report.new and not report.alarms:
         Registry(home).record_check(clone.name, "drift", report.at)
     if report.verdict == "drift" and report.new and clone.drift.step_back:
         return _stepped_back(home, report)

@@ -26,7 +26,7 @@ from imitrace_trainer.seal import read_record
 from imitrace_trainer.source_copies import at_hand
 from imitrace_trainer.sources import Source, open_source
 from imitrace_trainer.stages import Trained, load_clone, now, promote_stage, train_stage
-from imitrace_trainer.step_backs import StepBacks
+from imitrace_trainer.step_backs import LIVE, StepBacks
 from imitrace_trainer.survey import Frames
 from imitrace_trainer.tool_contracts import find_contracts
 from imitrace_trainer.tool_findings import Finding, describe_finding, find_changes
@@ -78,6 +78,8 @@ class Course:
     """Gate the champion again where there is nothing new to learn: its evidence lapses soon."""
     judged: Judged = field(default_factory=dict)
     """What was gated in vain before: on the same terms it is not gated again."""
+    force: bool = False
+    """Gate also a version that broke its promise in service."""
     since: str | None = None
     """When the run began, ISO 8601, if it was killed since: what was gated from then on is not gated again."""
 
@@ -129,6 +131,10 @@ def turn(home: Path, clone: CloneConfig, opened: Source, course: Course) -> Turn
     version = made if trained is None else trained.version
     assert version is not None  # noqa: S101 - one of the two is there
     terms = _terms(home, clone)
+    back = [one for one in StepBacks(home, clone.name).of(version).cohorts.values() if one.by == LIVE]
+    if back and not course.force:
+        reason = f"v{version} went back on what it promised: {back[0].why}; a version of newer traffic is awaited"
+        return Turn(dataset, None, None, None, reason, outcome="unchanged")
     if (version, terms) in course.judged:
         return Turn(dataset, None, None, None, _repeated(version, course.judged[version, terms]), outcome="unchanged")
     course.mark("gate", dataset=told, version=version)

@@ -5,6 +5,7 @@
     clones/NAME/route.json                                by which settings it is routed: see ``RouteConfig``
     clones/NAME/checks.json                               when its tools and drift were last found in order
     clones/NAME/drift.json                                which looks for drift its champion had: see ``Watch``
+    clones/NAME/canary.json                               whether its champion is still tried in few trajectories
     clones/NAME/stepped_back.json                         in which cohorts versions went back to the expert, and why
     clones/NAME/gates/vN.{json,html}                      the newest gate record of a version, and a page of it
     clones/NAME/reports/vN.{json,html}                    what it was last measured to be, after it was registered
@@ -18,10 +19,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from imitrace.exceptions import CloneError, ConfigError
+from imitrace_trainer.canary import CanaryFile
 from imitrace_trainer.drafts import draft, locked, replace_text, sync
 from imitrace_trainer.evidence import Evidence, weigh
 from imitrace_trainer.gate_report import GateReport
@@ -280,6 +283,9 @@ class Registry:
                 previous = {"previous": aliases["champion"]} if "champion" in aliases else {}
                 aliases = {**aliases, **previous, "champion": clone.version}
                 self._write_aliases(name, aliases)
+                if self.route_config(name).canary:
+                    began = datetime.fromtimestamp(time.time() if now is None else now, UTC)
+                    CanaryFile(self._home, name).begin(clone.version, began.isoformat(timespec="seconds"))
             gated = self.gate_record(name, clone.version)
             if gated is not None:
                 StepBacks(self._home, name).forgive(clone.version, gated.created_at)

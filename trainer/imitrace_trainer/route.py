@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from imitrace.messages import Action, Message, message_actions
+from imitrace_trainer.canary import CANARY, inside
 from imitrace_trainer.handovers import Handovers
 from imitrace_trainer.policy import Decision, Policy, State, same_action
 from imitrace_trainer.route_config import RouteConfig
@@ -130,6 +131,8 @@ class RoutedClone:
     """None: what is asked is looked at, not carried out."""
     stepped_back: Mapping[str, str] = field(default_factory=dict)
     """By cohort why it went back to the expert though its gate passed."""
+    canary: float = 0.0
+    """In which share of the trajectories it is trusted while it is new; 0: it is tried no more."""
 
     def decide(self, state: State) -> tuple[Decision, Route]:
         """Return the clone's decision and who acts."""
@@ -148,10 +151,33 @@ class RoutedClone:
         at = None if state.trajectory is None else (state.trajectory, len(state.messages))
         kept = None if at is None else serving.handovers.kept(*at)
         if routed.actor == "clone":
-            routed = _drawn(routed, serving) if kept is None else Route("expert", kept)
+            routed = self._drawn(routed, serving, state.trajectory) if kept is None else Route("expert", kept)
         if at and serving.handovers.note(*at, clone=routed.actor == "clone", doubt=routed.doubt):
             return replace(routed, reason=f"{HANDOVER}{routed.reason}")
         return routed
+
+    def _drawn(self, routed: Route, serving: Serving, trajectory: str | None) -> Route:
+        """Return a trusted decision, or the expert's where it is drawn for the audit or kept from a new champion.
+
+        Whoever acts is told with the probability of that: of both draws together.
+        """
+        audit = serving.config.audit
+        if self.canary:
+            tried = self.canary * (1 - audit)
+            drawn = serving.draw() < self.canary if trajectory is None else self._tries(trajectory)
+            if not drawn:
+                return Route("expert", CANARY, propensity=1 - tried)
+            if audit and serving.draw() < audit:
+                return Route("expert", AUDIT, propensity=1 - tried)
+            return Route("clone", routed.reason, propensity=tried)
+        if not audit:
+            return routed
+        if serving.draw() < audit:
+            return Route("expert", AUDIT, propensity=audit)
+        return Route("clone", routed.reason, propensity=1 - audit)
+
+    def _tries(self, trajectory: str) -> bool:
+        return inside(trajectory, self.named or ("", ""), self.canary)
 
     def _with_second_key(self, decision: Decision, state: State) -> Route | None:
         """Return why a call that can't be undone stays the expert's: no other family proposes the same."""
@@ -163,13 +189,3 @@ class RoutedClone:
         if same_action(other, decision.action):
             return None
         return Route("expert", f"the second key says {other.name or 'message'}, or other arguments", doubt=True)
-
-
-def _drawn(routed: Route, serving: Serving) -> Route:
-    """Return a trusted decision, or the expert's where it is drawn for the audit."""
-    share = serving.config.audit
-    if not share:
-        return routed
-    if serving.draw() < share:
-        return Route("expert", AUDIT, propensity=share)
-    return Route("clone", routed.reason, propensity=1 - share)

@@ -7,8 +7,7 @@ from typing import Any, Final
 from imitrace.exceptions import ConfigError
 from imitrace_trainer.route_rules import Rule, rule_from
 
-_SHARES: Final = ("error", "irreversible_error", "confidence")
-_COUNTS: Final = ("handovers", "hold")
+_COUNTS: Final = ("handovers", "hold", "canary_decisions")
 _DAYS: Final = ("gate_days", "drift_days", "tools_days")
 _FLAGS: Final = ("second_key", "unaudited")
 
@@ -33,6 +32,12 @@ class RouteConfig:
     """Share of the decisions trusted to the clone that go to the expert all the same, drawn at random."""
     unaudited: bool = False
     """Says that ``audit = 0`` is meant: nobody will notice where the clone is wrong."""
+    canary: float = 0.0
+    """Share of the trajectories in which a new champion is trusted at first; 0: in all, at once."""
+    canary_hours: float = 24.0
+    """After which it may act in all, if so many decisions were compared by then and none of its promises is broken."""
+    canary_decisions: int = 200
+    """Trusted decisions that an expert took, and that must have been compared by then."""
     handovers: int = 3
     """After so many handovers for doubt in one trajectory the expert keeps the rest of it."""
     hold: int = 0
@@ -93,7 +98,9 @@ def _check(key: str, value: object) -> None:
         ok, wanted = type(value) is int and value >= 0, "a whole number from 0"
     elif key in _DAYS:
         ok, wanted = number and 0 <= value <= 36_500, "days from 0, which is for ever"  # type: ignore[operator]
-    elif key == "audit":
+    elif key == "canary_hours":
+        ok, wanted = number and 0 <= value <= 876_000, "hours from 0"  # type: ignore[operator]
+    elif key in ("audit", "canary"):
         ok, wanted = number and 0 <= value < 1, "a number from 0 to under 1"  # type: ignore[operator]
     else:
         ok, wanted = number and 0 < value < 1, "a number over 0 and under 1"  # type: ignore[operator]

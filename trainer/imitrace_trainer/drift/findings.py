@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from imitrace_trainer.disagreement import Disagreement, HandedOver
 from imitrace_trainer.drift.tool_sets import ToolShift
+from imitrace_trainer.live_file import Alarm
 from imitrace_trainer.task_draws import Share
 
 Verdict = Literal["none", "drift", "insufficient"]
@@ -105,6 +106,8 @@ class DriftReport:
     slices: Sequence[str] = ()
     """The cohorts of recent traffic."""
     disagreeing: Disagreeing | None = None
+    alarms: Sequence[Alarm] = ()
+    """Promises that experts proved broken since the last look."""
     notes: Sequence[str] = ()
     looks: Sequence[Mapping[str, Any]] = field(default=())
     """The last looks, this one included."""
@@ -136,6 +139,7 @@ class DriftReport:
             "trajectories": dict(self.counts),
             DETECTOR: detector,
             DISAGREEMENT: None if self.disagreeing is None else self.disagreeing.to_json(),
+            "alarms": [asdict(alarm) for alarm in self.alarms],
             "looks": [*self.looks],
             "notes": [*self.notes],
         }

@@ -1,5 +1,6 @@
 """Look for drift of the champion's traffic in the middle of a refresh, and let no fault of that look stop it."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from imitrace_trainer.survey import Frames
 def drift_in_turn(
     home: Path, clone: CloneConfig, frames: Frames, progress: Progress, now: int | None = None
 ) -> dict[str, Any] | None:
-    """Return what a run keeps of its look for drift: ``verdict``, ``why`` and ``look``.
+    """Return what a run keeps of its look for drift: ``verdict``, ``why``, ``look``, and new ``alarms``.
 
     Args:
         home: the workspace.
@@ -40,4 +41,5 @@ def drift_in_turn(
         return {"verdict": "error", "why": [str(error)]}
     except Exception as error:  # a look that fails must not keep a clone from being mended
         return {"verdict": "error", "why": [f"{type(error).__name__}: {error}"]}
-    return {"verdict": report.verdict, "why": [*report.why], "look": [report.version, report.look]}
+    told = {"verdict": report.verdict, "why": [*report.why], "look": [report.version, report.look]}
+    return told | ({"alarms": [asdict(alarm) for alarm in report.alarms]} if report.alarms else {})

@@ -1,6 +1,6 @@
 """Run a refresh as a scheduler calls it: alone, only where it is due, within its limits, and on record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -123,8 +123,7 @@ def _work(asked: Asked, memory: Memory, desk: Desk, progress: Progress, say: Cal
             say(f"drift: {'; '.join([drift['verdict'], *drift['why']])}")
         if due is None and schedule is not None:
             due = why_due_by(seen, schedule, memory, now)
-            if drift_found(asked.home, asked.clone.name, memory):
-                due = Due((*due.reasons, "drift was found"))
+            due = Due((*due.reasons, *_found(asked, memory, drift)), due.lacks)
         if due is not None and not due.reasons:
             say(due.why)
             desk.end("not_due", due.why)
@@ -135,7 +134,7 @@ def _work(asked: Asked, memory: Memory, desk: Desk, progress: Progress, say: Cal
         desk.run = replace(desk.run, due=reasons)
         since = desk.run.started_at if memory.unfinished is not None else None
         judged = {} if asked.force else judged_before(desk.runs.all())
-        course = Course(progress, say, desk.mark, limits, _renews(asked, now), judged, since)
+        course = Course(progress, say, desk.mark, limits, _renews(asked, now), judged, asked.force, since)
         done = turn(asked.home, asked.clone, opened, course)
     outcome, reason = _outcome(asked, done, desk.run)
     say(reason)
@@ -171,6 +170,14 @@ def _early(asked: Asked, memory: Memory, now: datetime) -> Due | None:
 def _seen(asked: Asked, opened: Source, memory: Memory) -> Seen:
     rules = read_ledger(asked.home).rules(asked.clone.cohort.agent)
     return look(opened.frames(), asked.clone.cohort, rules, memory.turn.seen if memory.turn is not None else None)
+
+
+def _found(asked: Asked, memory: Memory, drift: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what the run's own look makes it due by."""
+    if drift_found(asked.home, asked.clone.name, memory):
+        yield "drift was found"
+    for alarm in (drift or {}).get("alarms", ()):
+        yield f"v{alarm['version']} broke its promise in cohort {alarm['cohort']!r}"
 
 
 def _renews(asked: Asked, now: datetime) -> bool:

@@ -1,12 +1,8 @@
 """Work the support desk's tasks for the tests."""
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 from support_desk import Desk, Episode, make_expert, play
 

@@ -35,6 +35,7 @@ _SAVINGS = "imitrace_trainer.savings_cli"
 _CORRECT = "imitrace_trainer.correct_cli"
 _REFRESH = "imitrace_trainer.refresh_cli"
 _SCHEDULE = "imitrace_trainer.schedule_cli"
+_ALERTS = "imitrace_trainer.alerts_cli"
 _SERVE = "imitrace_trainer.serve_cli"
 _DRIFT = "imitrace_trainer.drift_cli"
 
@@ -84,6 +85,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "refresh": LazyCommand(_REFRESH, "refresh", "trainer", "Do the turn from curate to promote, where it is due."),
     "runs": LazyCommand(_REFRESH, "runs", "trainer", "List what past refreshes did."),
     "schedule": LazyCommand(_SCHEDULE, "schedule", "trainer", "Have a scheduler call refresh."),
+    "alerts": LazyCommand(_ALERTS, "alerts", "trainer", "List what stands against clones, and tell it."),
 }
 
 _EXTRA_MODULES = {

@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "IMITRACE_UPSTREAM": "address of the model's API, for `imitrace serve` (default OPENAI_BASE_URL)",
     "IMITRACE_UPSTREAM_KEY": "key of that API, which `imitrace serve` sends in place of its callers'",
     "IMITRACE_SERVE_TOKEN": "token that callers of `imitrace serve` must show",
+    "IMITRACE_ALERTS_TOKEN": "bearer token that alerts show the webhook of [alerts]",
+    "IMITRACE_ALERTS_SECRET": "key by which alerts to that webhook are signed (HMAC-SHA256)",
     "IMITRACE_DISABLED": "1 turns tracing off, as OTEL_SDK_DISABLED=true does",
     "IMITRACE_SAMPLE": "share of trajectories that are recorded, 0 to 1 (default OTEL_TRACES_SAMPLER, else 1)",
     "IMITRACE_LOSSLESS": "1 keeps what could not be sent on disk, in the workspace folder",

@@ -45,20 +45,22 @@ def drift(  # noqa: PLR0913 - a command has the parameters of its options
       imitrace drift airline --days 1 --html drift.html
       imitrace drift airline --since 2026-03-01 --json
     """
+    from imitrace_trainer.alerting.telling import told_afterwards
     from imitrace_trainer.config import clone_from_config
     from imitrace_trainer.drift.page import render
     from imitrace_trainer.drift_stage import DAY, drift_stage
 
     _one_thread()
-    wanted = clone_from_config(read_config(config), clone, Path())
+    settings, folder = read_config(config), workspace_home(home)
+    wanted = clone_from_config(settings, clone, Path())
     now = int(datetime.now(UTC).timestamp() * 10**9)
     begin = None if days is None else now - int(days * DAY)
     if since is not None:
         if days is not None:
             raise ConfigError("drift takes --days or --since, and not both")
         begin = _moment(since)
-    with progress_bar() as progress:
-        report = drift_stage(workspace_home(home), wanted, source, progress, now=now, since=begin)
+    with told_afterwards(folder, settings), progress_bar() as progress:
+        report = drift_stage(folder, wanted, source, progress, now=now, since=begin)
     if html is not None:
         _write(html, render(report))
     click.echo(json.dumps(report.to_json(), indent=1) if as_json else report.render())

@@ -46,6 +46,7 @@ def refresh(  # noqa: PLR0913 - a command has the parameters of its options
       imitrace refresh airline --dry-run
       imitrace refresh airline --force --source http://127.0.0.1:4318
     """
+    from imitrace_trainer.alerting.telling import told_afterwards
     from imitrace_trainer.refreshing.config import schedule_from_config
     from imitrace_trainer.refreshing.run_desk import LOCKED, dismissed
     from imitrace_trainer.refreshing.run_lock import LockedError
@@ -53,16 +54,17 @@ def refresh(  # noqa: PLR0913 - a command has the parameters of its options
     settings, folder = read_config(config), workspace_home(home)
     say = (lambda _: None) if as_json else click.echo
     try:
-        run = None if force or dry_run else dismissed(folder, clone, schedule_from_config(settings, clone))
-        if run is not None:
-            say(run.why)
-        else:
-            named = setting("IMITRACE_CONFIG", None if config is None else str(config), "imitrace.toml")
-            asked = _asked(clone, folder, settings, Path(named or "").resolve().parent, source)
-            if dry_run:
-                _plan(asked, as_json)
-                return
-            run = _work(replace(asked, force=force), say)
+        with told_afterwards(folder, settings, silent=dry_run):
+            run = None if force or dry_run else dismissed(folder, clone, schedule_from_config(settings, clone))
+            if run is not None:
+                say(run.why)
+            else:
+                named = setting("IMITRACE_CONFIG", None if config is None else str(config), "imitrace.toml")
+                asked = _asked(clone, folder, settings, Path(named or "").resolve().parent, source)
+                if dry_run:
+                    _plan(asked, as_json)
+                    return
+                run = _work(replace(asked, force=force), say)
     except LockedError as error:
         click.echo(f"imitrace: {error}", err=True)
         sys.exit(LOCKED)

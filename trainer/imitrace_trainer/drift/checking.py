@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from imitrace_trainer.cohort import CohortConfig
@@ -95,7 +96,7 @@ def look_for_drift(  # noqa: PLR0913 - what is compared, how, and where not at a
     drawn = [side.drawn(config.compared, config.seed) for side in (training, recent)]
     return replace(
         told,
-        tests=compare((drawn[0], drawn[1]), asked, config),
+        tests=compare((drawn[0], drawn[1]), unselected(asked, champion.thresholds), config),
         tools=tool_changes(training, recent, champion.rules),
         disagreeing=_disagreeing(champion, frames, asked, span[0]),
     )
@@ -150,12 +151,30 @@ def _shares(asked: Asked, thresholds: Thresholds) -> tuple[Share, Share]:
 
     The estimate is the mean of calibrated confidences, as NannyML's CBPE has it: right as long as they stay calibrated.
     """
-    draws = TaskDraws(asked.trajectories)
+    draws, acts = TaskDraws(asked.trajectories), _acts(asked, thresholds)
     known = ~np.isnan(asked.agrees)
     rate = draws.share(np.where(known, 1 - asked.agrees, 0.0).astype(np.float64), known)
-    limits = [thresholds.of(tool, cohort) for tool, cohort in zip(asked.tools, asked.cohorts, strict=True)]
-    acts = (asked.confidence >= np.array(limits)) & (asked.distance <= 1)
     return rate, draws.share(asked.confidence.astype(np.float64), acts)
+
+
+def unselected(asked: tuple[Asked, Asked], thresholds: Thresholds) -> tuple[Asked, Asked]:
+    """Return the same with the expert's word only where it is not there by the clone's choice.
+
+    Beside a clone in service an expert acts where the clone stands back, which are the decisions it errs in most. So on
+    both sides only those are compared in which it would stand back: there the expert acted in all.
+    """
+    if not np.isnan(asked[1].agrees).any():
+        return asked
+    before, now = (
+        replace(one, agrees=np.where(_acts(one, thresholds), np.nan, one.agrees).astype(np.float64)) for one in asked
+    )
+    return before, now
+
+
+def _acts(asked: Asked, thresholds: Thresholds) -> npt.NDArray[np.bool_]:
+    """Tell in which decisions the clone would act."""
+    limits = [thresholds.of(tool, cohort) for tool, cohort in zip(asked.tools, asked.cohorts, strict=True)]
+    return np.asarray((asked.confidence >= np.array(limits)) & (asked.distance <= 1), dtype=np.bool_)
 
 
 def _notes(recent: Traffic, counts: dict[str, int], config: DriftConfig) -> Iterator[str]:

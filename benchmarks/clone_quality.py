@@ -1,7 +1,7 @@
 """Measure how good clones of recorded experts are, on tasks that they never saw, beside the rivals on the same split.
 
 python benchmarks/clone_quality.py --data ../shared/data          # five folds of one set, one of the other; minutes
-python benchmarks/clone_quality.py --data ../shared/data --quick  # 20 trajectories, 2 epochs
+python benchmarks/clone_quality.py --data ../shared/data --quick  # 40 trajectories, 2 epochs
 python benchmarks/clone_quality.py --peers --json                 # makes scikit-learn an environment first (network)
 """
 
@@ -40,7 +40,7 @@ def measure(options: argparse.Namespace) -> Json:
     with tempfile.TemporaryDirectory() as folder:
         homes = {name: Path(folder) / name for name in present}
         for name, home in homes.items():
-            imported(name, data, home, 20 if quick else None)
+            imported(name, data, home, 40 if quick else None)
         folds = _folds(homes, options)
     sets = {name: report_of(name, found) for name, found in folds.items()}
     return {
@@ -178,7 +178,7 @@ def _told(value: Json | float | None) -> str:
 def main() -> None:
     """Measure as the options say, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 trajectories, one fold, 2 epochs: checks that it runs")
+    parser.add_argument("--quick", action="store_true", help="40 trajectories, one fold, 2 epochs: checks that it runs")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
     parser.add_argument("--set", action="append", choices=sorted(SETS), help="measure this set only [default: all]")
     parser.add_argument("--workers", type=int, default=1, help="folds measured at once [default: 1]")

@@ -107,7 +107,7 @@ def measure(data: Path, quick: bool) -> Json:
             skipped[name] = f"no {SETS[name]} in {data}"
             continue
         with tempfile.TemporaryDirectory() as folder:
-            tables = imported(name, data, Path(folder), 20 if quick else None)
+            tables = imported(name, data, Path(folder), 40 if quick else None)
             steps = all_steps(tables)
             wrong = {str(share): planted(steps, share) for share in (PLANTED[-1:] if quick else PLANTED)}
             rewards = tables["scores"].filter(pl.col("name") == GOOD.score)["value"]
@@ -143,7 +143,7 @@ def main() -> None:
     """Measure as the options say, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the sets")
-    parser.add_argument("--quick", action="store_true", help="20 trajectories of airline: checks that it runs")
+    parser.add_argument("--quick", action="store_true", help="40 trajectories of airline: checks that it runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()

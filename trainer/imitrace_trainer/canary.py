@@ -1,13 +1,11 @@
 """Remember whether a new champion is still tried in a share of the trajectories only."""
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from imitrace.canonical import text_hash
-from imitrace.exceptions import CloneError
-from imitrace_trainer.drafts import replace_text
+from imitrace_trainer.state_files import StateFile
 
 FORMAT: Final = 1
 CANARY: Final = "canary"
@@ -35,6 +33,7 @@ class CanaryFile:
 
     def __init__(self, home: Path, name: str) -> None:
         self.path = home / "clones" / name / "canary.json"
+        self._file = StateFile(self.path, FORMAT, "delete it, and the trial is over")
 
     def read(self) -> Trial:
         """Return how the trial stands.
@@ -42,15 +41,7 @@ class CanaryFile:
         Raises:
             CloneError: the file was damaged by hand, or a newer imitrace wrote it.
         """
-        try:
-            record = json.loads(self.path.read_text(encoding="utf-8"))
-            if record.pop("format") > FORMAT:
-                raise ValueError("its format is newer than this imitrace: update imitrace")
-            return Trial(**record)
-        except FileNotFoundError:
-            return Trial()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise CloneError(f"{self.path} can't be read ({error}); delete it, and the trial is over") from error
+        return self._file.read(lambda record: Trial(**record)) or Trial()
 
     def begin(self, version: int, at: str) -> None:
         """Try a champion from now on."""
@@ -61,7 +52,7 @@ class CanaryFile:
         self._write(replace(self.read(), ended=at, why=why))
 
     def _write(self, trial: Trial) -> None:
-        replace_text(self.path, json.dumps({"format": FORMAT, **asdict(trial)}, indent=1) + "\n")
+        self._file.write(asdict(trial))
 
 
 def inside(trajectory: str, named: tuple[str, str], share: float) -> bool:

@@ -1,15 +1,14 @@
 """Remember what was compared of a champion in service, how its promise stands in each cohort, and past alarms."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from imitrace.exceptions import CloneError
 from imitrace_trainer.betting import Fortune
-from imitrace_trainer.drafts import locked, replace_text
+from imitrace_trainer.drafts import locked
+from imitrace_trainer.state_files import StateFile
 
 FORMAT: Final = 1
 _KEPT: Final = 20
@@ -56,6 +55,7 @@ class LiveFile:
     def __init__(self, home: Path, name: str) -> None:
         self._clones = home / "clones"
         self.path = self._clones / name / "live.json"
+        self._file = StateFile(self.path, FORMAT, "delete it, and all are counted anew")
 
     def read(self) -> Live:
         """Return what is remembered, nothing where there is no file.
@@ -63,12 +63,7 @@ class LiveFile:
         Raises:
             CloneError: it was damaged by hand, or a newer imitrace wrote it.
         """
-        try:
-            return _read(json.loads(self.path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return Live()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise CloneError(f"{self.path} can't be read ({error}); delete it, and all are counted anew") from error
+        return self._file.read(_read) or Live()
 
     @contextmanager
     def held(self) -> Iterator[Live]:
@@ -78,12 +73,9 @@ class LiveFile:
 
     def write(self, live: Live) -> None:
         """Replace the file, while it is ``held``."""
-        told = {**asdict(live), "alarms": [asdict(one) for one in live.alarms[-_KEPT:]]}
-        replace_text(self.path, json.dumps({"format": FORMAT, **told}, indent=1) + "\n")
+        self._file.write({**asdict(live), "alarms": [asdict(one) for one in live.alarms[-_KEPT:]]})
 
 
 def _read(record: dict[str, Any]) -> Live:
-    if record.pop("format") > FORMAT:
-        raise ValueError("its format is newer than this imitrace: update imitrace")
     fortunes = {name: Fortune(**{**told, "logs": tuple(told["logs"])}) for name, told in record["cohorts"].items()}
     return Live(**{**record, "cohorts": fortunes, "alarms": tuple(Alarm(**one) for one in record["alarms"])})

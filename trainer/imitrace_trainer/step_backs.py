@@ -1,6 +1,5 @@
 """Keep in which cohorts a version went back to the expert though its gate had passed: since when, why and by whom."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from imitrace.exceptions import CloneError
-from imitrace_trainer.drafts import locked, replace_text
+from imitrace_trainer.drafts import locked
+from imitrace_trainer.state_files import StateFile
 
 FORMAT: Final = 1
 DRIFT: Final = "drift"
@@ -74,6 +74,7 @@ class StepBacks:
     def __init__(self, home: Path, name: str) -> None:
         self._clones = home / "clones"
         self.path = self._clones / name / "stepped_back.json"
+        self._file = StateFile(self.path, FORMAT, "delete it, and every cohort acts again that passed its gate")
 
     def of(self, version: int) -> VersionSteps:
         """Return what is remembered of a version.
@@ -131,17 +132,7 @@ class StepBacks:
             self._write(versions)
 
     def _read(self) -> dict[int, VersionSteps]:
-        try:
-            record = json.loads(self.path.read_text(encoding="utf-8"))
-            if record["format"] > FORMAT:
-                raise ValueError(f"format is {record['format']}, this imitrace reads up to {FORMAT}: update imitrace")
-            return {int(number): VersionSteps.from_json(told) for number, told in record["versions"].items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise CloneError(
-                f"{self.path} can't be read ({error}); delete it, and every cohort acts again that passed its gate"
-            ) from error
+        return self._file.read(_versions) or {}
 
     @contextmanager
     def _held(self) -> Iterator[dict[int, VersionSteps]]:
@@ -149,8 +140,11 @@ class StepBacks:
             yield self._read()
 
     def _write(self, versions: Mapping[int, VersionSteps]) -> None:
-        told = {str(number): one.to_json() for number, one in versions.items()}
-        replace_text(self.path, json.dumps({"format": FORMAT, "versions": told}, indent=1) + "\n")
+        self._file.write({"versions": {str(number): one.to_json() for number, one in versions.items()}})
+
+
+def _versions(record: dict[str, Any]) -> dict[int, VersionSteps]:
+    return {int(number): VersionSteps.from_json(told) for number, told in record["versions"].items()}
 
 
 def later(one: str, other: str) -> bool:

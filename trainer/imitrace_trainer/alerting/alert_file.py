@@ -1,6 +1,5 @@
 """Remember which conditions were told, and which of those that ended were not yet called resolved."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +8,8 @@ from typing import Any, Final
 
 from imitrace.exceptions import ConfigError
 from imitrace_trainer.alerting.standing import Condition
-from imitrace_trainer.drafts import locked, replace_text
+from imitrace_trainer.drafts import locked
+from imitrace_trainer.state_files import StateFile
 
 FORMAT: Final = 1
 FILE: Final = "alerts.json"
@@ -84,6 +84,7 @@ class AlertFile:
     def __init__(self, home: Path) -> None:
         self._home = home
         self.path = home / FILE
+        self._file = StateFile(self.path, FORMAT, "delete it: all is told anew", ConfigError)
 
     def read(self) -> list[Alert]:
         """Return the alerts that stand, or whose end somebody does not know yet.
@@ -91,15 +92,7 @@ class AlertFile:
         Raises:
             ConfigError: the file was damaged by hand, or a newer imitrace wrote it.
         """
-        try:
-            record = json.loads(self.path.read_text(encoding="utf-8"))
-            if record["format"] > FORMAT:
-                raise ValueError("its format is newer than this imitrace: update imitrace")
-            return [Alert(**_tupled(told)) for told in record["alerts"]]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{self.path} can't be read ({error}); delete it: all is told anew") from error
+        return self._file.read(lambda record: [Alert(**_tupled(told)) for told in record["alerts"]]) or []
 
     @contextmanager
     def held(self) -> Iterator[list[Alert]]:
@@ -109,8 +102,7 @@ class AlertFile:
 
     def write(self, alerts: Sequence[Alert]) -> None:
         """Replace the file, while it is ``held``."""
-        told = {"format": FORMAT, "alerts": [asdict(alert) for alert in alerts]}
-        replace_text(self.path, json.dumps(told, indent=1) + "\n")
+        self._file.write({"alerts": [asdict(alert) for alert in alerts]})
 
 
 def _tupled(told: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ chance that any look ever errs is at most ``alpha`` (union bound, Bonferroni 193
 1983). That holds however looks depend on each other: windows may overlap, and all are compared with the same training.
 """
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from imitrace.exceptions import CloneError
-from imitrace_trainer.drafts import locked, replace_text
+from imitrace_trainer.drafts import locked
+from imitrace_trainer.state_files import StateFile
 
 FORMAT: Final = 1
 KEPT: Final = 100
@@ -74,17 +73,11 @@ class Watch:
 
     def to_json(self) -> dict[str, Any]:
         """Return this as JSON values."""
-        return {"format": FORMAT, **asdict(self)}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Watch":
-        """Return what ``to_json`` gave.
-
-        Raises:
-            ValueError: it is of a newer format.
-        """
-        if record["format"] > FORMAT:
-            raise ValueError(f"format is {record['format']}, this imitrace reads up to {FORMAT}: update imitrace")
+        """Return what ``to_json`` gave."""
         told = {name: record[name] for name in cls.__dataclass_fields__}
         alarm = None if told["alarm"] is None else _look(told["alarm"])
         return cls(**{**told, "alarm": alarm, "last": tuple(map(_look, told["last"]))})
@@ -96,6 +89,7 @@ class WatchFile:
     def __init__(self, home: Path, name: str) -> None:
         self._clones = home / "clones"
         self.path = self._clones / name / "drift.json"
+        self._file = StateFile(self.path, FORMAT, "delete it, and looks are counted anew")
 
     def read(self) -> Watch:
         """Return what is remembered, nothing where there is no file.
@@ -103,12 +97,7 @@ class WatchFile:
         Raises:
             CloneError: it was damaged by hand, or a newer imitrace wrote it.
         """
-        try:
-            return Watch.from_json(json.loads(self.path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return Watch()
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise CloneError(f"{self.path} can't be read ({error}); delete it, and looks are counted anew") from error
+        return self._file.read(Watch.from_json) or Watch()
 
     @contextmanager
     def held(self) -> Iterator[Watch]:
@@ -118,7 +107,7 @@ class WatchFile:
 
     def write(self, watch: Watch) -> None:
         """Replace the file, while it is ``held``."""
-        replace_text(self.path, json.dumps(watch.to_json(), indent=1) + "\n")
+        self._file.write(watch.to_json())
 
 
 def _look(record: dict[str, Any]) -> Look:

@@ -113,6 +113,29 @@ def test_a_tool_that_is_not_offered_is_never_called(promoted_home: Path, questio
     assert not open_clone(promoted_home, "counter").decide(messages, [], tags).trusted
 
 
+def test_a_champion_leaves_a_cohort_to_the_expert_from_the_request_on_that_lacks_its_tool(
+    promoted_home: Path, question: Question
+) -> None:
+    messages, tools, tags = question
+    clone = open_clone(promoted_home, "counter")
+    assert clone.decide(*question).trusted
+    relied = clone.clone.relied.cohorts[tags["cohort"]]
+    other = next(name for name in relied if name != "find_order")
+    verdict = clone.decide(messages, [one for one in tools if one["name"] != other], tags)
+    assert (verdict.trusted, verdict.reason) == (
+        False,
+        f"tool {other!r}, which cohort {tags['cohort']!r} was learnt with, is not offered",
+    )
+    changed: list[dict[str, Any]] = json.loads(json.dumps(tools))
+    parameters = next(one for one in changed if one["name"] == other)["parameters"]
+    parameters["properties"]["reason"] = {"type": "string"}
+    assert clone.decide(messages, changed, tags).trusted
+    parameters["required"] = [*parameters.get("required", ()), "reason"]
+    verdict = clone.decide(messages, changed, tags)
+    assert not verdict.trusted and "reason: added, required" in verdict.reason
+    assert clone.decide(*question).trusted
+
+
 def test_a_retired_tool_is_called_no_more_from_the_moment_it_is_retired(
     promoted_home: Path, fork: Fork, question: Question
 ) -> None:

@@ -22,6 +22,7 @@ from imitrace_trainer.evidence import Evidence
 from imitrace_trainer.keys import FOLDER as KEYS
 from imitrace_trainer.policy import State
 from imitrace_trainer.registry import CloneVersion, Registry
+from imitrace_trainer.relied_tools import ReliedTools
 from imitrace_trainer.route import RoutedClone, Serving
 from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.thresholds import Thresholds
@@ -141,11 +142,12 @@ def _read(version: CloneVersion) -> OpenClone:
     policy, card = read_clone(version.path)
     policy.reader.limit = _READ_MESSAGES
     try:
-        thresholds = Thresholds.from_json(card.route)
+        thresholds, relied = Thresholds.from_json(card.route), ReliedTools(**card.relied)
     except (LookupError, TypeError) as error:
         raise CloneError(f"{version.name} v{version.version} has no thresholds ({error!r}); train it again") from error
     acting = criticised(policy, version.path, policy.reader)
-    return OpenClone(version, card, RoutedClone(acting, thresholds, (), second=read_second(version.path)), Evidence())
+    clone = RoutedClone(acting, thresholds, (), second=read_second(version.path), relied=relied)
+    return OpenClone(version, card, clone, Evidence())
 
 
 def stamp(home: Path, reference: str) -> Hashable:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from imitrace_trainer.families import FAMILIES
 from imitrace_trainer.family import Clone, Parts
 from imitrace_trainer.reply_writer import restored
 
-FORMAT = 5
+FORMAT = 6
 
 _WEIGHTS = "model.safetensors"
 _SECOND_WEIGHTS = "second.safetensors"
@@ -38,6 +38,8 @@ class CloneCard:
     """The thresholds chosen on the calibration tasks."""
     agent: str | None = None
     """Whose clone it is; None where the file does not say."""
+    relied: dict[str, Any] = field(default_factory=dict)
+    """The tools that its cohorts were learnt with, see ``relied_tools``."""
 
 
 def write_clone(folder: Path, clone: Clone, card: CloneCard, second: Clone | None = None) -> None:

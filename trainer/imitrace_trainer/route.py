@@ -9,6 +9,7 @@ from imitrace.messages import Action, Message, message_actions
 from imitrace_trainer.canary import CANARY, inside
 from imitrace_trainer.handovers import Handovers
 from imitrace_trainer.policy import Decision, Policy, State, same_action
+from imitrace_trainer.relied_tools import ReliedTools
 from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.route_rules import Rule, cohort_of
 from imitrace_trainer.thresholds import Thresholds
@@ -131,6 +132,8 @@ class RoutedClone:
     """None: what is asked is looked at, not carried out."""
     stepped_back: Mapping[str, str] = field(default_factory=dict)
     """By cohort why it went back to the expert though its gate passed."""
+    relied: ReliedTools = field(default_factory=ReliedTools)
+    """The tools without which its cohorts are not what the gate judged."""
     canary: float = 0.0
     """In which share of the trajectories it is trusted while it is new; 0: it is tried no more."""
 
@@ -143,7 +146,8 @@ class RoutedClone:
         """Return who acts on a state in which the clone decided so."""
         serving = self.serving
         rules = serving.config.rules if serving else ()
-        routed = route(decision, state, self.thresholds, self.passed, rules, self.stepped_back)
+        passed, stepped_back = self._allowed(state)
+        routed = route(decision, state, self.thresholds, passed, rules, stepped_back)
         if routed.actor == "clone":
             routed = self._with_second_key(decision, state) or routed
         if serving is None:
@@ -155,6 +159,14 @@ class RoutedClone:
         if at and serving.handovers.note(*at, clone=routed.actor == "clone", doubt=routed.doubt):
             return replace(routed, reason=f"{HANDOVER}{routed.reason}")
         return routed
+
+    def _allowed(self, state: State) -> tuple[Collection[str], Mapping[str, str]]:
+        """Return the cohorts in which the clone may act on a state, and why it does not in others that passed."""
+        cohort = cohort_of(state.tags)
+        lack = self.relied.lack(state) if cohort in self.passed else None
+        if lack is None:
+            return self.passed, self.stepped_back
+        return [name for name in self.passed if name != cohort], {**self.stepped_back, cohort: lack}
 
     def _drawn(self, routed: Route, serving: Serving, trajectory: str | None) -> Route:
         """Return a trusted decision, or the expert's where it is drawn for the audit or kept from a new champion.

@@ -32,6 +32,7 @@ from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.quality_page import render as render_page
 from imitrace_trainer.registry import CloneVersion, Promotion, Registry
+from imitrace_trainer.relied_tools import ReliedTools
 from imitrace_trainer.reply_writer import ReplyConfig, Taught, reply_threshold, unsaid, with_replies
 from imitrace_trainer.route import RoutedClone, Serving
 from imitrace_trainer.route_config import RouteConfig
@@ -86,7 +87,9 @@ class LoadedClone:
         """
         named = (self.version.name, str(self.version.version))
         serving = Serving.by(replace(config, rules=(), audit=0, unaudited=True)) if played else None
-        return RoutedClone(self.policy, self.thresholds, passed, named, self.second, config.second_key, serving)
+        relied = ReliedTools(**self.card.relied)
+        keys = self.second, config.second_key
+        return RoutedClone(self.policy, self.thresholds, passed, named, *keys, serving, relied=relied)
 
 
 def demonstrations(examples: Sequence[Example]) -> list[Demonstration]:
@@ -143,7 +146,8 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     decisions = [policy.act(held.state) for held in held_out]
     evaluation = evaluate_decisions(decisions, held_out, FrequencyTable(train))
     rungs = compare(climbed, held_out, list(map(unsaid, decisions)))
-    card = _card(clone, dataset, climbed, thresholds)
+    relied = ReliedTools.of([*train, *calibration, *held_out], policy.tools)
+    card = replace(_card(clone, dataset, climbed, thresholds), relied=relied.to_json())
     limits = replace(measure_limits(train, held_out, dataset), silence=taught.lack)
     critic = train_critic(dataset, clone.critic, policy.reader, clone.train.seed)
     if critic is not None:

@@ -40,13 +40,14 @@ CALLS = 450
 BASELINES = ("bc_guard", "bc_own")
 ARMS = (
     *("expert", "bc", "bc_successes", "bc_guard", "bc_sampled", "bc_own", "bc_rounds", "dagger", "dagger_guard"),
+    *("handover", "handover_rounds"),
     *("oec", "oec_guard", "oec_rounds", "oec_all", "oec_unmasked", "bc_critic", "bc_own_critic"),
 )
 FIRST = ("expert", "bc", "bc_guard", "bc_rounds")
-CORE = (*FIRST, "dagger", "oec")
+CORE = (*FIRST, "handover", "handover_rounds", "dagger", "oec")
 """What is done before the rest."""
 MIXED = tuple(f"oec_mix_{round(100 * mix)}" for mix in MIXES)
-PRICED = ("bc_guard", "dagger", "oec", "bc_rounds")
+PRICED = ("bc_guard", "handover", "dagger", "oec", "bc_rounds")
 """Methods that are bought at other prices too."""
 
 

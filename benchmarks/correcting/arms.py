@@ -84,6 +84,15 @@ class Shop:
         config = BCConfig(device="cpu", epochs=self.epochs, seed=self.seed.number, replies=False)
         return climb((shown, ()), FAMILY, config).clone
 
+    def learn_doubt(self, shown: Sequence[Demonstration]) -> Policy:
+        """Fit a clone that knows how sure it is: by one that was fitted to three tasks in four, on the fourth."""
+        apart = {task for place, task in enumerate(sorted({one.task for one in shown})) if place % 4 == 0}
+        config = BCConfig(device="cpu", epochs=self.epochs, seed=self.seed.number, replies=False)
+        parts = [one for one in shown if one.task not in apart], [one for one in shown if one.task in apart]
+        clone = climb((shown, ()), FAMILY, config).clone
+        clone.calibration = climb(parts, FAMILY, config).clone.calibration
+        return clone
+
     def fitted(self, shown: Sequence[Demonstration], spent: Spent) -> "Made":
         """Return a clone fitted to these, at a price."""
         return Made(self.learn(shown), spent, shown)
@@ -207,13 +216,14 @@ def _corrected(config: CorrectConfig, mix: float = 0.0) -> Callable[[Shop], Made
     def make(shop: Shop) -> Made:
         bought = shop.recorded(shop.calls // 3)
         known = bought.demonstrations()
+        learn = shop.learn_doubt if config.method == "handover" else shop.learn
         made = correct(
-            shop.learn(known),
+            learn(known),
             shop.world("corrected", shop.held_out if config.rounds > 1 else 0),
             replace(config, seed=shop.seed.number),
             Budget(calls=shop.calls - bought.spent.calls),
             known=known,
-            learn=shop.learn,
+            learn=learn,
             horizon=shop.ground.horizon,
             mix=mix,
         )
@@ -257,6 +267,8 @@ ARMS: Final[dict[str, Callable[[Shop], Made]]] = {
     "bc_rounds": _in_rounds("bc_successes"),
     "dagger": _corrected(CorrectConfig(method="dagger", rounds=ROUNDS)),
     "oec": _corrected(_OEC),
+    "handover": _corrected(replace(_OEC, method="handover", threshold=0.7)),
+    "handover_rounds": _in_rounds("handover"),
     "oec_guard": _guarded("oec"),
     "dagger_guard": _guarded("dagger"),
     "oec_rounds": _in_rounds("oec"),

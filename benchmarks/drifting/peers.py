@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,13 +19,16 @@ from overhead.timing import Json, tell
 PEERS: Final = {
     "evidently": ("evidently",),
     "frouros": ("frouros",),
-    "alibi-detect": ("alibi-detect", "torch"),
+    "alibi-detect": ("alibi-detect", f"torch=={version('torch').partition('+')[0]}"),
 }
-CHECKS: Final = 20
-"""Checks without drift that peers are given: they take seconds each."""
+STREAMS: Final = 3
+"""Streams without drift that peers are given."""
+CHECKS: Final = 10
+"""Checks of each: they take seconds each."""
+SHIFTED: Final = 2
+"""Streams of each shift."""
 WEEK: Final = 7
-"""Checks after a shift that they are given."""
-_SHIFT: Final = "new intent 20 %"
+"""Checks after a shift."""
 _HERE: Final = Path(__file__).parents[1]
 _LAST: Final = 300
 
@@ -46,7 +50,7 @@ def against_peers(found: Population, size: Size, skipped: dict[str, str], *, ins
         return told
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "streams.npz"
-        np.savez(path, **_arrays(found, size))
+        np.savez(path, **_arrays(found, size, quick))
         for peer, python in wanted.items():
             tell(f"{peer}: the same streams")
             command = [str(python), "-m", "drifting.peer_checks", peer, str(path)]
@@ -60,12 +64,15 @@ def against_peers(found: Population, size: Size, skipped: dict[str, str], *, ins
     return told
 
 
-def _arrays(found: Population, size: Size) -> dict[str, Any]:  # arrays
-    """Return by stream and day the rows of reference and window."""
+def _arrays(found: Population, size: Size, quick: bool) -> dict[str, Any]:  # arrays
+    """Return by stream and day the rows of reference and window, of the first streams that imitrace checks."""
     arrays = {}
-    for kind, shift in (("usual", None), ("shifted", SHIFTS[_SHIFT])):
-        checks = min(CHECKS, size.checks) if kind == "usual" else min(WEEK, size.after)
-        for day, one in enumerate(days(found, size, 0 if kind == "usual" else 1_000, shift, checks)):
-            arrays[f"{kind}-0-{day}-reference"] = rows(one.reference[1])
-            arrays[f"{kind}-0-{day}-recent"] = rows(one.recent[1])
+    quiet = [("usual", None, number, CHECKS) for number in range(min(STREAMS, size.streams))]
+    shifts = list(SHIFTS)[:2] if quick else SHIFTS
+    shifted = [(name, SHIFTS[name], number, WEEK) for name in shifts for number in range(min(SHIFTED, size.shifted))]
+    for kind, shift, number, most in [*quiet, *shifted]:
+        seed, checks = (number, size.checks) if shift is None else (1_000 + number, size.after)
+        for day, one in enumerate(days(found, size, seed, shift, min(most, checks))):
+            arrays[f"{kind}|{number}|{day:02}|reference"] = rows(one.reference[1])
+            arrays[f"{kind}|{number}|{day:02}|recent"] = rows(one.recent[1])
     return arrays

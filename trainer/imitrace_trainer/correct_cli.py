@@ -10,7 +10,7 @@ import click
 from imitrace.config import read_config, workspace_home
 from imitrace_trainer.progress import progress_bar
 
-_METHODS, _SWITCHES = ("oec", "dagger", "own"), ("random", "confidence", "divergence")
+_METHODS, _SWITCHES = ("oec", "dagger", "handover", "own"), ("random", "confidence", "divergence")
 
 
 @click.command()
@@ -51,7 +51,8 @@ def correct(  # noqa: PLR0913 - a command has the parameters of its options
     """Let CLONE play in its environment, let the expert correct it, and make a dataset version of that.
 
     oec: the clone begins and the expert finishes, from a drawn step on; what succeeds is learnt, the clone's own steps
-    are context. dagger: the expert says at every step what it would do. own: the clone plays alone and learns from its
+    are context. dagger: the expert says at every step what it would do. handover: the clone acts where it is sure, the
+    expert elsewhere, step by step; of what succeeds both are learnt. own: the clone plays alone and learns from its
     successes, at no call of the expert. Then go on with 'imitrace train' and 'imitrace gate'. Exits 1 when there is
     nothing to learn.
 
@@ -59,6 +60,7 @@ def correct(  # noqa: PLR0913 - a command has the parameters of its options
     Examples:
       imitrace correct airline --budget 500
       imitrace correct airline --method dagger --rounds 3 --budget 1500
+      imitrace correct airline --method handover --rounds 3 --budget 1500
       imitrace correct airline --method own --rounds 3 --tries 3
       imitrace correct airline:2 --cohort tool_heavy --env my_world:World --expert my_world:make_expert --json
     """

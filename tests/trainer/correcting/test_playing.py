@@ -12,6 +12,7 @@ from imitrace.messages import Action, to_openai
 from imitrace_trainer.correcting.config import CorrectConfig
 from imitrace_trainer.correcting.corrected_episodes import (
     BY_CLONE,
+    IN_FAILURE,
     NO_SWITCH,
     UNLABELLED,
     UNSAFE,
@@ -285,3 +286,66 @@ def test_what_the_clone_does_badly_alone_it_tries_again_in_another_way(world: An
     assert spent.steps > 3  # the tries that failed are counted
     few, spent = played(world, Torn(clerk), clerk, CorrectConfig(method="own", tries=40), budget=Budget(steps=1))
     assert (few.success, spent.steps) == (False, 1)
+
+
+@dataclass
+class Doubtful(Student):
+    """Say of each action how sure it is."""
+
+    sure: Sequence[float] = ()
+
+    def act(self, state: State) -> Decision:
+        at = min(self.asked, len(self.sure) - 1)
+        return replace(super().act(state), confidence=self.sure[at])
+
+
+def test_in_handover_the_clone_acts_where_it_is_sure_the_expert_elsewhere_and_both_are_learnt(
+    world: Any, clerk: Any
+) -> None:
+    world.reset(delivered(world).id)
+    right, moment = Action("tool_call", "find_order", {"email": world.email}), Action("message", message="One moment.")
+    student = Doubtful([moment, right, REFUSE], sure=(0.8, 0.7, 0.69, 0.1))
+    episode, spent = played(world, student, clerk, CorrectConfig(method="handover", threshold=0.7))
+    assert [(step.actor, step.executed.name) for step in episode.steps] == [
+        ("clone", None),
+        ("clone", "find_order"),
+        ("expert", "refund_order"),
+        ("expert", "close_ticket"),
+    ]
+    assert [step.label and step.label.name for _, step in episode.learnt()] == [
+        None,
+        "find_order",
+        "refund_order",
+        "close_ticket",
+    ]
+    assert (episode.success, episode.rejected, episode.switch, spent.calls, spent.steps) == (True, None, 2, 2, 4)
+    assert [step.confidence for step in episode.steps] == [0.8, 0.7, 0.69, 0.1]
+
+
+def test_in_handover_a_clone_that_is_wrong_and_sure_teaches_nothing_and_costs_no_call(world: Any, clerk: Any) -> None:
+    episode, spent = played(world, Student([REFUSE]), clerk, CorrectConfig(method="handover"))
+    assert (episode.rejected, spent.calls, list(episode.learnt())) == ("it did not succeed", 0, [])
+    assert episode.failed
+
+
+def test_in_handover_a_budget_that_ends_or_an_expert_that_says_nothing_ends_the_episode(world: Any, clerk: Any) -> None:
+    doubtful, config = Student([REFUSE], confidence=0.4), CorrectConfig(method="handover")
+    short, spent = played(world, doubtful, clerk, config, budget=Budget(calls=1))
+    assert short.rejected is not None and "1 calls" in short.rejected
+    assert (len(short.steps), spent.calls, spent.rejected) == (1, 1, 1)
+    silent, _ = played(world, doubtful, Failing(), config)
+    assert silent.rejected == NO_ACTION
+
+
+def test_in_handover_a_clone_that_goes_in_circles_is_stopped(world: Any, clerk: Any) -> None:
+    episode, spent = played(world, Student([LOST]), clerk, CorrectConfig(method="handover", repeats=2))
+    assert episode.rejected is not None and "same decision 3 times" in episode.rejected
+    assert spent.calls == 0
+
+
+def test_in_handover_what_fails_teaches_the_experts_steps_alone_where_it_is_kept(world: Any, clerk: Any) -> None:
+    student = Doubtful([LOST, LOST], sure=(0.9, 0.2))
+    episode, spent = played(world, student, clerk, CorrectConfig(method="handover", reject=False))
+    assert (episode.success, episode.rejected, spent.calls, spent.rejected) == (False, None, 1, 0)
+    assert [(step.actor, step.mask) for step in episode.steps] == [("clone", IN_FAILURE), ("expert", None)]
+    assert [place for place, _ in episode.learnt()] == [1]

@@ -75,7 +75,7 @@ def test_a_handful_of_corrections_is_not_learnt_by_heart() -> None:
     ("table", "message"),
     [
         ({"methode": "oec"}, r"correct\.methode is unknown, allowed: method, switch"),
-        ({"method": "magic"}, r"correct\.method is 'magic', allowed: oec, dagger, own"),
+        ({"method": "magic"}, r"correct\.method is 'magic', allowed: oec, dagger, handover, own"),
         ({"switch": 3}, r"correct\.switch is 3, allowed: random, confidence, divergence"),
         ({"beta": 1.0}, r"correct\.beta is 1\.0, allowed: a number from 0 and under 1"),
         ({"rounds": 0}, r"correct\.rounds is 0, allowed: a whole number from 1"),

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from imitrace.exceptions import ConfigError
 
-METHODS: Final = ("oec", "dagger", "own")
+METHODS: Final = ("oec", "dagger", "handover", "own")
 SWITCHES: Final = ("random", "confidence", "divergence")
 _CHOICES: Final = {"method": METHODS, "switch": SWITCHES}
 _SHARES: Final = frozenset({"threshold", "beta"})
@@ -19,16 +19,18 @@ class CorrectConfig:
 
     method: str = "oec"
     """``oec``: the clone begins and the expert finishes. ``dagger``: the expert says at every step what it would do.
-    ``own``: the clone plays alone, and learns from what it did well."""
+    ``handover``: the clone acts where it is at least as sure as ``threshold``, the expert elsewhere, step by step; of
+    what succeeds both are learnt. ``own``: the clone plays alone, and learns from what it did well."""
     switch: str = "random"
     """Where the expert takes over in ``oec``: ``random`` (after a drawn number of steps), ``confidence`` (where the
     clone is less sure than ``threshold``) or ``divergence`` (where it would do otherwise: it is asked each time)."""
     threshold: float = 0.5
-    """Confidence below which ``confidence`` takes over."""
+    """Confidence below which the expert takes over: for the rest by ``confidence``, for this step in ``handover``."""
     horizon: int = 0
     """Longest beginning that ``random`` draws; 0: as long as nine in ten of the trajectories that were learnt from."""
     reject: bool = True
-    """Whether ``oec`` keeps only episodes that succeed."""
+    """Whether ``oec`` and ``handover`` keep only episodes that succeed; of others that are kept the expert's steps are
+    learnt alone."""
     mask: bool = True
     """Whether what the clone did itself is context that is never learnt; without, ``oec`` learns it too."""
     tries: int = 1

@@ -10,6 +10,7 @@ from imitrace_trainer.correcting.config import CorrectConfig
 from imitrace_trainer.correcting.corrected_episodes import (
     BY_CLONE,
     FAILED,
+    IN_FAILURE,
     NO_SWITCH,
     UNLABELLED,
     UNSAFE,
@@ -136,11 +137,14 @@ def play_corrected(world: Rewinder, task: Task, played: Round) -> CorrectedEpiso
     switch, problem = _PLAYED[config.method](course, played)
     rejected = problem or (course.repetition.stuck if config.method != "dagger" else None)
     rejected = rejected or (None if course.steps else NO_ACTION)
-    verified = config.method == "own" or (config.method == "oec" and config.reject)
+    verified = config.method == "own" or (config.method in ("oec", "handover") and config.reject)
     if rejected is None and verified and not course.success:
         rejected = FAILED
     if rejected is None and course.unsafe and config.method != "dagger":
         rejected = UNSAFE
+    unproven = IN_FAILURE if config.method == "handover" and not course.success else None
+    masks = [step.mask or (unproven if step.actor == "clone" else None) for step in course.steps]
+    masks = [mask or UNVERIFIED for mask in masks] if rejected else masks
     calls = expert.spent.calls - before
     expert.spent.rejected += calls if rejected else 0
     return CorrectedEpisode(
@@ -150,7 +154,7 @@ def play_corrected(world: Rewinder, task: Task, played: Round) -> CorrectedEpiso
         round=played.number,
         messages=course.messages,
         tools=course.tools,
-        steps=[replace(step, mask=step.mask or UNVERIFIED) for step in course.steps] if rejected else course.steps,
+        steps=[replace(step, mask=mask) for step, mask in zip(course.steps, masks, strict=True)],
         switch=switch,
         success=course.success,
         unsafe=course.unsafe,
@@ -224,6 +228,25 @@ def _labelled(course: _Course, played: Round) -> _Played:
     return first, None
 
 
+def _handed_over(course: _Course, played: Round) -> _Played:
+    """Let the clone act where it is sure, and the expert where it is not: a call is spent only on what is in doubt."""
+    first, expert = None, played.expert
+    while not course.over and course.repetition.stuck is None:
+        if expert.over is not None:
+            return first, expert.over
+        decision = played.student.act(course.state())
+        if _can_act(decision) and decision.confidence >= played.config.threshold:
+            own = CorrectedStep(len(course.messages), decision.action, "clone", decision.action)
+            expert.observe(decision.action, course.do(replace(own, confidence=decision.confidence)))
+            continue
+        action = expert.act(course.chat)
+        if action is None:
+            return first, NO_ACTION
+        first = len(course.steps) if first is None else first
+        course.do(CorrectedStep(len(course.messages), action, "expert", action, None, decision.confidence))
+    return first, course.repetition.stuck or (None if course.done else TOO_LONG)
+
+
 def _alone(course: _Course, played: Round) -> _Played:
     """Let the clone play alone; what it does badly it tries again by draws, in the hope of another way."""
     beginning = course.moment()
@@ -251,6 +274,7 @@ def _clone_plays(course: _Course, student: Policy, played: Round) -> str | None:
 _PLAYED: Final[Mapping[str, Callable[[_Course, Round], _Played]]] = {
     "oec": _finished_by_expert,
     "dagger": _labelled,
+    "handover": _handed_over,
     "own": _alone,
 }
 

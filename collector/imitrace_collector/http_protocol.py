@@ -62,6 +62,8 @@ class _GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self._closed:  # read together with what was refused: it must not put the close off
+            return
         self._unwanted_bytes = self._body_bytes = self._framing_bytes = 0
         self._arm(self.limits.header_seconds)
 

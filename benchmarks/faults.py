@@ -39,7 +39,7 @@ class Size(NamedTuple):
 
 FULL = Size(kills.Size(50, 0.0), overload.Size(160, 60.0, 10.0, True), disk.Size(96, 5.0), clock.FULL, hostile.FULL, 20)
 QUICK = Size(
-    kills.Size(3, 0.2), overload.Size(32, 1.5, 0.5, False), disk.Size(16, 0.5, disk.FEW), clock.QUICK, hostile.QUICK, 3
+    kills.Size(2, 0.4), overload.Size(16, 1.0, 0.5, False), disk.Size(16, 0.5, disk.FEW), clock.QUICK, hostile.QUICK, 3
 )
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
+import torch
 
 from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.conditions import Condition
@@ -101,6 +102,7 @@ def _met(tables: Mapping[str, pl.DataFrame], cohort: CohortConfig, kept: pl.Data
 
 def measure(data: Path, quick: bool) -> Json:
     """Return everything that is measured."""
+    torch.set_num_threads(1)  # small tensors: two threads wait for each other more than they work
     began, found, skipped = time.monotonic(), {}, {}
     for name in ("airline",) if quick else SETS:
         if not (data / SETS[name]).exists():

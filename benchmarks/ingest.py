@@ -50,10 +50,11 @@ class Size(NamedTuple):
     rounds: int
     variants: bool
     """Whether gzip, gRPC and trajectories in parts are measured too."""
+    senders: int
 
 
-FULL = Size(192, 96, {"mlflow": 24, "phoenix": 8}, 5, True)
-QUICK = Size(16, 8, {"mlflow": 8, "phoenix": 2}, 1, False)
+FULL = Size(192, 96, {"mlflow": 24, "phoenix": 8}, 5, True, SENDERS)
+QUICK = Size(8, 4, {"mlflow": 8, "phoenix": 2}, 1, False, 2)
 
 Rounds = dict[str, list[Json]]
 """What each round measured, by what was measured; empty objects where it failed."""
@@ -104,7 +105,7 @@ def measure(size: Size, skipped: dict[str, str]) -> Json:
         "imitrace": ours,
         "peers": {peer.name: _about(peer) | _figures(rounds[peer.name]) for peer in peers if peer.name in ratios},
         "payloads": {kind: payloads.packed(kind) for kind in (_PLAIN, _STEPS)},
-        "senders": SENDERS,
+        "senders": size.senders,
         "rounds": size.rounds,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "machine": machine(),
@@ -119,7 +120,8 @@ def _ways(folder: Path, size: Size) -> dict[str, Way]:
     warming = Imitrace.warming
     plain = payloads.write(folder / "plain", _PLAIN, size.genai + warming)
     count = size.others + warming
-    ways = {_PLAIN: Way(plain), _STEPS: Way(payloads.write(folder / "steps", _STEPS, count), derived=True)}
+    steps = payloads.write(folder / "steps", _STEPS, count)
+    ways = {_PLAIN: Way(plain, senders=size.senders), _STEPS: Way(steps, derived=True, senders=size.senders)}
     if not size.variants:
         return ways
     (folder / "gzip").mkdir()
@@ -138,7 +140,8 @@ def _rounds(ways: Mapping[str, Way], peers: Sequence[Product], size: Size, skipp
     draw, rounds = random.Random(1), Rounds()
     turns: list[tuple[str, Product, Way]] = [(name, Imitrace(), way) for name, way in ways.items()]
     for peer in peers:
-        turns.append((peer.name, peer, Way(ways[_PLAIN].bodies[: peer.warming + size.peers[peer.name]])))
+        few = ways[_PLAIN].bodies[: peer.warming + size.peers[peer.name]]
+        turns.append((peer.name, peer, Way(few, senders=size.senders)))
     for number in range(size.rounds):
         draw.shuffle(turns)
         for name, product, way in [*turns, (_HALF, Imitrace(), ways[_PLAIN])]:

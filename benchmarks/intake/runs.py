@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from intake import processes
-from intake.load import Load, put
+from intake.load import SENDERS, Load, put
 from intake.payloads import SPANS, TRAJECTORY_SPANS
 from intake.products import Imitrace, Product
 from intake.servers import Server, running, wait
@@ -31,6 +31,7 @@ class Way(NamedTuple):
     """Whether the spans are trajectories of ours, all of which must be complete."""
     rate: float | None = None
     """Requests a second at random times; None for as fast as it goes."""
+    senders: int = SENDERS
 
 
 def run(product: Product, way: Way) -> Json:
@@ -42,12 +43,12 @@ def run(product: Product, way: Way) -> Json:
     with running(product) as server:
         headers = {"Content-Encoding": way.encoding} if way.encoding else {}
         route = server.route(way.protocol, **headers)
-        warm = put(route, way.bodies[: product.warming])
+        warm = put(route, way.bodies[: product.warming], senders=way.senders)
         _until_readable(server, warm.acknowledged)
         _derive(server)
         server.rest()
         started = processes.cpu_seconds(server.pid)
-        load = put(route, way.bodies[product.warming :], way.rate)
+        load = put(route, way.bodies[product.warming :], way.rate, way.senders)
         acknowledged = warm.acknowledged + load.acknowledged
         _until_readable(server, acknowledged)
         if way.derived:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from imitrace_trainer.datasets import open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.fit import BCConfig
@@ -73,6 +75,7 @@ def shifts(held_out: Sequence[Demonstration], strangers: Sequence[Demonstration]
 
 def fold_of(home: Path, name: str, fold: int, other: Path | None, epochs: int) -> Json:
     """Return by shift and promise a row a decision: task, whether the clone acts, whether call and tool are right."""
+    torch.set_num_threads(1)  # small tensors: two threads wait for each other more than they work
     parts = divided(open_dataset(home, name).examples(), fold)
     others = demonstrations(open_dataset(other, other.name).examples()) if other else []
     strangers = others[:: max(1, len(others) // STRANGERS)][:STRANGERS]

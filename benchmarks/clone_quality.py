@@ -1,7 +1,7 @@
 """Measure how good clones of recorded experts are, on tasks that they never saw, beside the rivals on the same split.
 
 python benchmarks/clone_quality.py --data ../shared/data          # five folds of one set, one of the other; minutes
-python benchmarks/clone_quality.py --data ../shared/data --quick  # 40 trajectories, 2 epochs
+python benchmarks/clone_quality.py --data ../shared/data --quick  # 40 trajectories of each set, one measured, 2 epochs
 python benchmarks/clone_quality.py --peers --json                 # makes scikit-learn an environment first (network)
 """
 
@@ -41,7 +41,7 @@ def measure(options: argparse.Namespace) -> Json:
         homes = {name: Path(folder) / name for name in present}
         for name, home in homes.items():
             imported(name, data, home, 40 if quick else None)
-        folds = _folds(homes, options)
+        folds = _folds(homes, present[:1] if quick else present, options)
     sets = {name: report_of(name, found) for name, found in folds.items()}
     return {
         "benchmark": "clone_quality",
@@ -62,17 +62,18 @@ def _skipped(data: Path, chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield RIVAL, f"no {python_of('sklearn')}: make it by --peers"
 
 
-def _folds(homes: Mapping[str, Path], options: argparse.Namespace) -> dict[str, list[Json]]:
+def _folds(homes: Mapping[str, Path], measured: Sequence[str], options: argparse.Namespace) -> dict[str, list[Json]]:
     """Measure each fold in a process of its own, so that memory is that of one; what is kept is not measured again."""
     epochs = 2 if options.quick else BCConfig().epochs
     jobs = [
-        (name, [str(home), name, str(fold), str(next((o for o in homes.values() if o != home), "")), str(epochs)])
-        for name, home in homes.items()
+        (name, [str(homes[name]), name, str(fold), str(homes[other]) if other else "", str(epochs)])
+        for name in measured
+        for other in [next((one for one in homes if one != name), "")]
         for fold in (FOLDS[name][:1] if options.quick else FOLDS[name])
     ]
     with ThreadPoolExecutor(options.workers) as pool:
         done = list(pool.map(lambda job: _fold(job[1], options.keep), jobs))
-    return {name: [found for (of, _), found in zip(jobs, done, strict=True) if of == name] for name in homes}
+    return {name: [found for (of, _), found in zip(jobs, done, strict=True) if of == name] for name in measured}
 
 
 def _fold(arguments: Sequence[str], keep: Path | None) -> Json:
@@ -178,7 +179,9 @@ def _told(value: Json | float | None) -> str:
 def main() -> None:
     """Measure as the options say, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="40 trajectories, one fold, 2 epochs: checks that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="40 trajectories, one fold of one set, 2 epochs: checks it"
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
     parser.add_argument("--set", action="append", choices=sorted(SETS), help="measure this set only [default: all]")
     parser.add_argument("--workers", type=int, default=1, help="folds measured at once [default: 1]")

@@ -43,7 +43,7 @@ def measure(options: argparse.Namespace) -> Json:
     with tempfile.TemporaryDirectory() as folder:
         for name in present[:1] if options.quick else present:
             home = Path(folder) / name
-            imported(name, options.data, home, 60 if options.quick else None)
+            imported(name, options.data, home, 40 if options.quick else None)
             found = population(name, home, 2 if options.quick else BCConfig().epochs)
             sets[name] = of_set(found, size, options.quick)
             peers[name] = against_peers(found, size, skipped, install=options.peers, quick=options.quick)

@@ -45,7 +45,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(1500, 25, (4000, 4), 1000, 5, {"collector": 45.0, "collector_absent": 10.0}, 10)
-QUICK = Size(150, 3, (300, 2), 100, 1, {"collector": 3.0, "collector_absent": 1.0}, 2)
+QUICK = Size(150, 3, (300, 2), 100, 1, {"collector": 2.0, "collector_absent": 1.0}, 1)
 _STEPS_EACH = 20
 
 

@@ -40,14 +40,14 @@ CALLS = 450
 BASELINES = ("bc_guard", "bc_own")
 ARMS = (
     *("expert", "bc", "bc_successes", "bc_guard", "bc_sampled", "bc_own", "bc_rounds", "dagger", "dagger_guard"),
-    *("handover", "handover_rounds"),
+    *("handover", "handover_50", "handover_90", "handover_rounds"),
     *("oec", "oec_guard", "oec_rounds", "oec_all", "oec_unmasked", "bc_critic", "bc_own_critic"),
 )
-FIRST = ("expert", "bc", "bc_guard", "bc_rounds")
-CORE = (*FIRST, "handover", "handover_rounds", "dagger", "oec")
+FIRST = ("expert", "bc", "bc_guard", "handover")
+CORE = (*FIRST, "dagger", "oec", "handover_rounds", "bc_rounds")
 """What is done before the rest."""
 MIXED = tuple(f"oec_mix_{round(100 * mix)}" for mix in MIXES)
-PRICED = ("bc_guard", "handover", "dagger", "oec", "bc_rounds")
+PRICED = ("bc_guard", "handover", "dagger", "oec")
 """Methods that are bought at other prices too."""
 
 

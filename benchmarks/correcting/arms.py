@@ -258,16 +258,19 @@ def _cases(played: Sequence[tuple[Sequence[Demonstration], bool]]) -> list[Criti
 
 
 _OEC = CorrectConfig(method="oec", rounds=ROUNDS)
+_HANDOVER: Final = replace(_OEC, method="handover", threshold=0.7)
 ARMS: Final[dict[str, Callable[[Shop], Made]]] = {
     "bc": _bc,
     "bc_successes": _bc_successes,
     "bc_guard": _guarded("bc"),
     "bc_sampled": _bc_sampled,
     "bc_own": _bc_own,
-    "bc_rounds": _in_rounds("bc_successes"),
+    "bc_rounds": _in_rounds("bc"),
     "dagger": _corrected(CorrectConfig(method="dagger", rounds=ROUNDS)),
     "oec": _corrected(_OEC),
-    "handover": _corrected(replace(_OEC, method="handover", threshold=0.7)),
+    "handover": _corrected(_HANDOVER),
+    "handover_50": _corrected(replace(_HANDOVER, threshold=0.5)),
+    "handover_90": _corrected(replace(_HANDOVER, threshold=0.9)),
     "handover_rounds": _in_rounds("handover"),
     "oec_guard": _guarded("oec"),
     "dagger_guard": _guarded("dagger"),

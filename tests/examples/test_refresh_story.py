@@ -40,20 +40,29 @@ def test_tickets_are_of_all_intents_alike_and_of_a_seed_the_same() -> None:
     assert not {ticket.id for ticket in drawn} & {ticket.id for ticket in After().tasks(60, 4)}
 
 
-def test_told_small_the_clone_serves_the_shop_changes_and_what_that_touches_steps_back(tmp_path: Path) -> None:
+def test_told_small_the_clone_serves_the_shop_changes_the_expert_takes_what_changed_and_a_new_clone_takes_over(
+    tmp_path: Path,
+) -> None:
     home = tmp_path / "story"
-    sizes = {"home": home, "first": 240, "tickets": 80, "gate": 60, "margin": 0.2, "days": 3, "error": 0.05}
+    sizes = {"home": home, "first": 240, "tickets": 80, "gate": 60, "margin": 0.2, "days": 5, "error": 0.05}
     words = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "refresh_story", *words]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "examples", check=False)
     assert ran.returncode == 0, ran.stderr
     days = json.loads((home / "story.json").read_text(encoding="utf-8"))
-    first, before, changed = days
+    first, before, changed, learnt, after = days
     assert first["refresh"]["outcome"] == "promoted"
     assert before["day"]["by_clone"]["accounts"] > 0
+    assert changed["day"]["by_clone"]["accounts"] == 0
+    assert changed["day"]["by_clone"]["orders"] > 0
     assert "accounts" in changed["stepped_back"]
     assert changed["refresh"]["outcome"] == "undecided"
     assert sum(day["day"]["dead"] for day in days) == 0
     assert before["refresh"]["drift"]["verdict"] == "none"
     assert changed["refresh"]["drift"]["verdict"] == "drift"
+    assert (learnt["refresh"]["outcome"], learnt["day"]["by_clone"]["accounts"]) == ("promoted", 0)
+    assert after["day"]["by_clone"]["accounts"] > 0
+    served = [day["day"] for day in days[1:]]
+    solved, alone = (sum(sum(day[name].values()) for day in served) for name in ("solved", "by_expert"))
+    assert solved >= 0.95 * alone
     assert "<svg" in (home / "story.html").read_text(encoding="utf-8")

@@ -148,7 +148,13 @@ def test_both_losses_fall(fitted: tuple[EmbeddedPolicy, FitReport]) -> None:
     report = fitted[1]
     assert report.choice_loss[-1] < 0.6 * report.choice_loss[0]  # smoothing keeps it above nothing
     assert report.argument_loss[-1] < 0.3 * report.argument_loss[0]
-    assert len(report.argument_loss) == 6
+    assert len(report.argument_loss) == 18  # 138 arguments by eight are 18 steps: 18 passes make 320
+
+
+def test_few_arguments_are_gone_over_more_often_but_not_for_ever(play_shop: Play) -> None:
+    _, report = fit(play_shop(3, 4), [], BCConfig(device="cpu", epochs=2))
+    steps = -(-report.slots // 128)
+    assert len(report.argument_loss) == min(60, -(-80 // steps)) > 2
 
 
 def test_every_epoch_is_judged_on_the_calibration_tasks(

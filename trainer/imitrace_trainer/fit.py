@@ -37,6 +37,9 @@ from imitrace_trainer.reading import Reader
 from imitrace_trainer.training import Course, FloatArray, Learnt, one_thread, train
 
 _JUDGED_AT_ONCE = 512
+_STEPS = 40
+"""Gradient steps at least for each of ``epochs``: eight passes over 300 arguments are 24, which teach next to nothing."""
+_MOST_EPOCHS = 60
 _TEMPERATURES = tuple(2 ** (power / 2) for power in range(-4, 7))
 
 
@@ -45,7 +48,8 @@ class BCConfig:
     """How a clone is fitted."""
 
     epochs: int = 8
-    """Passes over the training decisions at most; three for every four go over their arguments."""
+    """Passes over the training decisions at most; three for every four go over their arguments, more where these are so
+    few that it would be less than 40 gradient steps for each."""
     patience: int = 3
     """Passes in a row, each proven worse on the calibration tasks than the best, after which it stops; 0: never."""
     batch: int = 64
@@ -336,13 +340,19 @@ def _argument_course(
         size=len(slots),
         loss=lambda batch: argument_loss(ranker, [slots[index] for index in batch], device, config.argument_dropout),
         arrays=arrays,
-        epochs=max(1, config.epochs * 3 // 4) if slots else 0,
+        epochs=_epochs(max(1, config.epochs * 3 // 4), len(slots), config.batch * 2, config) if slots else 0,
         batch=config.batch * 2,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         seed=config.seed,
         device=device,
     )
+
+
+def _epochs(wanted: int, size: int, batch: int, config: BCConfig) -> int:
+    """Return how many epochs a course takes: more of few examples, so that it takes enough gradient steps."""
+    steps = -(-size // batch)
+    return max(wanted, min(_MOST_EPOCHS, -(-_STEPS * config.epochs // steps)))
 
 
 def argument_loss(

@@ -38,7 +38,7 @@ from imitrace_trainer.training import Course, FloatArray, Learnt, one_thread, tr
 
 _JUDGED_AT_ONCE = 512
 _STEPS = 40
-"""Gradient steps at least for each of ``epochs``: eight passes over 300 arguments are 24, which teach next to nothing."""
+"""Gradient steps at least for each of ``epochs``: eight passes over 300 arguments are 24, which teach little."""
 _MOST_EPOCHS = 60
 _TEMPERATURES = tuple(2 ** (power / 2) for power in range(-4, 7))
 

@@ -15,6 +15,7 @@ import argparse
 import datetime
 import gzip
 import importlib.metadata
+import os
 import random
 import signal
 import statistics
@@ -155,6 +156,7 @@ def _rounds(ways: Mapping[str, Way], peers: Sequence[Product], size: Size, skipp
 
 def _measured(product: Product, way: Way, skipped: dict[str, str]) -> Json:
     """Return one round's figures; a peer may fail, which is told."""
+    os.sync()  # what another product left to be written would hold up this one's acknowledgements
     try:
         return run(product, way)
     except (OSError, ValueError, KeyError) as error:

@@ -17,7 +17,7 @@ from overhead.peer_venvs import python_of
 from overhead.timing import Json, tell
 
 PEERS: Final = {
-    "evidently": ("evidently",),
+    "evidently": ("evidently", "pandas<3"),
     "frouros": ("frouros",),
     "alibi-detect": ("alibi-detect", f"torch=={version('torch').partition('+')[0]}"),
 }

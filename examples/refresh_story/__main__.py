@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="refresh_story", description="Tell how a clone meets a shop that changes.")
     parser.add_argument("--home", type=Path, required=True, help="an empty folder for the workspace")
     parser.add_argument("--first", type=int, default=900, help="tickets by the expert alone at first")
-    parser.add_argument("--tickets", type=int, default=120, help="tickets of each further day")
+    parser.add_argument("--tickets", type=int, default=240, help="tickets of each further day")
     parser.add_argument("--days", type=int, default=6)
     parser.add_argument("--gate", type=int, default=160, help="fresh tickets a cohort that each gate plays")
     parser.add_argument("--margin", type=float, default=0.06, help="how much worse than the expert a clone may be")

@@ -56,7 +56,7 @@ class StoryConfig:
     """A workspace of its own."""
     first: int = 900
     """Tickets that the expert works alone at first."""
-    tickets: int = 120
+    tickets: int = 240
     """Of each further day."""
     days: int = 6
     gate: int = 160

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from imitrace.config import child_environment
 from imitrace_collector.client import CollectorClient
 from imitrace_collector.config import CollectorConfig
 from imitrace_collector.server import CollectorServer
+from imitrace_trainer.step_backs import DRIFT, StepBack, StepBacks
 
 WAIT = 60.0
 
@@ -66,6 +68,24 @@ def test_the_loop_closes_through_the_proxy(origin: Any, lamp_home: Path, offered
         steps = client.get(f"/v1/trajectories/{row['trajectory_id']}")["steps"]
         assert [step["policy_role"] for step in steps] == ["clone", "expert"]
         assert [step["action_kind"] for step in steps] == ["tool_call", "message"]
+
+
+def test_a_proxy_that_runs_leaves_a_cohort_that_stepped_back_to_the_model(
+    origin: Any, lamp_home: Path, offered: list[Any], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(lamp_home, home)
+    asked = {"model": "gpt", "tools": offered, "messages": [{"role": "user", "content": "Please switch lamp L-7 on."}]}
+    words = ("lamps", "--home", str(home), "--tag", "cohort=all", "--upstream", origin.url)
+    with serving(*words, IMITRACE_ENDPOINT="http://127.0.0.1:1") as (_, port):
+        answer = ask(port, "POST", "/v1/chat/completions", asked)["choices"][0]["message"]
+        assert answer["tool_calls"] and origin.received == []
+        found = StepBack(since="2099-03-01T00:00:00+00:00", by=DRIFT, why="tools: V 0.4", marks=("tools",))
+        StepBacks(home, "lamps").step_back(1, {"all": found})
+        while "stepped back: drift of" not in ask(port, "GET", "/readyz")["clone"]["reason"]:
+            threading.Event().wait(0.05)
+        answer = ask(port, "POST", "/v1/chat/completions", asked)["choices"][0]["message"]
+        assert (answer["content"], len(origin.received)) == ("ok", 1)
 
 
 def test_a_secret_comes_from_a_file(tmp_path: Path) -> None:

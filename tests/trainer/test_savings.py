@@ -62,8 +62,11 @@ def test_the_clones_decisions_cost_what_the_experts_like_them_do(make_diverging:
     assert found.lacks == []
 
 
-def test_the_audit_is_told_apart_and_its_price_said(make_diverging: Make, tmp_path: Path) -> None:
-    audit = {**EXPERT, "route_reason": "audit", "propensity": 0.1, "shadow": ASKED}
+@pytest.mark.parametrize("reason", ["audit", "canary"])
+def test_what_is_drawn_for_the_expert_is_told_apart_and_its_price_said(
+    make_diverging: Make, tmp_path: Path, reason: str
+) -> None:
+    audit = {**EXPERT, "route_reason": reason, "propensity": 0.1, "shadow": ASKED}
     found = saved(make_diverging, tmp_path, *[trajectory(EXPERT)] * 6, trajectory(audit), trajectory(CLONE))
     assert (found.total("audit").amount, found.total("audit").count, found.total("expert").count) == (COST, 1, 6)
     assert (found.total("shadow").amount, found.total("shadow").count) == (1_000, 1)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from imitrace_trainer.canary import CANARY
 from imitrace_trainer.frames import gather
 from imitrace_trainer.prices import ModelPrice, Prices, exact, rounded
 from imitrace_trainer.queue_items import AUDIT
@@ -138,7 +139,7 @@ def _decided(row: Mapping[str, Any]) -> Decided:
         role=row["policy_role"],
         name=row["policy_name"] or "",
         asked=shadow.get("clone") if shadow else None,
-        audit=row["route_reason"] == AUDIT,
+        audit=row["route_reason"] in (AUDIT, CANARY),
         input_tokens=row["input_tokens"],
         output_tokens=row["output_tokens"],
         at=row["started_at"],

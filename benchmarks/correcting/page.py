@@ -9,6 +9,7 @@ from imitrace_trainer.plots import STYLE, Axis, Plot, Series, whisker
 from imitrace_trainer.task_draws import Share
 
 Json = dict[str, Any]
+_NAMES = "tbody th { white-space: nowrap; overflow-wrap: normal }"
 
 
 def render(found: Json) -> str:
@@ -21,7 +22,7 @@ def render(found: Json) -> str:
         f"{escape(found['machine'])}, {found['date']}.</p>"
     )
     plots = (_disagreement(found), _prices(found), _mixes(found), _lives(found), _chain(found["chain"]))
-    return page("Correcting a clone", [opening, *_worlds(found), *filter(None, plots)], STYLE)
+    return page("Correcting a clone", [opening, *_worlds(found), *filter(None, plots)], STYLE + _NAMES)
 
 
 def worlds(found: Json) -> dict[str, Json]:
@@ -33,7 +34,7 @@ def _worlds(found: Json) -> Iterator[str]:
     for world, settings in worlds(found).items():
         for setting, rows in settings.items():
             yield f"<h2>{escape(world.replace('_', ', '))}: {escape(setting.replace('_', ' '))}</h2>"
-            head = ("method", "n:success", "", "n:over bc_guard", "", "n:calls", "n:thrown away", "n:steps")
+            head = ("method", "n:success", "", "n:over bc_guard", "", "n:runs", "n:calls", "n:thrown away", "n:steps")
             ordered = sorted(rows.items(), key=lambda one: -one[1]["success"])
             yield table(head, [_row(arm, row) for arm, row in ordered])
 
@@ -41,7 +42,7 @@ def _worlds(found: Json) -> Iterator[str]:
 def _row(arm: str, row: Mapping[str, Any]) -> list[str]:
     success, lead = _share(row, "success"), row.get("over_bc_guard")
     over = [f"n:{100 * lead['value']:+.1f}", f"bar:{whisker(_share(lead), -0.4, 0.4)}"] if lead else ["n:", "n:"]
-    prices = (row.get(name, "") for name in ("expert_calls", "rejected_calls", "env_steps"))
+    prices = (row.get(name, "") for name in ("seeds", "expert_calls", "rejected_calls", "env_steps"))
     return [
         f"row:{arm}",
         f"n:{success.value:.1%} [{success.low:.1%}, {success.high:.1%}]",

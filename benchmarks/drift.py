@@ -18,7 +18,7 @@ from statistics import median
 
 from drifting.peers import PEERS, against_peers
 from drifting.populations import Population, population
-from drifting.streams import SHIFTS, Size, played
+from drifting.streams import SHIFTS, Size, played, shifted_seed, shifts
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.intervals import clopper_pearson
 from overhead.reports import deliver
@@ -77,9 +77,10 @@ def of_set(found: Population, size: Size, quick: bool) -> Json:
     alarmed = [sum(map(bool, one)) for one, _ in looks]
     any_alarm = sum(map(bool, alarmed))
     power, delay = {}, {}
-    for shift in list(SHIFTS)[:2] if quick else SHIFTS:
+    for shift in shifts(quick=quick):
         tell(f"shift: {shift}")
-        runs = [played(found, size, 1_000 + number, SHIFTS[shift], size.after)[0] for number in range(size.shifted)]
+        seeds = map(shifted_seed, range(size.shifted))
+        runs = [played(found, size, seed, SHIFTS[shift], size.after)[0] for seed in seeds]
         within = [len(run) for run in runs if run[-1]]
         power[shift] = _share(len(within), len(runs)) | {"tests": _first([run[-1] for run in runs if run[-1]])}
         delay[shift] = {"median": median(within), "most": max(within)} if within else None

@@ -20,6 +20,7 @@ from imitrace_trainer.critic import CriticisedPolicy
 from imitrace_trainer.critic_fit import CriticCase, CriticConfig, fit_critic
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import Environment, Expert, Task
+from imitrace_trainer.family import Clone
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.ladder import climb
 from imitrace_trainer.policy import Policy, State
@@ -81,16 +82,18 @@ class Shop:
 
     def learn(self, shown: Sequence[Demonstration]) -> Policy:
         """Fit a clone."""
+        return self._fit(shown)
+
+    def _fit(self, shown: Sequence[Demonstration], calibration: Sequence[Demonstration] = ()) -> Clone:
         config = BCConfig(device="cpu", epochs=self.epochs, seed=self.seed.number, replies=False)
-        return climb((shown, ()), FAMILY, config).clone
+        return climb((shown, calibration), FAMILY, config).clone
 
     def learn_doubt(self, shown: Sequence[Demonstration]) -> Policy:
         """Fit a clone that knows how sure it is: by one that was fitted to three tasks in four, on the fourth."""
         apart = {task for place, task in enumerate(sorted({one.task for one in shown})) if place % 4 == 0}
-        config = BCConfig(device="cpu", epochs=self.epochs, seed=self.seed.number, replies=False)
         parts = [one for one in shown if one.task not in apart], [one for one in shown if one.task in apart]
-        clone = climb((shown, ()), FAMILY, config).clone
-        clone.calibration = climb(parts, FAMILY, config).clone.calibration
+        clone = self._fit(shown)
+        clone.calibration = self._fit(*parts).calibration
         return clone
 
     def fitted(self, shown: Sequence[Demonstration], spent: Spent) -> "Made":

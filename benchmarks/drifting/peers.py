@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from drifting.populations import Population, rows
-from drifting.streams import SHIFTS, Size, days
+from drifting.streams import SHIFTS, Size, days, shifted_seed, shifts
 from overhead import peer_venvs
 from overhead.config import clean_environment
 from overhead.peer_venvs import python_of
@@ -67,12 +67,12 @@ def against_peers(found: Population, size: Size, skipped: dict[str, str], *, ins
 def _arrays(found: Population, size: Size, quick: bool) -> dict[str, Any]:  # arrays
     """Return by stream and day the rows of reference and window, of the first streams that imitrace checks."""
     arrays = {}
-    quiet = [("usual", None, number, CHECKS) for number in range(min(STREAMS, size.streams))]
-    shifts = list(SHIFTS)[:2] if quick else SHIFTS
-    shifted = [(name, SHIFTS[name], number, WEEK) for name in shifts for number in range(min(SHIFTED, size.shifted))]
-    for kind, shift, number, most in [*quiet, *shifted]:
-        seed, checks = (number, size.checks) if shift is None else (1_000 + number, size.after)
-        for day, one in enumerate(days(found, size, seed, shift, min(most, checks))):
+    kinds = [("usual", seed, min(CHECKS, size.checks)) for seed in range(min(STREAMS, size.streams))]
+    for name in shifts(quick=quick):
+        seeds = map(shifted_seed, range(min(SHIFTED, size.shifted)))
+        kinds += [(name, seed, min(WEEK, size.after)) for seed in seeds]
+    for kind, number, checks in kinds:
+        for day, one in enumerate(days(found, size, number, SHIFTS.get(kind), checks)):
             arrays[f"{kind}|{number}|{day:02}|reference"] = rows(one.reference[1])
             arrays[f"{kind}|{number}|{day:02}|recent"] = rows(one.recent[1])
     return arrays

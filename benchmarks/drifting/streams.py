@@ -31,7 +31,19 @@ SHIFTS: dict[str, tuple[str, float, float]] = {
 }
 """By shift: the kind of trajectories, their share from the first day on, and by how much it grows each day."""
 
+_SHIFTED = 1_000
+
 Picks = list[tuple[str, str]]
+
+
+def shifts(*, quick: bool) -> list[str]:
+    """Return the names of the shifts that are played."""
+    return list(SHIFTS)[:2] if quick else list(SHIFTS)
+
+
+def shifted_seed(number: int) -> int:
+    """Return the seed of a stream with a shift, which no stream without one has."""
+    return _SHIFTED + number
 
 
 @dataclass(frozen=True, kw_only=True)

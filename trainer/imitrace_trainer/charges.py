@@ -13,11 +13,10 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from imitrace_trainer.canary import CANARY
 from imitrace_trainer.frames import gather
 from imitrace_trainer.prices import ModelPrice, Prices, exact, rounded
-from imitrace_trainer.queue_items import AUDIT
 from imitrace_trainer.queue_verdicts import Judgement
+from imitrace_trainer.route import DRAWN
 from imitrace_trainer.spending import Spending
 from imitrace_trainer.survey import Frames
 from imitrace_trainer.task_draws import EDGE, TaskDraws
@@ -139,7 +138,7 @@ def _decided(row: Mapping[str, Any]) -> Decided:
         role=row["policy_role"],
         name=row["policy_name"] or "",
         asked=shadow.get("clone") if shadow else None,
-        audit=row["route_reason"] in (AUDIT, CANARY),
+        audit=row["route_reason"] in DRAWN,
         input_tokens=row["input_tokens"],
         output_tokens=row["output_tokens"],
         at=row["started_at"],

@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 
 from imitrace.config import read_config, workspace_home
+from imitrace_trainer.correcting.config import METHODS, SWITCHES
 from imitrace_trainer.progress import progress_bar
-
-_METHODS, _SWITCHES = ("oec", "dagger", "handover", "own"), ("random", "confidence", "divergence")
 
 
 @click.command()
@@ -22,8 +21,8 @@ _METHODS, _SWITCHES = ("oec", "dagger", "handover", "own"), ("random", "confiden
 @click.option("--tokens", type=click.IntRange(min=1), help="Tokens of the expert at most, if it counts them.")
 @click.option("--env", help="package.module:name of the environment  [default: the clone's rollout]")
 @click.option("--expert", help="package.module:name of what makes the expert  [default: the clone's rollout]")
-@click.option("--method", type=click.Choice(_METHODS), help="How  [default: the clone's, oec]")
-@click.option("--switch", type=click.Choice(_SWITCHES), help="Where the expert takes over  [default: random]")
+@click.option("--method", type=click.Choice(METHODS), help="How  [default: the clone's, oec]")
+@click.option("--switch", type=click.Choice(SWITCHES), help="Where the expert takes over  [default: random]")
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds, fitted in between  [default: 1]")
 @click.option("--tries", type=click.IntRange(min=1), help="Tries at a task until it succeeds  [default: 1]")
 @click.option("--cohort", help="Correct on tasks of this cohort alone.")

@@ -15,11 +15,10 @@ import numpy as np
 import polars as pl
 
 from imitrace.messages import Action
-from imitrace_trainer.canary import CANARY
 from imitrace_trainer.frames import gather
 from imitrace_trainer.intervals import upper_bound
 from imitrace_trainer.policy import same_action
-from imitrace_trainer.route import AUDIT, HANDOVER
+from imitrace_trainer.route import DRAWN, HANDOVER
 from imitrace_trainer.route_rules import cohort_of
 from imitrace_trainer.task_draws import EDGE, Share, TaskDraws
 
@@ -140,7 +139,7 @@ def compared_decisions(
         version: only this one, such as ``v3``.
     """
     acted = (pl.col("policy_role") == "clone") & (pl.col("policy_name") == clone)
-    audited = pl.col("route_reason").is_in([AUDIT, CANARY]) & pl.col("shadow").is_not_null()
+    audited = pl.col("route_reason").is_in(DRAWN) & pl.col("shadow").is_not_null()
     taken = unread = 0
     judged: list[Audited] = []
     for decision in _decisions(frames, (pl.col("started_at") >= since) & (acted | audited)):

@@ -340,7 +340,7 @@ def _argument_course(
         size=len(slots),
         loss=lambda batch: argument_loss(ranker, [slots[index] for index in batch], device, config.argument_dropout),
         arrays=arrays,
-        epochs=_epochs(max(1, config.epochs * 3 // 4), len(slots), config.batch * 2, config) if slots else 0,
+        epochs=_argument_epochs(len(slots), config),
         batch=config.batch * 2,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
@@ -349,10 +349,12 @@ def _argument_course(
     )
 
 
-def _epochs(wanted: int, size: int, batch: int, config: BCConfig) -> int:
-    """Return how many epochs a course takes: more of few examples, so that it takes enough gradient steps."""
-    steps = -(-size // batch)
-    return max(wanted, min(_MOST_EPOCHS, -(-_STEPS * config.epochs // steps)))
+def _argument_epochs(slots: int, config: BCConfig) -> int:
+    """Return how often arguments are gone over: few of them more often, so that there are enough gradient steps."""
+    if not slots:
+        return 0
+    steps = -(-slots // (config.batch * 2))
+    return max(1, config.epochs * 3 // 4, min(_MOST_EPOCHS, -(-_STEPS * config.epochs // steps)))
 
 
 def argument_loss(

@@ -21,8 +21,6 @@ from imitrace_trainer.survey import Frames
 
 KINDS: Final = ("disagreement", "handover", "low_confidence")
 """Why a decision is asked about: both differ; the expert took over from the clone there; the clone acted unsure."""
-AUDIT: Final = "audit"
-"""The route's reason where the clone was trusted and the expert was drawn to act all the same."""
 
 _ID: Final = 16
 _STEP: Final = ("trajectory_id", "step_index")

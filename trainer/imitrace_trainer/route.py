@@ -18,6 +18,8 @@ Actor = Literal["clone", "expert"]
 
 AUDIT: Final = "audit"
 """The reason of a decision that was trusted to the clone, and drawn to go to the expert."""
+DRAWN: Final = (AUDIT, CANARY)
+"""The reasons of decisions that were trusted to the clone, and drawn to go to the expert."""
 HANDOVER: Final = "handover: "
 """How the reason begins where the clone, having acted in a trajectory, hands over in doubt: data to correct it by."""
 

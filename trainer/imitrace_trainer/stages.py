@@ -147,7 +147,7 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     evaluation = evaluate_decisions(decisions, held_out, FrequencyTable(train))
     rungs = compare(climbed, held_out, list(map(unsaid, decisions)))
     relied = ReliedTools.of([*train, *calibration, *held_out], policy.tools)
-    card = replace(_card(clone, dataset, climbed, thresholds), relied=relied.to_json())
+    card = _card(clone, dataset, climbed, thresholds, relied)
     limits = replace(measure_limits(train, held_out, dataset), silence=taught.lack)
     critic = train_critic(dataset, clone.critic, policy.reader, clone.train.seed)
     if critic is not None:
@@ -179,7 +179,9 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     return Trained(clone.name, number, path, climbed.fit, rungs, evaluation, thresholds)
 
 
-def _card(clone: CloneConfig, dataset: Dataset, climbed: Climb, thresholds: Thresholds) -> CloneCard:
+def _card(
+    clone: CloneConfig, dataset: Dataset, climbed: Climb, thresholds: Thresholds, relied: ReliedTools
+) -> CloneCard:
     return CloneCard(
         name=clone.name,
         dataset=dataset.name,
@@ -190,6 +192,7 @@ def _card(clone: CloneConfig, dataset: Dataset, climbed: Climb, thresholds: Thre
         training={"config": asdict(clone.train), "fit": asdict(climbed.fit), "family": climbed.chosen},
         route=thresholds.to_json(),
         agent=clone.cohort.agent,
+        relied=relied.to_json(),
     )
 
 

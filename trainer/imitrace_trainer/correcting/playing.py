@@ -68,6 +68,16 @@ class _Course:
         """Return what there is to see."""
         return State(list(self.messages), self.tools, self.task.tags)
 
+    @property
+    def unfinished(self) -> str | None:
+        """Why it did not come to its end, None where it did."""
+        return self.repetition.stuck or (None if self.done else TOO_LONG)
+
+    def do_own(self, decision: Decision) -> Sequence[Mapping[str, Any]]:
+        """Carry out what the clone decides, to be learnt as it is; return the messages that followed."""
+        action = decision.action
+        return self.do(CorrectedStep(len(self.messages), action, "clone", action, None, decision.confidence))
+
     def do(self, step: CorrectedStep) -> Sequence[Mapping[str, Any]]:
         """Carry a decision out; return the messages that followed."""
         action = replace(step.executed, call_id=f"call_{len(self.steps)}")
@@ -236,15 +246,14 @@ def _handed_over(course: _Course, played: Round) -> _Played:
             return first, expert.over
         decision = played.student.act(course.state())
         if _can_act(decision) and decision.confidence >= played.config.threshold:
-            own = CorrectedStep(len(course.messages), decision.action, "clone", decision.action)
-            expert.observe(decision.action, course.do(replace(own, confidence=decision.confidence)))
+            expert.observe(decision.action, course.do_own(decision))
             continue
         action = expert.act(course.chat)
         if action is None:
             return first, NO_ACTION
         first = len(course.steps) if first is None else first
         course.do(CorrectedStep(len(course.messages), action, "expert", action, None, decision.confidence))
-    return first, course.repetition.stuck or (None if course.done else TOO_LONG)
+    return first, course.unfinished
 
 
 def _alone(course: _Course, played: Round) -> _Played:
@@ -266,9 +275,8 @@ def _clone_plays(course: _Course, student: Policy, played: Round) -> str | None:
         decision = student.act(course.state())
         if not _can_act(decision) or played.expert.over is not None:
             return played.expert.over or NO_ACTION
-        step = CorrectedStep(len(course.messages), decision.action, "clone", decision.action, None, decision.confidence)
-        course.do(step)
-    return course.repetition.stuck or (None if course.done else TOO_LONG)
+        course.do_own(decision)
+    return course.unfinished
 
 
 _PLAYED: Final[Mapping[str, Callable[[_Course, Round], _Played]]] = {

@@ -38,14 +38,12 @@ KEPT = HERE / "results" / "on_policy_cells.jsonl"
 PACKAGES = ("imitrace", "numpy", "torch")
 CALLS = 450
 BASELINES = ("bc_guard", "bc_own")
-ARMS = (
-    *("expert", "bc", "bc_successes", "bc_guard", "bc_sampled", "bc_own", "bc_rounds", "dagger", "dagger_guard"),
-    *("handover", "handover_50", "handover_90", "handover_rounds"),
-    *("oec", "oec_guard", "oec_rounds", "oec_all", "oec_unmasked", "bc_critic", "bc_own_critic"),
-)
-FIRST = ("expert", "bc", "bc_guard", "handover")
-CORE = (*FIRST, "dagger", "oec", "handover_rounds", "bc_rounds")
+FIRST = ("expert", "bc", "bc_guard", "handover", "handover_all")
+CORE = (*FIRST, "bc_own", "bc_own_critic", "dagger", "oec", "handover_rounds")
 """What is done before the rest."""
+PERFECT = (*CORE, "bc_sampled", "bc_critic", "bc_rounds", "oec_guard", "oec_unmasked")
+"""With an expert who never errs, whose every whole episode succeeds."""
+ARMS = (*PERFECT, "bc_successes", "dagger_guard", "handover_50", "handover_90", "oec_all", "oec_rounds")
 MIXED = tuple(f"oec_mix_{round(100 * mix)}" for mix in MIXES)
 PRICED = ("bc_guard", "handover", "dagger", "oec")
 """Methods that are bought at other prices too."""
@@ -66,21 +64,19 @@ class Size:
     """How much is done."""
 
     plans: tuple[Plan, ...] = (
-        Plan("desk", True, FIRST),
-        Plan("desk", False, FIRST),
         Plan("cooking", True, FIRST),
-        Plan("desk", True, CORE),
         Plan("cooking", True, CORE),
-        Plan("desk", False, CORE),
-        Plan("cooking", False, CORE),
+        Plan("desk", True, CORE),
+        Plan("desk", False, FIRST),
+        Plan("cooking", False, FIRST),
+        Plan(cycles.NAME, True, cycles.WAYS),
         Plan("desk", True, PRICED, CALLS // 3),
         Plan("desk", True, PRICED, CALLS * 3),
-        Plan(cycles.NAME, True, cycles.WAYS),
-        Plan("desk", True, MIXED),
         Plan("desk", True),
-        Plan("desk", False),
+        Plan("desk", False, PERFECT),
+        Plan("desk", True, MIXED),
         Plan("cooking", True),
-        Plan("cooking", False),
+        Plan("cooking", False, PERFECT),
     )
     seeds: int = 8
     tasks: int = 60

@@ -65,18 +65,19 @@ imitrace_trainer:   progress intervals mean_bounds task_draws drafts state_files
                     worlds/cooking_tools worlds/cooking_plan worlds/textworld_cooking worlds/gymnasium_world
                     worlds/model_expert rollout correcting/config correcting/expert_budget correcting/stuck
                     correcting/rewinding correcting/switches correcting/students correcting/playing correcting/rounds
-                    correcting/findings refusals courses refreshing/limits config drift/permutations drift/two_sample
-                    drift/tool_sets drift/traffic drift/asking drift/findings drift/blame drift/comparisons
-                    drift/checking passport card figures quality predict quality_verdicts plots quality_page gate_page
-                    drift/page measuring refits stages live_watch drift_stage correction_stage champion_comparison
-                    played_cases replayed_cases gating reporting trial refreshing/judged refresh
-                    refreshing/drift_in_turn refreshing/scheduled demo serving/__init__ serving/config serving/metrics
-                    serving/headers serving/asked serving/chat_form serving/responses_form serving/kept_responses
-                    serving/server_events serving/naming serving/conversations serving/questions serving/clone_process
-                    serving/asking serving/recording serving/consulting serving/callers serving/upstream serving/relay
-                    serving/proxy serving/app serving/server serving/tracing __init__ datasets_cli clones_cli cli
-                    exports_cli score_cli scan_cli tools_cli route_cli queue_cli savings_cli serve_cli drift_cli
-                    correct_cli schedule_cli alerts_cli refresh_cli
+                    correcting/findings refusals courses refreshing/limits config drift/permutations
+                    drift/present_features drift/two_sample drift/visited_states drift/tool_sets drift/traffic
+                    drift/asking drift/findings drift/blame drift/comparisons drift/checking passport card figures
+                    quality predict quality_verdicts plots quality_page gate_page drift/page measuring refits stages
+                    live_watch drift_stage correction_stage champion_comparison played_cases replayed_cases gating
+                    reporting trial refreshing/judged refresh refreshing/drift_in_turn refreshing/scheduled demo
+                    serving/__init__ serving/config serving/metrics serving/headers serving/asked serving/chat_form
+                    serving/responses_form serving/kept_responses serving/server_events serving/naming
+                    serving/conversations serving/questions serving/clone_process serving/asking serving/recording
+                    serving/consulting serving/callers serving/upstream serving/relay serving/proxy serving/app
+                    serving/server serving/tracing __init__ datasets_cli clones_cli cli exports_cli score_cli scan_cli
+                    tools_cli route_cli queue_cli savings_cli serve_cli drift_cli correct_cli schedule_cli alerts_cli
+                    refresh_cli
 """
 """Every module, and each imports only what stands before it; a room's name stands for its package."""
 

@@ -274,6 +274,7 @@ ARMS: Final[dict[str, Callable[[Shop], Made]]] = {
     "handover": _corrected(_HANDOVER),
     "handover_50": _corrected(replace(_HANDOVER, threshold=0.5)),
     "handover_90": _corrected(replace(_HANDOVER, threshold=0.9)),
+    "handover_all": _corrected(replace(_HANDOVER, reject=False)),
     "handover_rounds": _in_rounds("handover"),
     "oec_guard": _guarded("oec"),
     "dagger_guard": _guarded("dagger"),

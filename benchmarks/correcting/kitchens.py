@@ -18,7 +18,8 @@ _SIZES: Final = {"changed": "plain"}
 """By setting, the size of the houses; else small."""
 _SEED: Final = 500
 _TRIED: Final = range(60)
-_PARTS: Final = (range(60, 200), range(240, 400), range(200, 240), range(240, 400), range(400, 460))
+_CORRECTED: Final = (*range(240, 400), *range(460, 720))
+_PARTS: Final[tuple[Sequence[int], ...]] = (range(60, 200), _CORRECTED, range(200, 240), _CORRECTED, range(400, 460))
 """Numbers of the games of each part of ``Seed.tasks``."""
 
 

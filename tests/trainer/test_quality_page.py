@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from imitrace_trainer.drift.visited_states import StatesCompared
 from imitrace_trainer.figures import Ablated, CriticFigures, LearningPoint, Origin, Quality, Refits, Reliability
 from imitrace_trainer.ladder import Rung
 from imitrace_trainer.quality import Judged, by_cohort, by_tool, promises, reliability, risk_coverage
@@ -158,6 +159,12 @@ def test_names_from_the_data_are_only_text() -> None:
 
 def test_the_same_figures_give_the_same_page() -> None:
     assert render(desk(), RUNGS) == render(desk(), RUNGS)
+
+
+def test_the_held_out_states_are_told_beside_those_of_training() -> None:
+    found = Page(render(desk(states=StatesCompared((1200, 50), 0.7, 0.002))))
+    assert "One state of each of 1,200 training and 50 held-out tasks" in found.text
+    assert "The held-out states are not like those of training" in found.text
 
 
 @pytest.mark.parametrize(

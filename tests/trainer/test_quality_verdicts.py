@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from imitrace_trainer.drift.visited_states import StatesCompared
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.figures import (
     Ablated,
@@ -62,6 +63,7 @@ def good() -> Quality:
         promises=[Promise(0.01, None, share(0.0), Share(0, 0, 1, 0)), Promise(0.05, 0.9, share(0.5), share(0.01))],
         tools=[part("look", 0.86), part(MESSAGE, 0.84)],
         cohorts=[part("common", 0.86), part("safety", 0.84)],
+        states=StatesCompared((150, 50), 0.51, 0.4),
         critic=CriticFigures(share(0.8), share(0.6), None),
         refits=Refits(
             [_point(20, gain(0.8)), _point(150, gain(0.005))],
@@ -74,7 +76,7 @@ def good() -> Quality:
 
 def test_of_a_good_clone_everything_is_good() -> None:
     assert {name: verdict.tone for name, verdict in verdicts(good()).items()} == dict.fromkeys(
-        ("agreement", "reliability", "risk", "tools", "cohorts", "critic", "learning", "ablation"), "good"
+        ("agreement", "reliability", "risk", "tools", "cohorts", "states", "critic", "learning", "ablation"), "good"
     )
 
 
@@ -113,6 +115,15 @@ HARMFUL = replace(
         ({"tools": [part(f"t{n}", 0.4) for n in range(5)]}, "tools", "bad", " and 2 more"),
         ({"tools": [part("look", 0.4, tasks=9)]}, "tools", "can't tell", "1 of 1 tools have fewer than 10"),
         ({"cohorts": [part("all", 0.85)]}, "cohorts", "can't tell", "There is one cohort only"),
+        (
+            {"states": StatesCompared((150, 50), 0.8, 0.002)},
+            "states",
+            "bad",
+            "not like those of training: a classifier",
+        ),
+        ({"states": StatesCompared((150, 50), 0.8, 0.2)}, "states", "good", "AUROC 0.800, p 0.2"),
+        ({"states": StatesCompared((150, 7))}, "states", "can't tell", "7 tasks of a side, needed: 20"),
+        ({"states": None}, "states", "can't tell", "was not compared"),
         ({"critic": None}, "critic", "can't tell", "It has no critic"),
         (
             {"critic": REFUSED},

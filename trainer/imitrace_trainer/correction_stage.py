@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from imitrace.exceptions import CloneError, ConfigError
+from imitrace_trainer.clone_files import read_clone
 from imitrace_trainer.clues import allowed
 from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.config import CloneConfig, RolloutConfig
@@ -28,10 +29,11 @@ from imitrace_trainer.critic_files import critic_tasks
 from imitrace_trainer.dataset_changes import curated_of
 from imitrace_trainer.datasets import Dataset, open_dataset, write_version
 from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.drift.visited_states import StatesCompared, compare_states, states_by_task
 from imitrace_trainer.environment import Environment, Task, check_environment
 from imitrace_trainer.judged_rows import SOURCE as QUEUE
 from imitrace_trainer.ladder import climb
-from imitrace_trainer.policy import Policy
+from imitrace_trainer.policy import Policy, State
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.stages import demonstrations, load_clone, make_world
 from imitrace_trainer.tool_ledger import read_ledger
@@ -50,6 +52,8 @@ class Corrected:
     """The version that has the corrections; the one before where nothing came of them."""
     corrections: Corrections
     findings: Findings
+    states: StatesCompared
+    """Whether the states that the clone came to can be told from those that it was trained on."""
 
     def to_json(self) -> dict[str, Any]:
         """Return this as JSON values."""
@@ -63,6 +67,7 @@ class Corrected:
             "before": made.before,
             "spent": asdict(made.spent),
             "findings": self.findings.to_json(),
+            "states": self.states.to_json(),
         }
 
     def render(self) -> str:
@@ -83,6 +88,12 @@ class Corrected:
         if made.spent.silent or made.spent.failed:
             kinds = ", ".join(f"{count} {kind}" for kind, count in made.spent.errors.items())
             lines.append(f"the expert said nothing {made.spent.silent} times, failed {made.spent.failed} times {kinds}")
+        if self.states.auroc is not None:
+            word = "are not like" if self.states.differ else "are like"
+            lines.append(
+                f"states that the clone came to {word} those that it was trained on: a classifier tells them with "
+                f"AUROC {self.states.auroc:.3f}, p {self.states.p:.2g}"
+            )
         lines += [f"! {sign}" for sign in self.findings.signs]
         lines.append(
             f"{self.dataset.name} v{self.dataset.version}: {told.get('learnt', 0)} steps of corrections to learn from, "
@@ -156,7 +167,17 @@ def correct_stage(
         keep(home, clone.cohort.name, _stamped(played, name, clone.rollout.expert))
         raise
     keep(home, clone.cohort.name, _stamped(made.episodes, name, clone.rollout.expert))
-    return Corrected(name, version_with(home, clone, dataset), made, find(made.episodes, made.rounds))
+    compared = compare_states(states_by_task(train), _came_to(made.episodes), read_clone(loaded.version.path)[0].reader)
+    return Corrected(name, version_with(home, clone, dataset), made, find(made.episodes, made.rounds), compared)
+
+
+def _came_to(episodes: Sequence[CorrectedEpisode]) -> dict[str, list[State]]:
+    """Return the states in which the clone acted, by task."""
+    return {
+        one.task: [State(one.messages[: step.seen], one.tools, one.tags) for step in one.steps if step.actor == "clone"]
+        for one in episodes
+        if any(step.actor == "clone" for step in one.steps)
+    }
 
 
 def _check(clone: CloneConfig) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from imitrace_trainer.drift.visited_states import StatesCompared
 from imitrace_trainer.task_draws import Share
 
 
@@ -179,6 +180,8 @@ class Quality:
     promises: list[Promise]
     tools: list[Slice]
     cohorts: list[Slice]
+    states: StatesCompared | None = None
+    """Whether the held-out states can be told from those of training; None: nobody looked."""
     said: Share | None = None
     """Of ``acted``, the decisions in which it would reply; None: it never does."""
     said_right: Share | None = None

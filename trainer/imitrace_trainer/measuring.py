@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from imitrace_trainer.clone_files import CloneCard
 from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.drift.visited_states import compare_states, states_by_task
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.family import Clone
 from imitrace_trainer.figures import CriticFigures, Origin, Quality, Refits
@@ -97,6 +98,7 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
         promises=promises(calibration, rows, draws, promised.confidence),
         tools=by_tool(rows, draws),
         cohorts=by_cohort(rows, draws),
+        states=compare_states(states_by_task(shown.train), states_by_task(shown.held_out), clone.reader),
         critic=extras.critic,
         refits=extras.refits,
     )

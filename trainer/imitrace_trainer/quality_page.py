@@ -42,6 +42,7 @@ def render(quality: Quality, rungs: Sequence[Rung] = ()) -> str:
         _section(told["risk"], _risk(quality)),
         _section(told["tools"], _tools(quality.tools)),
         _section(told["cohorts"], _cohorts(quality.cohorts)),
+        _section(told["states"], _states(quality)),
         _section(told["critic"], _critic(quality)),
         *_refitted(quality.refits, told),
         _limits(quality),
@@ -269,6 +270,17 @@ def _cohorts(cohorts: Sequence[Slice]) -> str:
         for one in cohorts
     ]
     return note + _listed("Cohorts", head, rows)
+
+
+def _states(quality: Quality) -> str:
+    if quality.states is None:
+        return ""
+    known, held_out = quality.states.tasks
+    return (
+        f"<p class=note>One state of each of {known:,} training and {held_out:,} held-out tasks, equally deep in them. "
+        "AUROC 0.5: nothing tells them. Where something does, as where tasks are held out by date, the figures here "
+        "are of what comes, not of what it was trained on. Recent traffic is compared by <code>imitrace drift</code>.</p>"
+    )
 
 
 def _critic(quality: Quality) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imitrace_trainer.card import RARE_TASKS
+from imitrace_trainer.drift.visited_states import FEWEST, StatesCompared
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.figures import Quality, Refits, Slice
 from imitrace_trainer.task_draws import Share
@@ -33,6 +34,7 @@ def verdicts(quality: Quality) -> dict[str, Verdict]:
         "risk": _risk(quality),
         "tools": _slices(quality.tools, quality.exact, "tool"),
         "cohorts": _slices(quality.cohorts, quality.exact, "cohort"),
+        "states": _states(quality.states),
         "critic": _critic(quality),
     }
     if quality.refits is not None:
@@ -128,6 +130,16 @@ def _slices(slices: Sequence[Slice], whole: Share, kind: str) -> Verdict:
     if len(slices) == 1:
         return Verdict("can't tell", f"There is one {kind} only, so none can be compared")
     return Verdict("good", f"No {kind} is surely worse than the whole")
+
+
+def _states(found: StatesCompared | None) -> Verdict:
+    if found is None or found.auroc is None or found.p is None:
+        told = "" if found is None else f": {min(found.tasks)} tasks of a side, needed: {FEWEST}"
+        return Verdict("can't tell", f"Whether the held-out states are like those of training was not compared{told}")
+    beside = f"a classifier tells them with AUROC {found.auroc:.3f}, p {found.p:.2g}"
+    if found.differ:
+        return Verdict("bad", f"The held-out states are not like those of training: {beside}")
+    return Verdict("good", f"The held-out states are like those of training: {beside}")
 
 
 def _critic(quality: Quality) -> Verdict:

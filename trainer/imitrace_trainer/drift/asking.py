@@ -1,7 +1,6 @@
 """Ask a clone about decisions of recorded trajectories: what it sees, how sure it is, and whether it agrees."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +11,7 @@ import polars as pl
 
 from imitrace.messages import Action
 from imitrace_trainer.drift.permutations import Floats
+from imitrace_trainer.drift.present_features import present
 from imitrace_trainer.drift.traffic import Traffic
 from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.encoding import state_features, view_state
@@ -23,8 +23,6 @@ from imitrace_trainer.reply_writer import Replying
 
 _AT_ONCE = 64
 _READINGS = 2_000
-_FEWEST = 3
-_MOST = 4_096
 _ACTION = ("action_kind", "action_name", "action_arguments", "action_message")
 
 
@@ -90,10 +88,7 @@ def ask(clone: Clone, traffic: Traffic, decisions: int, seed: int, progress: Pro
 
 
 def features(before: Asked, now: Asked) -> tuple[list[str], Floats]:
-    """Return which features the states of each trajectory hold, of those that neither all have nor nearly none.
-
-    Of very many those are taken whose share is nearest to a half, of both sides together, so that who is recent has no
-    part in the choice.
+    """Return which features the states of each trajectory hold, see ``present_features``.
 
     Returns:
         The trajectories, training's first, and 1 where one has a feature, shape (trajectories, features).
@@ -102,14 +97,7 @@ def features(before: Asked, now: Asked) -> tuple[list[str], Floats]:
     for asked in (before, now):
         for trajectory, some in zip(asked.trajectories, asked.features, strict=True):
             held.setdefault(trajectory, set()).update(some)
-    counts = Counter(chain.from_iterable(held.values()))
-    told = {one: count for one, count in counts.items() if _FEWEST <= count <= len(held) - _FEWEST}
-    kept = sorted(told, key=lambda one: (abs(2 * told[one] - len(held)), one))[:_MOST]
-    places = {one: place for place, one in enumerate(kept)}
-    rows = np.zeros((len(held), max(1, len(kept))), dtype=np.float32)
-    for row, own in enumerate(held.values()):
-        rows[row, [places[one] for one in own if one in places]] = 1
-    return list(held), rows
+    return list(held), present(list(held.values()))
 
 
 def _questions(traffic: Traffic, decisions: int, seed: int) -> Iterator[_Question]:

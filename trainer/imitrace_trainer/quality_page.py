@@ -279,7 +279,7 @@ def _states(quality: Quality) -> str:
     return (
         f"<p class=note>One state of each of {known:,} training and {held_out:,} held-out tasks, equally deep in them. "
         "AUROC 0.5: nothing tells them. Where something does, as where tasks are held out by date, the figures here "
-        "are of what comes, not of what it was trained on. Recent traffic is compared by <code>imitrace drift</code>.</p>"
+        "are of what comes, not of what it was trained on. Recent traffic: see <code>imitrace drift</code>.</p>"
     )
 
 

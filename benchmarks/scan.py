@@ -29,7 +29,8 @@ from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.route_rules import cohort_of
 from imitrace_trainer.scan import ScanConfig, scan
 from imitrace_trainer.sources import open_source
-from imitrace_trainer.stages import choose_thresholds, demonstrations
+from imitrace_trainer.stages import calls_of, demonstrations
+from imitrace_trainer.thresholds import thresholds_for
 from overhead.reports import deliver
 from overhead.timing import Json, machine
 
@@ -77,8 +78,10 @@ def _realised(cohort: CohortConfig, curated: Curated, folder: Path, epochs: int)
     policy, _ = fit(train, calibration, BCConfig(epochs=epochs, device="cpu"))
     decisions = [policy.act(held.state) for held in gate]
     seconds, found = time.monotonic() - began, {}
+    proposed = [(made.action, made.confidence) for made in (policy.act(held.state) for held in calibration)]
+    calls = calls_of(proposed, calibration)
     for promise in PROMISES:
-        thresholds = choose_thresholds(policy, calibration, RouteConfig(error=1 - promise))
+        thresholds = thresholds_for(calls, RouteConfig(error=1 - promise))
         acted = [
             same_action(decision.action, held.action)
             for decision, held in zip(decisions, gate, strict=True)

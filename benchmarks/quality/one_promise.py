@@ -15,6 +15,7 @@ import torch
 
 from imitrace_trainer.datasets import open_dataset
 from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.family import sureness
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.ladder import climb
 from imitrace_trainer.policy import same_action
@@ -80,8 +81,9 @@ def fold_of(home: Path, name: str, fold: int, other: Path | None, epochs: int) -
     others = demonstrations(open_dataset(other, other.name).examples()) if other else []
     strangers = others[:: max(1, len(others) // STRANGERS)][:STRANGERS]
     tell(f"{name}, fold {fold}: fitting to {len(parts.train)} decisions")
-    clone = climb((parts.train, parts.calibration), FAMILY, BCConfig(epochs=epochs, device="cpu")).clone
-    calls = calls_of(clone, parts.calibration)
+    climbed = climb((parts.train, parts.calibration), FAMILY, BCConfig(epochs=epochs, device="cpu"))
+    clone = climbed.clone
+    calls = calls_of([(one.action, sureness(clone, one)) for one in climbed.scored], parts.calibration)
     thresholds = {promise: thresholds_for(calls, RouteConfig(error=promise)) for promise in PROMISES}
     found: Json = {}
     for shift, shown in shifts(parts.held_out, strangers).items():

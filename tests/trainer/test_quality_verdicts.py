@@ -63,7 +63,7 @@ def good() -> Quality:
         promises=[Promise(0.01, None, share(0.0), Share(0, 0, 1, 0)), Promise(0.05, 0.9, share(0.5), share(0.01))],
         tools=[part("look", 0.86), part(MESSAGE, 0.84)],
         cohorts=[part("common", 0.86), part("safety", 0.84)],
-        states=StatesCompared((150, 50), 0.51, 0.4),
+        states=StatesCompared(150, 50, 0.51, 0.4),
         critic=CriticFigures(share(0.8), share(0.6), None),
         refits=Refits(
             [_point(20, gain(0.8)), _point(150, gain(0.005))],
@@ -116,13 +116,13 @@ HARMFUL = replace(
         ({"tools": [part("look", 0.4, tasks=9)]}, "tools", "can't tell", "1 of 1 tools have fewer than 10"),
         ({"cohorts": [part("all", 0.85)]}, "cohorts", "can't tell", "There is one cohort only"),
         (
-            {"states": StatesCompared((150, 50), 0.8, 0.002)},
+            {"states": StatesCompared(150, 50, 0.8, 0.002)},
             "states",
             "bad",
             "not like those of training: a classifier",
         ),
-        ({"states": StatesCompared((150, 50), 0.8, 0.2)}, "states", "good", "AUROC 0.800, p 0.2"),
-        ({"states": StatesCompared((150, 7))}, "states", "can't tell", "7 tasks of a side, needed: 20"),
+        ({"states": StatesCompared(150, 50, 0.8, 0.2)}, "states", "good", "AUROC 0.800, p 0.2"),
+        ({"states": StatesCompared(150, 7)}, "states", "can't tell", "7 tasks of a side, needed: 20"),
         ({"states": None}, "states", "can't tell", "was not compared"),
         ({"critic": None}, "critic", "can't tell", "It has no critic"),
         (

@@ -219,7 +219,7 @@ def test_an_agent_is_told_what_to_say(replying: Replying, unseen: list[Demonstra
 def test_the_quality_of_what_is_said_stands_apart(replying: Replying, unseen: list[Demonstration]) -> None:
     thresholds = Thresholds(NEVER, NEVER, replies=reply_threshold(replying))
     decisions = replying.act_batch([one.state for one in unseen])
-    shown = Shown((), (), unseen)
+    shown = Shown((), (), (), unseen)
     found, mute = (
         measure(replying, CARD, shown, decisions=decisions, thresholds=one, promised=CONFIG.promise)
         for one in (thresholds, replace(thresholds, replies=NEVER))

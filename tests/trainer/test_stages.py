@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from imitrace_trainer.datasets import Example, open_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.families import FAMILIES
 from imitrace_trainer.gating import gate_stage
-from imitrace_trainer.policy import Decision, State
+from imitrace_trainer.policy import State
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.stages import (
-    choose_thresholds,
+    calls_of,
     dataset_of,
     demonstrations,
     evaluate_stage,
@@ -28,7 +28,7 @@ from imitrace_trainer.stages import (
     promote_stage,
     train_stage,
 )
-from imitrace_trainer.thresholds import NEVER, Thresholds
+from imitrace_trainer.thresholds import NEVER, Call, Thresholds, thresholds_for
 from imitrace_trainer.tool_ledger import ToolDecision, record_decision
 
 Fork = Callable[[Path], Path]
@@ -39,14 +39,11 @@ def quiet(stage: str, share: float) -> None:
     pass
 
 
-class Sure:
-    """Answer every state alike, as sure as the number that its last message holds."""
-
-    def __init__(self, action: Action = LOOK) -> None:
-        self.action = action
-
-    def act(self, state: State) -> Decision:
-        return Decision(self.action, float(state.messages[-1]["parts"][0]["content"]), 0.0, {})
+def calls(calibration: Sequence[Demonstration], action: Action = LOOK) -> list[Call]:
+    """Return the calls of a clone that answers every state alike, as sure as the number in the last message."""
+    return calls_of(
+        [(action, float(one.state.messages[-1]["parts"][0]["content"])) for one in calibration], calibration
+    )
 
 
 def held(confidence: float, action: Action) -> Demonstration:
@@ -196,17 +193,17 @@ def test_a_strict_promise_needs_more_confidence_than_a_loose_one() -> None:
     shown = [held(0.9, LOOK)] * 40 + [held(0.5, LOOK)] * 16 + [held(0.5, wrong)] * 4 + [held(0.1, wrong)] * 20
     calibration = [replace(one, task=str(number)) for number, one in enumerate(shown)]
     config = RouteConfig(error=0.2, irreversible_error=0.1, confidence=0.8, irreversible=("cancel",))
-    assert choose_thresholds(Sure(), calibration, config) == Thresholds(0.5, 0.9, ("cancel",))
+    assert thresholds_for(calls(calibration), config) == Thresholds(0.5, 0.9, ("cancel",))
 
 
 def test_the_threshold_of_what_cannot_be_undone_is_never_the_lower_one() -> None:
     config = RouteConfig(error=0.01, irreversible_error=0.5, confidence=0.8)
-    assert choose_thresholds(Sure(), [held(0.9, LOOK)] * 20, config) == Thresholds(NEVER, NEVER)
+    assert thresholds_for(calls([held(0.9, LOOK)] * 20), config) == Thresholds(NEVER, NEVER)
 
 
 def test_predicted_messages_prove_nothing_of_the_clones_calls() -> None:
     calibration = [held(0.9, Action("message", message="hi"))] * 200
-    chosen = choose_thresholds(Sure(Action("message", message="")), calibration, RouteConfig())
+    chosen = thresholds_for(calls(calibration, Action("message", message="")), RouteConfig())
     assert chosen == Thresholds(NEVER, NEVER)
 
 

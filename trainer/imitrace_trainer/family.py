@@ -69,5 +69,9 @@ class Clone(Policy, Protocol):
 def decision(clone: Clone, scored: Scored, shares: Mapping[str, float], distance: float) -> Decision:
     """Return what a clone says of a state; where nothing in it makes a valid call, with no confidence."""
     tools = {("message" if name == MESSAGE else name): share for name, share in shares.items()}
-    confidence = clone.calibration.confidence(clone.evidence(scored)) if scored.weakest else 0.0
-    return Decision(scored.action, confidence, clone.calibration.relative_distance(distance), tools)
+    return Decision(scored.action, sureness(clone, scored), clone.calibration.relative_distance(distance), tools)
+
+
+def sureness(clone: Clone, scored: Scored) -> float:
+    """Return how sure a clone is of an action, by its calibration."""
+    return clone.calibration.confidence(clone.evidence(scored)) if scored.weakest else 0.0

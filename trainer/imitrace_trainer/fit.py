@@ -27,7 +27,7 @@ from imitrace_trainer.demonstrations import (
 )
 from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.encoding import IntArray
-from imitrace_trainer.family import Clone
+from imitrace_trainer.family import Clone, Scored
 from imitrace_trainer.features import GROUPS
 from imitrace_trainer.neighbours import Neighbours
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig, group_log_softmax
@@ -372,13 +372,10 @@ def argument_loss(
     return -group_log_softmax(network(rows, offsets, weights), groups, len(slots))[gold].mean()
 
 
-def calibrate(clone: Clone, demonstrations: Sequence[Demonstration]) -> list[bool]:
-    """Fit confidence and the accepted distance on decisions that were not trained on; return which were right."""
-    evidence, right, distances = [], [], []
-    for demonstration in demonstrations:
-        scored, distance = clone.score(demonstration.state)
-        evidence.append(clone.evidence(scored))
-        right.append(same_action(scored.action, demonstration.action))
-        distances.append(distance)
-    clone.calibration = fit_calibration(evidence, right, distances)
-    return right
+def calibrate(clone: Clone, demonstrations: Sequence[Demonstration]) -> list[Scored]:
+    """Fit confidence and the accepted distance on decisions that were not trained on; return the clone's own."""
+    found = [clone.score(demonstration.state) for demonstration in demonstrations]
+    scored, distances = [one for one, _ in found], [distance for _, distance in found]
+    right = [same_action(one.action, shown.action) for one, shown in zip(scored, demonstrations, strict=True)]
+    clone.calibration = fit_calibration([clone.evidence(one) for one in scored], right, distances)
+    return scored

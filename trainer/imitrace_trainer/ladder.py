@@ -10,7 +10,7 @@ from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.evaluate import difference_by_task, share_by_task
 from imitrace_trainer.families import BEST, FAMILIES
-from imitrace_trainer.family import Clone
+from imitrace_trainer.family import Clone, Scored
 from imitrace_trainer.fit import BCConfig, FitReport, calibrate, prepare
 from imitrace_trainer.policy import Decision, same_action
 from imitrace_trainer.progress import Progress, silent
@@ -25,6 +25,8 @@ class Climb:
     clones: Mapping[str, Clone]
     """By family."""
     chosen: str
+    scored: Sequence[Scored]
+    """What the one that ships decides on the calibration tasks."""
     on_calibration: Mapping[str, Share]
     """Exact agreement with the expert on the calibration tasks, by family."""
     fit: FitReport
@@ -79,17 +81,20 @@ def climb(  # noqa: PLR0913 - how it climbs, each named at the call
     learnt_from, calibration = shown
     tasks = [one.task for one in calibration]
     clones: dict[str, Clone] = {}
+    scored: dict[str, list[Scored]] = {}
     shares: dict[str, Share] = {}
     with one_thread():
         lesson = prepare(learnt_from, config, progress, calibration, kept)
         for name in FAMILIES if family == BEST else _with_another(family, keyed):
             clones[name] = FAMILIES[name].fit(lesson, config, progress)
-            shares[name] = share_by_task(calibrate(clones[name], calibration), tasks, config.seed)
+            scored[name] = calibrate(clones[name], calibration)
+            right = [same_action(own.action, one.action) for own, one in zip(scored[name], calibration, strict=True)]
+            shares[name] = share_by_task(right, tasks, config.seed)
     if family == BEST:
         chosen = max(clones, key=lambda name: shares[name].low) if calibration else list(clones)[-1]
     else:
         chosen = family
-    return Climb(clones, chosen, shares, lesson.report(clones[chosen]))
+    return Climb(clones, chosen, scored[chosen], shares, lesson.report(clones[chosen]))
 
 
 def _with_another(family: str, keyed: bool) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from imitrace_trainer.clone_files import CloneCard
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.drift.visited_states import compare_states, states_by_task
 from imitrace_trainer.encoding import MESSAGE
-from imitrace_trainer.family import Clone
+from imitrace_trainer.family import Clone, Scored
 from imitrace_trainer.figures import CriticFigures, Origin, Quality, Refits
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.policy import Decision, same_action
@@ -33,6 +33,8 @@ class Shown:
 
     train: Sequence[Demonstration]
     calibration: Sequence[Demonstration]
+    scored: Sequence[Scored]
+    """What the clone decides on these."""
     held_out: Sequence[Demonstration]
 
 
@@ -60,7 +62,7 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
     Args:
         clone: fitted and calibrated.
         card: what it was made from.
-        shown: the dataset's three splits.
+        shown: the dataset's three splits, with the clone's own decisions on the calibration tasks.
         decisions: the clone's own on the held-out part.
         thresholds: from which confidence it may act.
         promised: what these thresholds were asked to promise.
@@ -68,7 +70,7 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
         extras: what is measured elsewhere.
     """
     rows = judge_decisions(decisions, shown.held_out, thresholds)
-    calibration, unseen = _calibrated(clone, shown.calibration)
+    calibration, unseen = _calibrated(clone, shown)
     draws, others = TaskDraws([row.task for row in rows]), TaskDraws([row.task for row in unseen])
     agrees, exact = [row.agrees for row in rows], [row.exact for row in rows]
     said = [row.acts and row.guess == MESSAGE for row in rows] if thresholds.replies < NEVER else None
@@ -104,19 +106,19 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
     )
 
 
-def _calibrated(clone: Clone, shown: Sequence[Demonstration]) -> tuple[list[Judged], list[Judged]]:
+def _calibrated(clone: Clone, shown: Shown) -> tuple[list[Judged], list[Judged]]:
     """Return the calibration tasks' decisions by the clone's own confidence, and by one that did not see them."""
-    scored = [clone.score(one.state)[0] for one in shown]
-    evidence = [clone.evidence(one) for one in scored]
-    right = [same_action(made.action, one.action) for made, one in zip(scored, shown, strict=True)]
+    evidence = [clone.evidence(one) for one in shown.scored]
+    pairs = list(zip(shown.scored, shown.calibration, strict=True))
+    right = [same_action(made.action, one.action) for made, one in pairs]
 
     def judged(confidences: Sequence[float]) -> list[Judged]:
         return [
             Judged(one.task, "", one.label, made.action.name or MESSAGE, hit, sure, 0.0, acts=False)
-            for one, made, hit, sure in zip(shown, scored, right, confidences, strict=True)
+            for (made, one), hit, sure in zip(pairs, right, confidences, strict=True)
         ]
 
-    unseen = unseen_confidences(evidence, right, [one.task for one in shown])
+    unseen = unseen_confidences(evidence, right, [one.task for one in shown.calibration])
     return judged([clone.calibration.confidence(one) for one in evidence]), judged(unseen)
 
 

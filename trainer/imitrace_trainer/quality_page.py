@@ -275,11 +275,11 @@ def _cohorts(cohorts: Sequence[Slice]) -> str:
 def _states(quality: Quality) -> str:
     if quality.states is None:
         return ""
-    known, held_out = quality.states.tasks
+    found = quality.states
     return (
-        f"<p class=note>One state of each of {known:,} training and {held_out:,} held-out tasks, equally deep in them. "
-        "AUROC 0.5: nothing tells them. Where something does, as where tasks are held out by date, the figures here "
-        "are of what comes, not of what it was trained on. Recent traffic: see <code>imitrace drift</code>.</p>"
+        f"<p class=note>One state of each of {found.before:,} training and {found.now:,} held-out tasks, equally deep in "
+        "them. AUROC 0.5: nothing tells them. Where something does, as where tasks are held out by date, the figures "
+        "here are of what comes, not of what it was trained on. Recent traffic: see <code>imitrace drift</code>.</p>"
     )
 
 

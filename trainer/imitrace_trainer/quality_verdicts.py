@@ -134,7 +134,7 @@ def _slices(slices: Sequence[Slice], whole: Share, kind: str) -> Verdict:
 
 def _states(found: StatesCompared | None) -> Verdict:
     if found is None or found.auroc is None or found.p is None:
-        told = "" if found is None else f": {min(found.tasks)} tasks of a side, needed: {FEWEST}"
+        told = "" if found is None else f": {min(found.before, found.now)} tasks of a side, needed: {FEWEST}"
         return Verdict("can't tell", f"Whether the held-out states are like those of training was not compared{told}")
     beside = f"a classifier tells them with AUROC {found.auroc:.3f}, p {found.p:.2g}"
     if found.differ:

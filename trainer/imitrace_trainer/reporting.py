@@ -57,16 +57,17 @@ def report_stage(home: Path, reference: str, full: bool, progress: Progress) -> 
     loaded = load_clone(home, reference)
     version, card = loaded.version, loaded.card
     dataset = dataset_of(home, loaded)
-    shown = Shown(*(demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate")))
+    train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
     refits = None
     if full:
         family = str(card.training["family"])
-        refits = Refitter(family, _training(card), shown.train, shown.held_out, progress).run()
+        refits = Refitter(family, _training(card), train, held_out, progress).run()
     clone, _ = read_clone(version.path)
     decisions = []
-    for number, one in enumerate(shown.held_out):
+    for number, one in enumerate(held_out):
         decisions.append(clone.act(one.state))
-        progress("measure", (number + 1) / len(shown.held_out))
+        progress("measure", (number + 1) / len(held_out))
+    shown = Shown(train, calibration, [clone.score(one.state)[0] for one in calibration], held_out)
     known = _known(version.path)
     quality = measure(
         clone,

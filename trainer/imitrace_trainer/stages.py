@@ -11,6 +11,7 @@ from typing import Any
 
 from imitrace.canonical import text_hash
 from imitrace.exceptions import DatasetError
+from imitrace.messages import Action
 from imitrace_trainer.card import measure_limits, render_card
 from imitrace_trainer.checkpoints import Checkpoints, unfinished
 from imitrace_trainer.clone_files import CloneCard, read_clone, read_second, write_clone
@@ -20,6 +21,7 @@ from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dat
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import Environment, Expert, load_object
 from imitrace_trainer.evaluate import EvaluationReport, evaluate, evaluate_decisions
+from imitrace_trainer.family import Clone, Scored, sureness
 from imitrace_trainer.figures import CriticFigures
 from imitrace_trainer.fit import FitReport
 from imitrace_trainer.frequency import FrequencyTable
@@ -141,8 +143,8 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
         wanted = ReplyConfig(fit=clone.train, promise=clone.route)
         taught = with_replies(climbed.clone, (train, calibration), wanted, progress, kept.part("replies"))
     policy = taught.clone
-    thresholds = choose_thresholds(policy, calibration, clone.route).with_irreversible(rules.irreversible)
-    thresholds = replace(thresholds, replies=reply_threshold(policy))
+    thresholds = _thresholds(policy, climbed.scored, calibration, clone.route)
+    thresholds = replace(thresholds.with_irreversible(rules.irreversible), replies=reply_threshold(policy))
     decisions = [policy.act(held.state) for held in held_out]
     evaluation = evaluate_decisions(decisions, held_out, FrequencyTable(train))
     rungs = compare(climbed, held_out, list(map(unsaid, decisions)))
@@ -152,7 +154,7 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     critic = train_critic(dataset, clone.critic, policy.reader, clone.train.seed)
     if critic is not None:
         limits = replace(limits, critic=critic.lines())
-    shown = Shown(train, calibration, held_out)
+    shown = Shown(train, calibration, climbed.scored, held_out)
     extras = Extras(critic=None if critic is None else CriticFigures.from_json(critic.to_json()))
     quality = measure(
         policy, card, shown, decisions=decisions, thresholds=thresholds, promised=clone.route, extras=extras
@@ -196,18 +198,25 @@ def _card(
     )
 
 
-def choose_thresholds(policy: Policy, calibration: Sequence[Demonstration], config: RouteConfig) -> Thresholds:
-    """Choose from which confidence the clone may act, on tasks it was not trained on."""
-    return thresholds_for(calls_of(policy, calibration), config)
+def _thresholds(
+    clone: Clone, scored: Sequence[Scored], calibration: Sequence[Demonstration], config: RouteConfig
+) -> Thresholds:
+    """Return from which confidence the clone may act, by what it decides on tasks that it was not trained on."""
+    proposed = [(one.action, sureness(clone, one)) for one in scored]
+    return thresholds_for(calls_of(proposed, calibration), config)
 
 
-def calls_of(policy: Policy, calibration: Sequence[Demonstration]) -> list[Call]:
-    """Return the calls that a clone proposes on calibration tasks, each beside what the expert did."""
-    decisions = [policy.act(demonstration.state) for demonstration in calibration]
+def calls_of(proposed: Sequence[tuple[Action, float]], calibration: Sequence[Demonstration]) -> list[Call]:
+    """Return the calls among what a clone proposes on calibration tasks, each beside what the expert did.
+
+    Args:
+        proposed: for each decision the action, and how sure the clone is of it.
+        calibration: the decisions.
+    """
     return [
-        Call(decision.confidence, same_action(decision.action, held.action), held.task, cohort_of(held.state.tags))
-        for decision, held in zip(decisions, calibration, strict=True)
-        if decision.action.kind == "tool_call"
+        Call(confidence, same_action(action, held.action), held.task, cohort_of(held.state.tags))
+        for (action, confidence), held in zip(proposed, calibration, strict=True)
+        if action.kind == "tool_call"
     ]
 
 

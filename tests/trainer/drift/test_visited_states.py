@@ -49,7 +49,7 @@ def test_a_new_kind_of_request_is_told(new: float) -> None:
     assert found.differ
     assert found.auroc is not None
     assert found.auroc > 0.5 + new / 4
-    assert found.tasks == (80, 80)
+    assert (found.before, found.now) == (80, 80)
 
 
 def test_where_a_side_was_cut_tells_nothing() -> None:
@@ -59,9 +59,9 @@ def test_where_a_side_was_cut_tells_nothing() -> None:
 
 def test_of_too_few_tasks_nothing_is_said() -> None:
     found = compared(side(5, FEWEST - 1, range(2)), side(6, 50, range(2)))
-    assert found == StatesCompared((FEWEST - 1, 50))
+    assert found == StatesCompared(FEWEST - 1, 50)
     assert not found.differ
-    assert compared(side(7, 50, range(2)), {}).tasks == (0, 0)
+    assert compared(side(7, 50, range(2)), {}) == StatesCompared(0, 0)
 
 
 def test_the_same_seed_says_the_same() -> None:

@@ -31,8 +31,10 @@ _DRAWS: Final = 500
 class StatesCompared:
     """Whether the states of two sides can be told apart."""
 
-    tasks: tuple[int, int]
-    """Of each side, how many gave a state."""
+    before: int
+    """Tasks of the first side that gave a state."""
+    now: int
+    """The same of the second."""
     auroc: float | None = None
     """How often a classifier ranks a state of the second side above one of the first, by five folds; 0.5: it can't tell
     them. None: there are too few tasks."""
@@ -77,12 +79,12 @@ def compare_states(
     older = [min(before[task], key=_nearness(draw.choice(depths))) for task in _some(before, draw)] if depths else []
     counts = (len(older), len(recent))
     if min(counts) < FEWEST:
-        return StatesCompared(counts)
+        return StatesCompared(*counts)
     views = (view_state(one.messages, one.tools, reader) for one in [*older, *recent])
     held = present([set(chain.from_iterable(state_features(view).values())) for view in views])
     dealings = deal(np.repeat([False, True], counts), _DRAWS, seed)
     found = tell_apart(held, dealings, seed)
-    return StatesCompared(counts, found.effect, found.p)
+    return StatesCompared(*counts, found.effect, found.p)
 
 
 def _some(side: Mapping[str, Sequence[State]], draw: Random) -> list[str]:

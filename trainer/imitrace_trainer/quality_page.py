@@ -277,7 +277,7 @@ def _states(quality: Quality) -> str:
         return ""
     found = quality.states
     return (
-        f"<p class=note>One state of each of {found.before:,} training and {found.now:,} held-out tasks, equally deep in "
+        f"<p class=note>One state of each of {found.before:,} training and {found.now:,} held-out tasks, as deep in "
         "them. AUROC 0.5: nothing tells them. Where something does, as where tasks are held out by date, the figures "
         "here are of what comes, not of what it was trained on. Recent traffic: see <code>imitrace drift</code>.</p>"
     )

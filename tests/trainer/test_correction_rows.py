@@ -208,6 +208,8 @@ def test_a_corrected_clone_is_trained_and_gated_as_any(home: Path, counter_clone
     made = correct_stage(home, counter_clone, "counter", Budget(calls=30), lambda stage, share: None)
     assert made.corrections.spent.calls <= 30
     assert made.dataset.manifest["corrected"]["learnt"] > 0
+    began = [one for one in made.corrections.episodes if any(step.actor == "clone" for step in one.steps)]
+    assert made.states.now == len({one.task for one in began}) > 0
     assert next(one.clone for one in kept(home, counter_clone.cohort.name)) == "counter:1"
     trained = train_stage(home, counter_clone, lambda stage, share: None)
     record = json.loads((trained.path / "clone.json").read_text(encoding="utf-8"))

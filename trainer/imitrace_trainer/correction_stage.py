@@ -89,9 +89,9 @@ class Corrected:
             kinds = ", ".join(f"{count} {kind}" for kind, count in made.spent.errors.items())
             lines.append(f"the expert said nothing {made.spent.silent} times, failed {made.spent.failed} times {kinds}")
         if self.states.auroc is not None:
-            word = "are not like" if self.states.differ else "are like"
+            word = "can" if self.states.differ else "can't"
             lines.append(
-                f"states that the clone came to {word} those that it was trained on: a classifier tells them with "
+                f"states that the clone came to {word} be told from those that it was trained on: a classifier's "
                 f"AUROC {self.states.auroc:.3f}, p {self.states.p:.2g}"
             )
         lines += [f"! {sign}" for sign in self.findings.signs]

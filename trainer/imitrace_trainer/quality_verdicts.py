@@ -135,11 +135,11 @@ def _slices(slices: Sequence[Slice], whole: Share, kind: str) -> Verdict:
 def _states(found: StatesCompared | None) -> Verdict:
     if found is None or found.auroc is None or found.p is None:
         told = "" if found is None else f": {min(found.before, found.now)} tasks of a side, needed: {FEWEST}"
-        return Verdict("can't tell", f"Whether the held-out states are like those of training was not compared{told}")
-    beside = f"a classifier tells them with AUROC {found.auroc:.3f}, p {found.p:.2g}"
+        return Verdict("can't tell", f"The held-out states were not compared with those of training{told}")
+    beside = f"a classifier's AUROC is {found.auroc:.3f}, p {found.p:.2g}"
     if found.differ:
-        return Verdict("bad", f"The held-out states are not like those of training: {beside}")
-    return Verdict("good", f"The held-out states are like those of training: {beside}")
+        return Verdict("bad", f"The held-out states can be told from those of training: {beside}")
+    return Verdict("good", f"The held-out states can't be told from those of training: {beside}")
 
 
 def _critic(quality: Quality) -> Verdict:

@@ -70,6 +70,7 @@ class Size:
         Plan("desk", False, FIRST),
         Plan("cooking", False, FIRST),
         Plan(cycles.NAME, True, cycles.WAYS),
+        Plan("desk", True, ("handover_50", "handover_90")),
         Plan("desk", True, PRICED, CALLS // 3),
         Plan("desk", True, PRICED, CALLS * 3),
         Plan("desk", True),

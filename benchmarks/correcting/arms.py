@@ -261,7 +261,7 @@ def _cases(played: Sequence[tuple[Sequence[Demonstration], bool]]) -> list[Criti
 
 
 _OEC = CorrectConfig(method="oec", rounds=ROUNDS)
-_HANDOVER: Final = replace(_OEC, method="handover", threshold=0.7)
+HANDOVER: Final = replace(_OEC, method="handover", threshold=0.7)
 ARMS: Final[dict[str, Callable[[Shop], Made]]] = {
     "bc": _bc,
     "bc_successes": _bc_successes,
@@ -271,10 +271,10 @@ ARMS: Final[dict[str, Callable[[Shop], Made]]] = {
     "bc_rounds": _in_rounds("bc"),
     "dagger": _corrected(CorrectConfig(method="dagger", rounds=ROUNDS)),
     "oec": _corrected(_OEC),
-    "handover": _corrected(_HANDOVER),
-    "handover_50": _corrected(replace(_HANDOVER, threshold=0.5)),
-    "handover_90": _corrected(replace(_HANDOVER, threshold=0.9)),
-    "handover_all": _corrected(replace(_HANDOVER, reject=False)),
+    "handover": _corrected(HANDOVER),
+    "handover_50": _corrected(replace(HANDOVER, threshold=0.5)),
+    "handover_90": _corrected(replace(HANDOVER, threshold=0.9)),
+    "handover_all": _corrected(replace(HANDOVER, reject=False)),
     "handover_rounds": _in_rounds("handover"),
     "oec_guard": _guarded("oec"),
     "dagger_guard": _guarded("dagger"),

@@ -1,16 +1,17 @@
 """Live through ten refreshes of a clone at a desk that slowly drifts: tools get other names, requests become others.
 
 Every refresh learns from all that came before and from what was bought since: nothing (``frozen``), recordings of the
-desk as it is now, the expert's word on the clone's own way (``corrections``), what the clone did well alone (``own``),
-or recordings and own successes together.
+desk as it is now, the expert's word on the clone's own way (``corrections``), what both do well where the expert acts
+in doubt (``handovers``), what the clone did well alone (``own``), or recordings and own successes together.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from random import Random
 from typing import Any, Final
 
-from correcting.arms import Seed, Shop, recorded
+from correcting.arms import HANDOVER, Seed, Shop, recorded
 from correcting.desks import NAMES, RenamedDesk, desk_expert
 from correcting.grounds import Ground
 from correcting.trials import SEED, try_clone, try_expert
@@ -27,6 +28,7 @@ CYCLES: Final = 10
 CALLS: Final = 100
 """Of the expert, at each refresh."""
 _OWN: Final = 60
+_HANDOVERS: Final = "handovers"
 _OTHERS: Final = "long_tail"
 """Requests that are none of the tasks in the first cycle, and half of them in the last."""
 
@@ -53,7 +55,7 @@ def lived(way: str, asked: dict[str, Any]) -> dict[str, Any]:  # JSON
     """Return what becomes of a clone that is refreshed in one way: by cycle, in which tasks it succeeds."""
     success: dict[str, list[int]] = {}
     decisions = calls = 0
-    life = _Life(asked)
+    life = _Life(asked, doubts=way == _HANDOVERS)
     for cycle in range(CYCLES + 1):
         ground = _ground(cycle)
         if way == "expert":
@@ -69,12 +71,14 @@ def lived(way: str, asked: dict[str, Any]) -> dict[str, Any]:  # JSON
 class _Life:
     """What one clone learnt so far."""
 
-    def __init__(self, asked: dict[str, Any]) -> None:
+    def __init__(self, asked: dict[str, Any], *, doubts: bool) -> None:
         self.fallible, self._first = bool(asked["fallible"]), int(asked["calls"])
         self._seed, self._epochs = int(asked["seed"]), int(asked["epochs"])
         self.shown: list[Demonstration] = []
         self.calls = 0
         self._policy: Policy | None = None
+        self._doubts = doubts
+        """Whether the clone must know how sure it is."""
 
     def begin(self) -> Policy:
         """Learn from recordings of the desk as it is in the beginning."""
@@ -89,7 +93,7 @@ class _Life:
 
     def _fit(self) -> Policy:
         shop = Shop(_ground(0), self.fallible, Seed(self._seed), self._first, self._epochs, 0)
-        self._policy = shop.learn(self.shown)
+        self._policy = (shop.learn_doubt if self._doubts else shop.learn)(self.shown)
         return self._policy
 
     def _record(self, ground: Ground, cycle: int, calls: int = CALLS) -> None:
@@ -100,6 +104,9 @@ class _Life:
 
     def _correct(self, ground: Ground, cycle: int) -> None:
         self._learn_from(ground, cycle, CorrectConfig(method="dagger", seed=cycle), Budget(calls=CALLS))
+
+    def _hand_over(self, ground: Ground, cycle: int) -> None:
+        self._learn_from(ground, cycle, replace(HANDOVER, rounds=1, seed=cycle), Budget(calls=CALLS), 5 * CALLS)
 
     def _try(self, ground: Ground, cycle: int) -> None:
         self._learn_from(ground, cycle, CorrectConfig(method="own", tries=3, seed=cycle), Budget(), _OWN)
@@ -122,6 +129,7 @@ _WAYS: Final[dict[str, tuple[Callable[[_Life, Ground, int], None], ...]]] = {
     "frozen": (),
     "recordings": (_Life._record,),
     "corrections": (_Life._correct,),
+    _HANDOVERS: (_Life._hand_over,),
     "own": (_Life._try,),
     "recordings_own": (_Life._record, _Life._try),
 }

@@ -21,7 +21,14 @@ def render(found: Json) -> str:
         f"Up to {size['seeds']} repetitions, {size['tasks']} tasks each; 95 % intervals over repetitions and tasks. "
         f"{escape(found['machine'])}, {found['date']}.</p>"
     )
-    plots = (_disagreement(found), _prices(found), _mixes(found), _lives(found), _chain(found["chain"]))
+    plots = (
+        _disagreement(found),
+        _prices(found),
+        _interventions(found),
+        _mixes(found),
+        _lives(found),
+        _chain(found["chain"]),
+    )
     return page("Correcting a clone", [opening, *_worlds(found), *filter(None, plots)], STYLE + _NAMES)
 
 
@@ -88,6 +95,23 @@ def _prices(found: Json) -> str:
     return _section("Success by calls of the expert", figures)
 
 
+def _interventions(found: Json) -> str:
+    """Plot success against how often the expert acts or is asked, over all steps that were paid for."""
+    rows = found.get("desk_fallible", {}).get("in_distribution", {})
+    handed, others = (
+        sorted(
+            (rows[arm]["expert_calls"] / rows[arm]["env_steps"], _share(rows[arm], "success"))
+            for arm in arms
+            if arm in rows
+        )
+        for arms in (("handover_50", "handover", "handover_90"), ("dagger", "oec", "bc"))
+    )
+    series = [Series("handover", handed, "b"), Series("others", others, "a", joined=False)]
+    caption = "Desk, fallible expert, at one price: handover below a confidence of 0.5, 0.7, 0.9 (red); others blue."
+    figures = [_figure("Success by share of steps in which the expert is asked", Axis("calls a step"), series, caption)]
+    return _section("How often the expert is asked", figures if len(handed) > 1 else [])
+
+
 def _mixes(found: Json) -> str:
     """Plot success against the share of what is learnt that corrections are made to be."""
     rows = found.get("desk_fallible", {}).get("in_distribution", {})
@@ -132,7 +156,8 @@ def _share(row: Mapping[str, Any], value: str = "value") -> Share:
     return Share(row[value], row["low"], row["high"], 0)
 
 
-def _chain(found: Json) -> str:
+def _chain(report: Json) -> str:
+    found = report["chain"]
     most = max(found["cost"]["bc"])
     series = [
         Series(

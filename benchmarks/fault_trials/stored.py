@@ -2,6 +2,7 @@
 
 import http.client
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,8 @@ def stop_and_compare(collector: Collector, sent: Sent, *, derived: bool = True) 
         try:
             read[name] = read_table(collector.http, name, keys)
         except (OSError, http.client.HTTPException, pa.ArrowException) as error:
-            failed = f"{name}: {type(error).__name__}: {error}"
+            said = error.read(500).decode(errors="replace") if isinstance(error, urllib.error.HTTPError) else ""
+            failed = f"{name}: {type(error).__name__}: {error} {said}".rstrip()
     seconds = round(time.monotonic() - began, 1)
     code = collector.stop()
     found = compare(collector.home, sent, read)

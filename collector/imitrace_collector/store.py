@@ -1,5 +1,6 @@
 """Own the store: one DuckDB file, its transactions, and consistent views of it."""
 
+import logging
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,8 +22,12 @@ from imitrace_collector.link_tables import COMPONENT_TABLES, LinkTables
 from imitrace_collector.pace import GiveWay, never
 from imitrace_collector.raw_tables import RawTables
 from imitrace_collector.rows import LogRow, SpanRow
-from imitrace_collector.store_files import as_store_error, check_version, connect, ddl, roll_back, tables_in
+from imitrace_collector.store_files import as_store_error, check_version, connect, ddl, gave_up, roll_back, tables_in
 
+_log = logging.getLogger(__name__)
+
+_PATIENCE = 1.0
+"""Seconds for which others are kept outside while a file is to be opened anew."""
 _ROW_GROUP = 8192
 """Rows of a Parquet file's row group, which is made in memory: DuckDB's own 122,880 steps do not fit."""
 
@@ -181,7 +186,7 @@ class Session:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make everything written inside durable at the end, or nothing of it."""
-        with self._store.gate.together(), as_store_error("write"):
+        with self._store.entered(), as_store_error("write"):
             self._enter_again()
             self._connection.execute("BEGIN")
             try:
@@ -206,7 +211,7 @@ class Session:
 
     def positions(self) -> tuple[int, int]:
         """Return the last chunk that is stored, and the last up to which everything is derived."""
-        with self._store.gate.together(), as_store_error("query"):
+        with self._store.entered(), as_store_error("query"):
             self._enter_again()
             return self.raw.last_chunk(), self.derived.derived_chunk()
 
@@ -226,9 +231,11 @@ class Session:
 class Store:
     """Hold a store file open; sessions write, readers read, each on a connection of its own."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool) -> None:
         self._connection = connection
+        self._read_only = read_only
         self._sessions: list[Session] = []
+        self._given_up = False
         self.path = path
         self.gate = Gate()
         """Readers and transactions come in together, whoever changes the file comes in alone."""
@@ -258,7 +265,7 @@ class Store:
             raise StoreError(f"no store at {path}; fill one by `imitrace collect` or `imitrace import`, or name --home")
         if create:
             _make_folder(path)
-        return cls(_open(path, read_only, older), path)
+        return cls(_open(path, read_only, older), path, read_only=read_only)
 
     def __enter__(self) -> Self:
         return self
@@ -272,8 +279,43 @@ class Store:
 
     def checkpoint(self) -> None:
         """Move what is in the write-ahead log into the file itself."""
-        with self.gate.together(), as_store_error("checkpoint"):
+        with self.entered(), as_store_error("checkpoint"):
             self._connection.execute("FORCE CHECKPOINT store")
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be inside the gate beside others; a file that DuckDB gave up is opened anew first.
+
+        Raises:
+            StoreError: the file can't be opened, or somebody still reads what there was.
+        """
+        if self._given_up:
+            self._open_anew()
+        with self.gate.together():
+            try:
+                yield
+            except (StoreError, duckdb.Error) as error:
+                self._given_up |= gave_up(error)
+                raise
+
+    def _open_anew(self) -> None:
+        with self.gate.alone(_PATIENCE) as alone:
+            if not alone:
+                raise StoreError(f"store {self.path} must be opened anew, and somebody still reads; try again")
+            if self._given_up:
+                self._leave()
+                self._enter()
+                self._given_up = False
+                _log.warning("store was opened anew after DuckDB had given it up")
+
+    def _leave(self) -> None:
+        for session in self._sessions:
+            session.leave()
+        self._connection.close()
+
+    def _enter(self) -> None:
+        self._connection = _open(self.path, self._read_only)
+        self.messages.forget()
 
     def underived(self) -> bool:
         """Return whether something is stored that nothing is derived from yet."""
@@ -284,7 +326,7 @@ class Store:
     @contextmanager
     def session(self, give_way: GiveWay = never) -> Iterator[Session]:
         """Open a connection to write on; long work over it calls ``give_way`` now and then."""
-        with self.gate.together():
+        with self.entered():
             session = Session(self, give_way)
             self._sessions.append(session)
         try:
@@ -296,13 +338,13 @@ class Store:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Open one consistent view; writing goes on beside it."""
-        with self.gate.together(), self._view() as reader:
+        with self.entered(), self._view() as reader:
             yield reader
 
     @contextmanager
     def readers(self, count: int) -> Iterator[list[Reader]]:
         """Open several connections on one and the same view, for as many threads."""
-        with self.gate.together(), ExitStack() as stack:
+        with self.entered(), ExitStack() as stack:
             with self.commits:  # a view begins with the first read
                 opened = [stack.enter_context(self._view()) for _ in range(count)]
                 for reader in opened:
@@ -336,16 +378,13 @@ class Store:
         log = self.path.with_name(f"{self.path.name}.wal")
         with as_store_error("swap"):
             self._connection.execute("FORCE CHECKPOINT store")
-            for session in self._sessions:
-                session.leave()
-            self._connection.close()
+            self._leave()
             try:
                 if log.exists():  # it would be replayed on the file that takes this one's name
                     raise StoreError(f"store {self.path} keeps its write-ahead log after a checkpoint")
                 put_in_place(aside, self.path)
             finally:
-                self._connection = _open(self.path)
-                self.messages.forget()
+                self._enter()
 
 
 def _open(path: Path, read_only: bool = False, older: bool = False) -> duckdb.DuckDBPyConnection:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,9 +31,14 @@ class StoreHeldError(StoreError):
 
 
 def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """End a transaction; a failed commit has ended it already, and so has closing the file."""
-    with suppress(duckdb.TransactionException, duckdb.ConnectionException):
+    """End a transaction; a failed commit has ended it already, and so has closing the file, or giving it up."""
+    try:
         connection.execute("ROLLBACK")
+    except (duckdb.TransactionException, duckdb.ConnectionException):
+        return
+    except duckdb.Error as error:
+        if not gave_up(error):
+            raise
 
 
 def connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -65,6 +70,15 @@ def as_store_error(what: str) -> Iterator[None]:
         yield
     except (duckdb.Error, OSError) as error:
         raise StoreError(f"store {what} failed: {_first_line(error)}") from error
+
+
+def gave_up(error: BaseException) -> bool:
+    """Return whether DuckDB will do nothing more on a file that an error came of, until it is opened anew.
+
+    It gives a file up where it can't know any more what is in memory: a checkpoint failed, or an assumption of its own.
+    What was committed is in the file or its write-ahead log.
+    """
+    return "has been invalidated" in str(error)
 
 
 def tables_in(connection: duckdb.DuckDBPyConnection) -> set[str]:

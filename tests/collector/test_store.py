@@ -21,7 +21,7 @@ from imitrace_collector.derived_tables import STORED, arrow_schema, as_arrow
 from imitrace_collector.histories import BARE_STEPS, HISTORIES
 from imitrace_collector.ingest import Writer, ingest
 from imitrace_collector.raw_tables import Written
-from imitrace_collector.store import Store
+from imitrace_collector.store import Session, Store
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
 Beside = Callable[..., AbstractContextManager[None]]
@@ -200,3 +200,35 @@ def test_several_readers_have_the_same_view_while_writing_goes_on(store: Store, 
                 assert len(set(counts)) == 1
                 seen.add(counts[0])
     assert len(seen) > 1
+
+
+def given_up(store: Store, session: Session) -> None:
+    """Have DuckDB give a store's file up: a checkpoint fails."""
+    session.execute("SET debug_checkpoint_abort = 'before_header'")
+    with pytest.raises(StoreError, match="has been invalidated"):
+        store.checkpoint()
+
+
+def test_a_file_that_duckdb_gave_up_is_opened_anew_with_all_that_was_committed(
+    store: Store, export: MakeExport
+) -> None:
+    with store.session() as session, store.session() as other:
+        writer = Writer(session)
+        assert writer.write([otlp.read(otlp.TRACES, export("1"), 0).batch]).spans == 3
+        given_up(store, session)
+        assert writer.write([otlp.read(otlp.TRACES, export("2"), 0).batch]).spans == 3
+        with other.transaction():
+            assert other.execute("SELECT count(*) FROM spans") == [(6,)]
+        store.checkpoint()
+    with store.reader() as reader:
+        assert reader.rows("SELECT count(*) AS spans FROM spans") == [{"spans": 6}]
+
+
+def test_a_file_that_was_given_up_waits_for_who_reads(store: Store, export: MakeExport) -> None:
+    with store.session() as session:
+        with store.reader() as reader:
+            reader.rows("SELECT key FROM meta")
+            given_up(store, session)
+            with pytest.raises(StoreError, match="must be opened anew, and somebody still reads; try again"):
+                Writer(session).write([otlp.read(otlp.TRACES, export("1"), 0).batch])
+        assert Writer(session).write([otlp.read(otlp.TRACES, export("1"), 0).batch]).spans == 3

@@ -27,10 +27,10 @@ imitrace_collector: memory pace config tls tokens rates logs renewal compression
                     foreign/events foreign/answers foreign/calls foreign/runs foreign/agent_records foreign/threads
                     foreign/kept_histories foreign/joined_results foreign/mending foreign/rounds foreign/conversations
                     foreign/judgements foreign/links foreign/matching foreign/observations foreign/written_calls
-                    foreign/origins foreign/step_rows foreign/assembly foreign/survey link_tables joining store_files
-                    store components derive ingest copying compaction backup amounts retention periodic migrations
-                    batcher metrics health reads explanations table_stream traces refusals intake snapshot schedule
-                    sql_wire sql_process sql_sandbox sql client imports/__init__ imports/conversations
+                    foreign/origins foreign/step_rows foreign/assembly foreign/survey link_tables joining ordered_rows
+                    store_files store components derive ingest copying compaction backup amounts retention periodic
+                    migrations batcher metrics health reads explanations table_stream traces refusals intake snapshot
+                    schedule sql_wire sql_process sql_sandbox sql client imports/__init__ imports/conversations
                     imports/conversation_spans chat_jsonl imports/files imports/otlp_files imports/calls
                     imports/chat_datasets imports/request_logs imports/tensorzero imports/atif imports/claude_code
                     imports/codex imports/gemini_cli imports/foreign_spans imports/phoenix imports/langfuse

@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from imitrace.exceptions import StoreError
 from imitrace_collector.histories import STATE, STEPS
+from imitrace_collector.ordered_rows import Selected
 from imitrace_collector.sql_wire import Request, Scan, SqlError
-from imitrace_collector.store import Reader, Selected
+from imitrace_collector.store import Reader
 
 _START_SECONDS = 20.0
 _ROWS_AT_ONCE = 2048

@@ -3,9 +3,9 @@
 import logging
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
-from imitrace_collector.derived_tables import ORDER, STORED, DerivedTables, KnownMessages
+from imitrace_collector.derived_tables import STORED, DerivedTables, KnownMessages
 from imitrace_collector.durable import put_in_place, sync
 from imitrace_collector.gate import Gate
 from imitrace_collector.histories import BARE, IDS_NEEDED, KEYS, STATE, STEPS, with_states
 from imitrace_collector.link_tables import COMPONENT_TABLES, LinkTables
+from imitrace_collector.ordered_rows import Selected, in_order
 from imitrace_collector.pace import GiveWay, never
 from imitrace_collector.raw_tables import RawTables
 from imitrace_collector.rows import LogRow, SpanRow
@@ -30,22 +31,6 @@ _PATIENCE = 1.0
 """Seconds for which others are kept outside while a file is to be opened anew."""
 _ROW_GROUP = 8192
 """Rows of a Parquet file's row group, which is made in memory: DuckDB's own 122,880 steps do not fit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selected:
-    """Rows and columns of one of ``schema.TABLES``, or of another table, as SQL says them."""
-
-    table: str
-    columns: Sequence[str]
-    where: str = "true"
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    order: str | None = None
-
-    def sql(self, table: str, columns: Iterable[str]) -> str:
-        """Return the query for these columns, out of the table that has them."""
-        order = f"ORDER BY {self.order}" if self.order else ""
-        return f"SELECT {', '.join(columns)} FROM {table} WHERE {self.where} {order}"  # noqa: S608 - names are our own
 
 
 class Reader:
@@ -80,6 +65,11 @@ class Reader:
         self._read = weakref.ref(batches)
         return batches
 
+    def fetched(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
+        """Return a query's rows, all at once."""
+        with as_store_error("query"):
+            return self._connection.sql(sql, params=dict(parameters)).to_arrow_table()
+
     def end(self) -> None:
         """Let go of batches that are not read to their end, whoever holds them."""
         batches = None if self._read is None else self._read()
@@ -105,16 +95,21 @@ class Reader:
                 are read first, but for their states.
         """
         if rows.table != STEPS:
-            return self.batches(rows.sql(rows.table, rows.columns), most, rows.parameters)
-        columns = [name for name in rows.columns if name != STATE]
+            return self._rows_of(rows, most)
+        bare = replace(rows, table=BARE, columns=[name for name in rows.columns if name != STATE])
         if STATE not in rows.columns:
-            return self.batches(rows.sql(BARE, columns), most, rows.parameters)
-        wanted = rows.sql(BARE, dict.fromkeys((*columns, *KEYS)))
-        steps = self.batches(wanted, max(most, _ROW_GROUP), rows.parameters)
+            return self._rows_of(bare, most)
+        wanted = replace(bare, columns=list(dict.fromkeys((*bare.columns, *KEYS))))
+        steps = self._rows_of(wanted, max(most, _ROW_GROUP))
         if beside is None:
             with as_store_error("query"):
                 steps = steps.read_all().to_reader(_ROW_GROUP)
         return with_states(steps, rows.columns, (beside or self).ids, most)
+
+    def _rows_of(self, rows: Selected, most: int) -> pa.RecordBatchReader:
+        if not rows.ordered:
+            return self.batches(rows.sql(), most, rows.parameters)
+        return in_order(self, rows, most)
 
     def ids(self, needed: pa.Table) -> pa.Array:
         """Return what a ``histories.Lookup`` does; from any thread."""
@@ -130,18 +125,11 @@ class Reader:
 
     def write_parquet(self, table: str, path: Path, beside: "Reader | None" = None) -> int:
         """Write a derived table as a zstd Parquet file, in ``ORDER``, and return its number of rows."""
-        if table == STEPS:
-            return _write_batches(self.table(table, beside), path)
-        target = str(path).replace("'", "''")
-        whole = _whole(table)
-        sql = whole.sql(whole.table, whole.columns)
-        sql = f"COPY ({sql}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"
-        with as_store_error("snapshot"):
-            return int(self._connection.execute(sql).fetchall()[0][0])
+        return _write_batches(self.table(table, beside), path)
 
 
 def _whole(table: str) -> Selected:
-    return Selected(table=table, columns=tuple(TABLES[table]), order=ORDER[table])
+    return Selected(table=table, columns=tuple(TABLES[table]), ordered=True)
 
 
 def _write_batches(batches: pa.RecordBatchReader, path: Path) -> int:

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from imitrace.exceptions import StoreError, WireError
 from imitrace.schema import TABLES
-from imitrace_collector.derived_tables import ORDER
-from imitrace_collector.store import Selected, Store
+from imitrace_collector.ordered_rows import Selected
+from imitrace_collector.store import Store
 
 STREAM_SECONDS = 600.0
 """How long a client may take to read a stream: while it reads, the space of rows written anew is not used again."""
@@ -194,7 +194,7 @@ def _selected(table: str, selection: Selection) -> Selected:
         columns=selection.columns or tuple(TABLES[table]),
         where=where or "true",
         parameters={name: value for name, value in given.items() if value is not None},
-        order=ORDER[table],
+        ordered=True,
     )
 
 

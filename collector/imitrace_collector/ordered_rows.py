@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from imitrace_collector.derived_tables import ORDER
 
-PORTION: Final = 16_384
+PORTION: Final = 8_192
 """Rows that are sorted together."""
 _KEYS: Final = {
     "trajectories": "started_at",

@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from imitrace.canonical import content_hash
 from imitrace.schema import SCHEMA_VERSION, TABLES
 from imitrace_collector.store import Reader, Store
+from imitrace_collector.store_files import as_store_error
 
 SNAPSHOTS = "snapshots"
 MANIFEST = "manifest.json"
@@ -48,7 +51,7 @@ def _write_tables(reader: Reader, beside: Reader, folder: Path, now: datetime) -
     files: dict[str, dict[str, Any]] = {}
     for table in TABLES:
         path = folder / f"{table}.parquet"
-        counts[table] = reader.write_parquet(table, path, beside)
+        counts[table] = _write_parquet(reader.table(table, beside), path)
         files[path.name] = {"sha256": _sha256(path), "rows": counts[table]}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -57,6 +60,18 @@ def _write_tables(reader: Reader, beside: Reader, folder: Path, now: datetime) -
         "time_range": reader.rows("SELECT min(started_at) AS first, max(ended_at) AS last FROM trajectories")[0],
         "files": files,
     }
+
+
+def _write_parquet(batches: pa.RecordBatchReader, path: Path) -> int:
+    """Write rows as a zstd Parquet file, and return how many."""
+    from pyarrow.parquet import ParquetWriter  # megabytes, which a collector that writes no snapshot does without
+
+    rows = 0
+    with as_store_error("snapshot"), ParquetWriter(path, batches.schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += len(batch)
+    return rows
 
 
 def _sha256(path: Path) -> str:

@@ -4,7 +4,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -23,21 +23,36 @@ from imitrace_collector.ordered_rows import Selected, in_order
 from imitrace_collector.pace import GiveWay, never
 from imitrace_collector.raw_tables import RawTables
 from imitrace_collector.rows import LogRow, SpanRow
-from imitrace_collector.store_files import as_store_error, check_version, connect, ddl, gave_up, roll_back, tables_in
+from imitrace_collector.store_files import (
+    as_store_error,
+    check_version,
+    connect,
+    ddl,
+    gave_up,
+    make_folder,
+    roll_back,
+    tables_in,
+)
 
 _log = logging.getLogger(__name__)
 
 _PATIENCE = 1.0
 """Seconds for which others are kept outside while a file is to be opened anew."""
-_ROW_GROUP = 8192
-"""Rows of a Parquet file's row group, which is made in memory: DuckDB's own 122,880 steps do not fit."""
+_QUERIES = 2
+"""Readers' queries that run at the same time: all share DuckDB's memory with whoever commits."""
+_BATCH = 8192
+"""Rows of a batch of a whole table, and so of a snapshot's row group."""
 
 
 class Reader:
     """Read one consistent view of the store, on a connection of its own; close it by leaving the ``with``."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, turns: AbstractContextManager[object] | None = None
+    ) -> None:
+        """Read over a connection; ``turns`` is held by each query whose rows are fetched whole."""
         self._connection = connection
+        self._turns = turns or nullcontext()
         self._asked = threading.Lock()
         self._read: weakref.ref[pa.RecordBatchReader] | None = None
 
@@ -67,7 +82,7 @@ class Reader:
 
     def fetched(self, sql: str, parameters: Mapping[str, object]) -> pa.Table:
         """Return a query's rows, all at once."""
-        with as_store_error("query"):
+        with self._turns, as_store_error("query"):
             return self._connection.sql(sql, params=dict(parameters)).to_arrow_table()
 
     def end(self) -> None:
@@ -100,10 +115,10 @@ class Reader:
         if STATE not in rows.columns:
             return self._rows_of(bare, most)
         wanted = replace(bare, columns=list(dict.fromkeys((*bare.columns, *KEYS))))
-        steps = self._rows_of(wanted, max(most, _ROW_GROUP))
+        steps = self._rows_of(wanted, max(most, _BATCH))
         if beside is None:
             with as_store_error("query"):
-                steps = steps.read_all().to_reader(_ROW_GROUP)
+                steps = steps.read_all().to_reader(_BATCH)
         return with_states(steps, rows.columns, (beside or self).ids, most)
 
     def _rows_of(self, rows: Selected, most: int) -> pa.RecordBatchReader:
@@ -113,7 +128,7 @@ class Reader:
 
     def ids(self, needed: pa.Table) -> pa.Array:
         """Return what a ``histories.Lookup`` does; from any thread."""
-        with self._asked, as_store_error("query"):
+        with self._asked, self._turns, as_store_error("query"):
             self._connection.register("needed", needed)
             found = self._connection.sql(IDS_NEEDED).to_arrow_table()
             self._connection.unregister("needed")
@@ -121,26 +136,11 @@ class Reader:
 
     def table(self, table: str, beside: "Reader | None" = None) -> pa.RecordBatchReader:
         """Return a derived table as Arrow batches, in ``ORDER``."""
-        return self.select(_whole(table), _ROW_GROUP, beside)
-
-    def write_parquet(self, table: str, path: Path, beside: "Reader | None" = None) -> int:
-        """Write a derived table as a zstd Parquet file, in ``ORDER``, and return its number of rows."""
-        return _write_batches(self.table(table, beside), path)
+        return self.select(_whole(table), _BATCH, beside)
 
 
 def _whole(table: str) -> Selected:
     return Selected(table=table, columns=tuple(TABLES[table]), ordered=True)
-
-
-def _write_batches(batches: pa.RecordBatchReader, path: Path) -> int:
-    from pyarrow.parquet import ParquetWriter  # megabytes, which a collector that writes no snapshot does without
-
-    rows = 0
-    with as_store_error("snapshot"), ParquetWriter(path, batches.schema, compression="zstd") as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-            rows += len(batch)
-    return rows
 
 
 class Session:
@@ -224,6 +224,7 @@ class Store:
         self._read_only = read_only
         self._sessions: list[Session] = []
         self._given_up = False
+        self._turns = threading.Semaphore(_QUERIES)
         self.path = path
         self.gate = Gate()
         """Readers and transactions come in together, whoever changes the file comes in alone."""
@@ -252,7 +253,7 @@ class Store:
         if not create and not path.exists():
             raise StoreError(f"no store at {path}; fill one by `imitrace collect` or `imitrace import`, or name --home")
         if create:
-            _make_folder(path)
+            make_folder(path)
         return cls(_open(path, read_only, older), path, read_only=read_only)
 
     def __enter__(self) -> Self:
@@ -343,7 +344,7 @@ class Store:
     def _view(self) -> Iterator[Reader]:
         with self.connected() as cursor:
             cursor.execute("BEGIN")
-            reader = Reader(cursor)
+            reader = Reader(cursor, self._turns)
             try:
                 yield reader
             finally:
@@ -386,10 +387,3 @@ def _open(path: Path, read_only: bool = False, older: bool = False) -> duckdb.Du
         connection.close()
         raise
     return connection
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # what agents saw is nobody else's
-    except OSError as error:
-        raise StoreError(f"folder {path.parent} can't be made: {error.strerror}; name another --home") from error

@@ -63,6 +63,18 @@ def connect(path: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder of a file that is to be a store.
+
+    Raises:
+        StoreError: it can't be made.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # what agents saw is nobody else's
+    except OSError as error:
+        raise StoreError(f"folder {path.parent} can't be made: {error.strerror}; name another --home") from error
+
+
 @contextmanager
 def as_store_error(what: str) -> Iterator[None]:
     """Raise what goes wrong inside as a ``StoreError``."""

@@ -39,7 +39,9 @@ PACKAGES = ("imitrace", "numpy", "torch")
 CALLS = 450
 BASELINES = ("bc_guard", "bc_own")
 FIRST = ("expert", "bc", "bc_guard", "handover", "handover_all")
-CORE = (*FIRST, "bc_own", "bc_own_critic", "dagger", "oec", "handover_rounds")
+OWN = ("bc_own", "bc_own_critic")
+ASKED = ("dagger", "oec")
+CORE = (*FIRST, *OWN, *ASKED, "handover_rounds")
 """What is done before the rest."""
 PERFECT = (*CORE, "bc_sampled", "bc_critic", "bc_rounds", "oec_guard", "oec_unmasked")
 """With an expert who never errs, whose every whole episode succeeds."""
@@ -65,12 +67,16 @@ class Size:
 
     plans: tuple[Plan, ...] = (
         Plan("cooking", True, FIRST),
-        Plan("cooking", True, CORE),
+        Plan("desk", True, FIRST),
+        Plan("desk", True, OWN),
+        Plan("cooking", True, OWN),
+        Plan("cooking", True, ASKED),
         Plan("desk", True, CORE),
         Plan("desk", False, FIRST),
-        Plan("cooking", False, FIRST),
         Plan(cycles.NAME, True, cycles.WAYS),
         Plan("desk", True, ("handover_50", "handover_90")),
+        Plan("cooking", False, FIRST),
+        Plan("cooking", True, CORE),
         Plan("desk", True, PRICED, CALLS // 3),
         Plan("desk", True, PRICED, CALLS * 3),
         Plan("desk", True),

@@ -14,7 +14,7 @@ _COUNT = 512
 """Spans in a request, 1 MB."""
 _PROCESSES = 2
 _FLAT = 1.25
-"""The last tenth's memory may be so many times the sixth's, by when the queue is full and steps are derived beside it."""
+"""The last tenth's memory may be so many times the sixth's, by when steps are derived beside it, too."""
 _CALM_LIMIT = 10.0
 
 

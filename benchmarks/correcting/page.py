@@ -27,7 +27,7 @@ def render(found: Json) -> str:
         _interventions(found),
         _mixes(found),
         _lives(found),
-        _chain(found["chain"]),
+        _chain(found),
     )
     return page("Correcting a clone", [opening, *_worlds(found), *filter(None, plots)], STYLE + _NAMES)
 
@@ -99,11 +99,11 @@ def _interventions(found: Json) -> str:
     """Plot success against how often the expert acts or is asked, over all steps that were paid for."""
     rows = found.get("desk_fallible", {}).get("in_distribution", {})
     handed, others = (
-        sorted(
+        [
             (rows[arm]["expert_calls"] / rows[arm]["env_steps"], _share(rows[arm], "success"))
             for arm in arms
             if arm in rows
-        )
+        ]
         for arms in (("handover_50", "handover", "handover_90"), ("dagger", "oec", "bc"))
     )
     series = [Series("handover", handed, "b"), Series("others", others, "a", joined=False)]

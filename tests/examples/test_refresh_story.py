@@ -50,7 +50,7 @@ def test_told_small_the_clone_serves_the_shop_changes_the_expert_takes_what_chan
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT / "examples", check=False)
     assert ran.returncode == 0, ran.stderr
     days = json.loads((home / "story.json").read_text(encoding="utf-8"))
-    first, before, changed, learnt, after = days
+    first, before, changed, *later = days
     assert first["refresh"]["outcome"] == "promoted"
     assert before["day"]["by_clone"]["accounts"] > 0
     assert changed["day"]["by_clone"]["accounts"] == 0
@@ -60,8 +60,11 @@ def test_told_small_the_clone_serves_the_shop_changes_the_expert_takes_what_chan
     assert sum(day["day"]["dead"] for day in days) == 0
     assert before["refresh"]["drift"]["verdict"] == "none"
     assert changed["refresh"]["drift"]["verdict"] == "drift"
-    assert (learnt["refresh"]["outcome"], learnt["day"]["by_clone"]["accounts"]) == ("promoted", 0)
-    assert after["day"]["by_clone"]["accounts"] > 0
+    outcomes = [day["refresh"]["outcome"] for day in later]
+    learnt = outcomes.index("promoted")  # a clone of so few tickets may be worse by chance: then the next is tried
+    assert set(outcomes[:learnt]) <= {"held"}
+    assert [day["day"]["by_clone"]["accounts"] for day in later[: learnt + 1]] == [0] * (learnt + 1)
+    assert all(day["day"]["by_clone"]["accounts"] > 0 for day in later[learnt + 1 :])
     served = [day["day"] for day in days[1:]]
     solved, alone = (sum(sum(day[name].values()) for day in served) for name in ("solved", "by_expert"))
     assert solved >= 0.95 * alone

@@ -60,7 +60,7 @@ def _nearly_all(store: Store, aside: Path, last: int) -> int:
     for _ in range(_PASSES):
         _derive(aside)
         before = last
-        with store.gate.together(), closing(store.connected()) as connection:
+        with store.entered(), closing(store.connected()) as connection:
             last = copy_rest(connection, aside, last)
         if last - before <= _SMALL_REST:
             break

@@ -35,7 +35,7 @@ def copy_everything(store: Store, target: Path, *, named_only: bool = False) -> 
     """
     forget(target)
     Store.open(target).close()
-    with store.gate.together(), closing(store.connected()) as connection, _attached(connection, target):
+    with store.entered(), closing(store.connected()) as connection, _attached(connection, target):
         for table in EVERY_TABLE:
             where = f"WHERE {_NAMED[table]}" if named_only and table in _NAMED else ""
             how = "OR REPLACE" if table == "meta" else ""

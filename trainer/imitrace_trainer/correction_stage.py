@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 
 from imitrace.exceptions import CloneError, ConfigError
-from imitrace_trainer.clone_files import read_clone
 from imitrace_trainer.clues import allowed
 from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.config import CloneConfig, RolloutConfig
@@ -35,6 +34,7 @@ from imitrace_trainer.judged_rows import SOURCE as QUEUE
 from imitrace_trainer.ladder import climb
 from imitrace_trainer.policy import Policy, State
 from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.reading import Reader
 from imitrace_trainer.stages import demonstrations, load_clone, make_world
 from imitrace_trainer.tool_ledger import read_ledger
 
@@ -167,7 +167,7 @@ def correct_stage(
         keep(home, clone.cohort.name, _stamped(played, name, clone.rollout.expert))
         raise
     keep(home, clone.cohort.name, _stamped(made.episodes, name, clone.rollout.expert))
-    compared = compare_states(states_by_task(train), _came_to(made.episodes), read_clone(loaded.version.path)[0].reader)
+    compared = compare_states(states_by_task(train), _came_to(made.episodes), Reader())
     return Corrected(name, version_with(home, clone, dataset), made, find(made.episodes, made.rounds), compared)
 
 

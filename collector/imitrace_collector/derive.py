@@ -24,6 +24,8 @@ from imitrace_collector.trajectories import Assembled, assemble, unreadable
 
 CHUNKS = 256
 """Most chunks of one transaction."""
+_CHUNKS_BYTES = 16 * 2**20
+"""Most bytes of them, unless one chunk has more."""
 _TRAJECTORIES = 256
 _IDS = 2_000_000
 """How many ids the histories of one insertion have, about."""
@@ -102,11 +104,11 @@ def _touched(chunks: Sequence[Chunk]) -> set[str]:
 
 
 def _first(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-    """Return the first chunks, as many as may be decoded at once."""
+    """Return the first chunks, as many as belong into one transaction."""
     size = 0
     for place, chunk in enumerate(chunks):
         size += chunk.size
-        if size > BYTES and place:
+        if size > _CHUNKS_BYTES and place:
             return chunks[:place]
     return chunks
 

@@ -223,9 +223,20 @@ def test_what_is_decoded_at_once_has_a_bound(
 ) -> None:
     Writer(session).write([batch(export, f"t{number}") for number in range(5)])
     size = session.raw.chunks_after(0, 1)[0].size
+    groups: list[int] = []
+    read = session.raw.spans_of
+
+    def watched(trajectory_ids: Sequence[str]) -> list[SpanRow]:
+        groups.append(len(trajectory_ids))
+        return read(trajectory_ids)
+
+    monkeypatch.setattr(session.raw, "spans_of", watched)
+    monkeypatch.setattr(derive, "_CHUNKS_BYTES", 3 * size)
     monkeypatch.setattr(derive, "BYTES", 2 * size)
-    assert [derive_next(session) for _ in range(4)] == [2, 2, 1, 0]
+    assert [derive_next(session) for _ in range(3)] == [3, 2, 0]
+    assert groups == [2, 1, 2]
     assert rebuild(session) == 5
+    assert groups[3:] == [2, 2, 1]
     assert [row["complete"] for row in everything(store)["trajectories"]] == [True] * 5
 
 

@@ -20,9 +20,9 @@ imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/p
                     decisions traced_stream limited_calls clones steps deciding tools tracer workers process_end
                     startup __init__ testing pytest_plugin langgraph cli __main__
 imitrace_collector: memory pace config tls tokens rates logs renewal compression budget gate durable rows records otlp
-                    normalize histories parts trajectories scores losses fingerprints blocks raw_tables derived_tables
-                    foreign/__init__ foreign/dialect foreign/haystack_dialect foreign/dialects foreign/said
-                    foreign/reprs foreign/text_histories foreign/results foreign/flat_messages
+                    normalize histories parts trajectories scores losses fingerprints ahead blocks raw_tables
+                    derived_tables foreign/__init__ foreign/dialect foreign/haystack_dialect foreign/dialects
+                    foreign/said foreign/reprs foreign/text_histories foreign/results foreign/flat_messages
                     foreign/haystack_messages foreign/offered foreign/contents foreign/chains foreign/readings
                     foreign/events foreign/answers foreign/calls foreign/runs foreign/agent_records foreign/threads
                     foreign/kept_histories foreign/joined_results foreign/mending foreign/rounds foreign/conversations

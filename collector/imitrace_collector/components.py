@@ -28,6 +28,7 @@ from imitrace_collector.trajectories import Assembled, unreadable
 _SPAN = f"{CONTINUES}{SPAN}"
 """How a key begins that names a span in another trace; once that is here, the trace's own key takes its place."""
 _TRACES = 256
+_NOTHING = 0, 0
 
 BYTES = 4 * 2**20
 """Most bytes of spans that are decoded at once, unless one trajectory, or component, has more: with all that is made of
@@ -57,19 +58,24 @@ Insert = Callable[[Sequence[Assembled]], None]
 """Writes trajectories' rows, each by itself."""
 
 
-def touched(chunks: Iterable[Chunk]) -> set[str]:
-    """Return the traces that chunks bring something of, and a name for each noted log record without one."""
-    found = set()
+def touched(chunks: Iterable[Chunk]) -> dict[str, int]:
+    """Return the traces that chunks bring something of, and a name for each noted log record without one.
+
+    Each has the number of the last of these chunks.
+    """
+    found = {}
     for chunk in chunks:
         if chunk.trace_id is not None:
-            found.add(chunk.trace_id)
+            found[chunk.trace_id] = chunk.chunk
         elif chunk.kind == LOGS and chunk.noted and chunk.trajectory_id is None:
-            found |= {f"{LOG}{chunk.chunk}.{place}" for place in range(chunk.items)}
+            found |= {f"{LOG}{chunk.chunk}.{place}": chunk.chunk for place in range(chunk.items)}
     return found
 
 
-def derive_components(session: Session, traces: Iterable[str], insert: Insert) -> None:
+def derive_components(session: Session, traces: Iterable[str], insert: Insert) -> dict[str, int]:
     """Derive anew what traces belong to, with all that is connected with them.
+
+    Returns the last chunk that there is of each of the traces.
 
     Args:
         session: inside a derivation.
@@ -81,7 +87,7 @@ def derive_components(session: Session, traces: Iterable[str], insert: Insert) -
     group: list[str] = []
     size = 0
     for name in names:
-        own = sizes.get(name, 0)
+        own = sizes.get(name, _NOTHING)[0]
         if group and (size + own > BYTES or len(group) == _TRACES):
             _derive(session, group, insert)
             group, size = [], 0
@@ -89,6 +95,7 @@ def derive_components(session: Session, traces: Iterable[str], insert: Insert) -
         size += own
     if group:
         _derive(session, group, insert)
+    return {name: last for name, (_, last) in sizes.items()}
 
 
 def _derive(session: Session, traces: Sequence[str], insert: Insert) -> None:
@@ -132,7 +139,7 @@ def items_of(raw: RawTables, traces: Sequence[str]) -> dict[str, Items]:
     ours = set(raw.traces_with_steps(named)) if named else set()
     found = {}
     for trace in traces:
-        size = sizes.get(trace, 0)
+        size, _ = sizes.get(trace, _NOTHING)
         found[trace] = Items([], [], size, trace not in ours and size > LARGEST)
     wanted = [trace for trace in named if trace not in ours and not found[trace].too_much]
     for span in raw.spans_of_traces(wanted) if wanted else ():

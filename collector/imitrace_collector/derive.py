@@ -67,12 +67,17 @@ def derive_next(session: Session) -> int:
     """Derive what the next chunks touch, in one transaction, and return how many chunks that were."""
     with session.derivation():
         chunks = _first(session.raw.chunks_after(session.derived.derived_chunk(), CHUNKS))
-        if chunks:
-            own = sorted(_touched(chunks))
-            _derive_foreign(session, touched(chunks) | set(session.links.traces_of(own)))  # gives up names of ours
-            _derive_trajectories(session, own)
-            _derive_notes(session, chunks)
-            session.derived.advance(chunks[-1].chunk)
+        if not chunks:
+            return 0
+        own = session.ahead.changed(_touched(chunks))
+        traces = {*session.traces_ahead.changed(touched(chunks)), *session.links.traces_of(own)}  # give up our names
+        last_of_traces = _derive_foreign(session, traces)
+        last = _derive_trajectories(session, own)
+        _derive_notes(session, chunks)
+        reached = chunks[-1].chunk
+        session.derived.advance(reached)
+    session.ahead.advance(last, reached)
+    session.traces_ahead.advance(last_of_traces, reached)
     return len(chunks)
 
 
@@ -91,7 +96,7 @@ def rebuild(session: Session) -> int:
             _derive_trajectories(session, trajectory_ids[start : start + _TRAJECTORIES])
         last = 0
         while chunks := _first(session.raw.chunks_after(last, CHUNKS)):
-            traces = touched(chunks)
+            traces = touched(chunks).keys()
             _derive_foreign(session, traces - set(session.links.known(traces)))
             _derive_notes(session, chunks)
             last = chunks[-1].chunk
@@ -99,8 +104,9 @@ def rebuild(session: Session) -> int:
     return len(trajectory_ids)
 
 
-def _touched(chunks: Sequence[Chunk]) -> set[str]:
-    return {chunk.trajectory_id for chunk in chunks if chunk.kind == SPANS and chunk.trajectory_id is not None}
+def _touched(chunks: Sequence[Chunk]) -> dict[str, int]:
+    spans = (chunk for chunk in chunks if chunk.kind == SPANS)
+    return {chunk.trajectory_id: chunk.chunk for chunk in spans if chunk.trajectory_id is not None}
 
 
 def _first(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
@@ -113,13 +119,15 @@ def _first(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
     return chunks
 
 
-def _derive_trajectories(session: Session, trajectory_ids: Sequence[str]) -> None:
+def _derive_trajectories(session: Session, trajectory_ids: Sequence[str]) -> dict[str, int]:
+    """Derive trajectories anew, and return the last chunk of each."""
     if not trajectory_ids:
-        return
+        return {}
     session.derived.forget(trajectory_ids)
     group: list[str] = []
     size = 0
-    for trajectory_id, own, first in session.raw.sizes(trajectory_ids):
+    sizes = session.raw.sizes(trajectory_ids)
+    for trajectory_id, own, first, _ in sizes:
         if own > LARGEST:
             found = session.raw.spans_in([first])
             error = StoreError(f"they have {own} bytes, allowed: {LARGEST}")
@@ -131,6 +139,7 @@ def _derive_trajectories(session: Session, trajectory_ids: Sequence[str]) -> Non
         group.append(trajectory_id)
         size += own
     _derive_group(session, group)
+    return {trajectory_id: last for trajectory_id, _, _, last in sizes}
 
 
 def _derive_group(session: Session, trajectory_ids: Sequence[str]) -> None:
@@ -192,12 +201,12 @@ def _not_read(trajectory_id: str, spans: Sequence[SpanRow], error: Exception) ->
     return unreadable(trajectory_id, spans, error)
 
 
-def _derive_foreign(session: Session, traces: Iterable[str]) -> None:
+def _derive_foreign(session: Session, traces: Iterable[str]) -> dict[str, int]:
     def insert(found: Sequence[Assembled]) -> None:
         for portion in _portions(_Read(rows.trajectories[0]["trajectory_id"], (), rows) for rows in found):
             _insert(session, _tables_of(portion))
 
-    derive_components(session, traces, insert)
+    return derive_components(session, traces, insert)
 
 
 def _derive_notes(session: Session, chunks: Sequence[Chunk]) -> None:

@@ -195,10 +195,10 @@ class RawTables:
         sql = "SELECT DISTINCT trajectory_id FROM chunks WHERE kind = 'spans' AND trajectory_id IS NOT NULL ORDER BY 1"
         return [row[0] for row in self._connection.execute(sql).fetchall()]
 
-    def sizes(self, trajectory_ids: Sequence[str]) -> list[tuple[str, int, int]]:
-        """Return of each trajectory its id, the bytes of its spans before they were compressed, and its first chunk."""
+    def sizes(self, trajectory_ids: Sequence[str]) -> list[tuple[str, int, int, int]]:
+        """Return of each trajectory its id, the bytes of its spans, plain, and its first and its last chunk."""
         sql = (
-            "SELECT trajectory_id, sum(size)::BIGINT, min(chunk) FROM chunks WHERE kind = 'spans' "
+            "SELECT trajectory_id, sum(size)::BIGINT, min(chunk), max(chunk) FROM chunks WHERE kind = 'spans' "
             "AND trajectory_id IN (SELECT unnest($named::VARCHAR[])) GROUP BY trajectory_id ORDER BY trajectory_id"
         )
         return self._connection.execute(sql, {"named": list(trajectory_ids)}).fetchall()
@@ -245,10 +245,11 @@ class RawTables:
         sql = "SELECT span_id, min(trace_id) FROM spans WHERE span_id IN (SELECT unnest($ids::VARCHAR[])) GROUP BY 1"
         return dict(self._connection.execute(sql, {"ids": list(span_ids)}).fetchall())
 
-    def trace_sizes(self, trace_ids: Sequence[str]) -> dict[str, int]:
-        """Return the bytes of traces' items of no trajectory of ours, before they were compressed."""
-        sql = f"SELECT trace_id, sum(size)::BIGINT FROM chunks WHERE {_FOREIGN} GROUP BY trace_id"  # noqa: S608
-        return dict(self._connection.execute(sql, {"named": list(trace_ids)}).fetchall())
+    def trace_sizes(self, trace_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return of traces the bytes of their items of no trajectory of ours, plain, and the last chunk of these."""
+        sql = f"SELECT trace_id, sum(size)::BIGINT, max(chunk) FROM chunks WHERE {_FOREIGN} GROUP BY trace_id"  # noqa: S608
+        rows = self._connection.execute(sql, {"named": list(trace_ids)}).fetchall()
+        return {trace: (size, last) for trace, size, last in rows}
 
     def spans_of_traces(self, trace_ids: Sequence[str]) -> list[SpanRow]:
         """Return the spans of traces that name no trajectory of ours."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from imitrace.exceptions import StoreError
 from imitrace.schema import TABLES
+from imitrace_collector.ahead import Ahead
 from imitrace_collector.derived_tables import STORED, DerivedTables, KnownMessages
 from imitrace_collector.durable import put_in_place, sync
 from imitrace_collector.gate import Gate
@@ -158,6 +159,7 @@ class Session:
         """Connect to the store's file."""
         self._connection = self._store.connected()
         self._inside = True
+        self.ahead, self.traces_ahead = Ahead(), Ahead()  # the file may lack what was derived last
         self.raw = RawTables(self._connection, self.give_way)
         self.derived = DerivedTables(self._connection, self._store.messages)
         self.links = LinkTables(self._connection)

@@ -18,13 +18,13 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from imitrace import semconv
-from imitrace_collector import components, joining, otlp
+from imitrace_collector import components, derive, joining, otlp
 from imitrace_collector.compaction import compact
-from imitrace_collector.derive import rebuild
+from imitrace_collector.derive import derive_all, derive_next, rebuild
 from imitrace_collector.foreign import conversations, matching
 from imitrace_collector.foreign.assembly import Derived, assemble
 from imitrace_collector.foreign.conversations import read_traces
-from imitrace_collector.ingest import ingest
+from imitrace_collector.ingest import Writer, ingest
 from imitrace_collector.retention import RetentionConfig, expire
 from imitrace_collector.rows import Batch, LogRow, SpanRow
 from imitrace_collector.store import Store
@@ -301,6 +301,7 @@ def test_rows_are_the_same_for_any_order_repetition_and_batching(
     monkeypatch.setattr(joining, "MOST", most)
     monkeypatch.setattr(joining, "NEAR", 3)
     monkeypatch.setattr(matching, "NEAR", 3)
+    monkeypatch.setattr(derive, "CHUNKS", 3)
     expected: dict[str, list[str]] = {}
 
     @settings(max_examples=5, deadline=None)
@@ -309,15 +310,17 @@ def test_rows_are_the_same_for_any_order_repetition_and_batching(
         rng = random.Random(seed)
         shuffled = [*sent, *rng.sample(sent, 3)]
         rng.shuffle(shuffled)
-        with Store.open(tmp_path_factory.mktemp("any") / "s.duckdb") as store:
-            last = 0
+        with Store.open(tmp_path_factory.mktemp("any") / "s.duckdb") as store, store.session() as session:
+            writer, last = Writer(session), 0
             for cut in [*sorted(cuts), len(shuffled)]:
                 if shuffled[last:cut]:
-                    ingest(store, shuffled[last:cut])
+                    writer.write(shuffled[last:cut])
+                for _ in range(rng.randrange(4)):
+                    derive_next(session)
                 last = cut
+            derive_all(session)
             found = derived(contents(store))
-            with store.session() as session:
-                rebuild(session)
+            rebuild(session)
             again = derived(contents(store))
         expected.update(expected or found)
         for table in ("trajectories", "bare_steps", "histories", "scores"):

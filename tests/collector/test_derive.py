@@ -21,6 +21,8 @@ from imitrace_collector.store import Session, Store
 from imitrace_collector.trajectories import assemble, unreadable
 
 MakeExport = Callable[..., ExportTraceServiceRequest]
+MakePart = Callable[..., list[SpanRow]]
+Encode = Callable[[Sequence[SpanRow]], Batch]
 LONG = 60.0
 
 
@@ -55,6 +57,51 @@ def test_a_backlog_is_derived_a_few_chunks_at_a_time(
     assert [derive_next(session) for _ in range(4)] == [2, 2, 1, 0]
     assert len(everything(store)["trajectories"]) == 5
     assert not store.underived()
+
+
+def test_of_a_backlog_each_trajectory_is_read_once_however_far_apart_its_parts_came(
+    session: Session, store: Store, part: MakePart, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[str]] = []
+    spans_of = session.raw.spans_of
+
+    def watched(trajectory_ids: Sequence[str]) -> list[SpanRow]:
+        read.append(list(trajectory_ids))
+        return spans_of(trajectory_ids)
+
+    monkeypatch.setattr(session.raw, "spans_of", watched)
+    monkeypatch.setattr(derive, "CHUNKS", 1)
+    writer = Writer(session)
+    for at, name in enumerate(("a", "b", "c")):
+        writer.write([encode(part(name, at=at))])
+    assert [derive_next(session) for _ in range(4)] == [1, 1, 1, 0]
+    assert read == [["t1"]]
+    writer.write([encode(part("d", at=3))])
+    assert derive_next(session) == 1
+    assert read == [["t1"], ["t1"]]
+    found = everything(store)
+    assert len(found["steps"]) == 8
+    rebuild(session)
+    assert everything(store) == found
+
+
+def test_what_is_derived_ahead_counts_only_once_it_is_committed(
+    session: Session, store: Store, part: MakePart, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derive, "CHUNKS", 1)
+    writer = Writer(session)
+    for at, name in enumerate(("a", "b")):
+        writer.write([encode(part(name, at=at))])
+
+    def refuse(_: int) -> None:
+        raise StoreError("no room")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(session.derived, "advance", refuse)
+        with pytest.raises(StoreError, match="no room"):
+            derive_next(session)
+    assert [derive_next(session) for _ in range(3)] == [1, 1, 0]
+    assert len(everything(store)["steps"]) == 4
 
 
 def test_what_was_stored_before_a_question_is_derived_before_its_answer(

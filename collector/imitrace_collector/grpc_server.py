@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from traceback import clear_frames
 from typing import Any
 
 import grpc
@@ -59,6 +60,7 @@ class _Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc is untyped
                 await asyncio.sleep(_CANCEL_SECONDS)  # gRPC has answered and cancels this; a second answer would fail
         except Exception as error:  # every failure must be told in the right code
             refusal = self._intake.refused(error, f"grpc {signal}")
+            clear_frames(error.__traceback__)  # gRPC keeps what ``abort`` raises in a cycle, and with it the message
             code = refusal.grpc
             context.set_trailing_metadata((("grpc-status-details-bin", refusal.status().SerializeToString()),))
             await context.abort(code, refusal.message)

@@ -11,14 +11,15 @@ ROOMS = {"imitrace": "sdk", "imitrace_collector": "collector", "imitrace_trainer
 
 FLOOR_PLAN = """
 imitrace:           semconv schema exceptions canonical shapes/__init__ shapes/plain shapes/content_parts messages
-                    conformance config listening faults redaction/__init__ redaction/rules redaction/calling_codes
-                    redaction/pseudonyms redaction/readings redaction/phones redaction/credentials redaction/entities
-                    redaction/redactor delivery/__init__ delivery/outbox delivery/transports delivery/otlp_http
-                    delivery/otlp_grpc delivery/sender delivery/spool delivery/drainer delivery/exporters chunks spans
-                    sampling pipeline provider otel_environment shapes/chat_shapes shapes/tool_shapes shapes/answers
-                    shapes/pieces shapes/streams shapes/replies binding history memory propagation verdict context
-                    decisions traced_stream limited_calls clones steps deciding tools tracer workers process_end
-                    startup __init__ testing pytest_plugin langgraph cli __main__
+                    conformance config listening stop_signals faults redaction/__init__ redaction/rules
+                    redaction/calling_codes redaction/pseudonyms redaction/readings redaction/phones
+                    redaction/credentials redaction/entities redaction/redactor delivery/__init__ delivery/outbox
+                    delivery/transports delivery/otlp_http delivery/otlp_grpc delivery/sender delivery/spool
+                    delivery/drainer delivery/exporters chunks spans sampling pipeline provider otel_environment
+                    shapes/chat_shapes shapes/tool_shapes shapes/answers shapes/pieces shapes/streams shapes/replies
+                    binding history memory propagation verdict context decisions traced_stream limited_calls clones
+                    steps deciding tools tracer workers process_end startup __init__ testing pytest_plugin langgraph
+                    cli __main__
 imitrace_collector: memory pace config tls tokens rates logs renewal compression budget gate durable rows records otlp
                     normalize histories parts trajectories scores losses fingerprints ahead blocks raw_tables
                     derived_tables foreign/__init__ foreign/dialect foreign/haystack_dialect foreign/dialects

@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +13,7 @@ import click
 
 from imitrace.config import read_config, setting, workspace_home
 from imitrace.exceptions import StoreError
+from imitrace.stop_signals import StopSignals
 from imitrace_collector.config import FRESH_SECONDS, SNAPSHOT_SECONDS
 
 if TYPE_CHECKING:
@@ -91,9 +90,7 @@ def collect(home: Path | None, config_file: Path | None, log_format: str, **give
     plain = {key: value for key, value in table.items() if key not in UPKEEP_TABLES}
     config = config_from(workspace_home(home), given | tokens, plain)
     configure(log_format)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopSignals()
     if config.exposed:
         click.echo(f"imitrace: warning: {config.host} takes requests from other machines without any token", err=True)
     with CollectorServer(config, upkeep) as server:

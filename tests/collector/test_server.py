@@ -1,3 +1,4 @@
+import ctypes
 import gzip
 import http.client
 import json
@@ -95,6 +96,14 @@ def test_a_signal_drains_and_closes(tmp_path: Path, export: MakeExport, number: 
     assert not (tmp_path / "collector.json").exists()
     assert not (tmp_path / "traces.duckdb.wal").exists()
     assert stored_trajectories(tmp_path) == {"t1"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets one name the thread that gets a signal")
+def test_a_signal_that_another_thread_gets_stops_it_too(tmp_path: Path) -> None:
+    with collecting(tmp_path) as (process, _):
+        others = sorted(int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir())[1:]
+        assert ctypes.CDLL(None).tgkill(process.pid, others[-1], signal.SIGTERM) == 0
+        assert process.wait(20) == 0
 
 
 def test_a_running_collector_is_found_by_its_workspace(collector: CollectorServer, config: CollectorConfig) -> None:

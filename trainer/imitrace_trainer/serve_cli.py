@@ -1,8 +1,6 @@
 """Offer the command that serves a clone: it parses, calls one function and prints."""
 
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import click
 
 from imitrace.config import read_config, setting, workspace_home
 from imitrace.exceptions import ConfigError
+from imitrace.stop_signals import StopSignals
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -55,9 +54,7 @@ def serve(home: Path | None, config_file: Path | None, tags: tuple[str, ...], **
         "tags": dict(map(_pair, tags)) or None,
     }
     config = serve_config({**said, "home": workspace_home(home)}, read_config(config_file).get("serve", {}))
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopSignals()
     imitrace.configure(agent=setting("IMITRACE_AGENT", config.agent) or agent_of(config), home=config.home)
     with ProxyServer(config) as server:
         keep_pace()

@@ -29,4 +29,4 @@ class Ahead:
             derived: by name the last of the chunks that it was derived from.
             reached: up to which chunk everything is derived; names of no later one are forgotten.
         """
-        self._last = {name: chunk for name, chunk in (self._last | dict(derived)).items() if chunk > reached}
+        self._last = {name: chunk for name, chunk in {**self._last, **derived}.items() if chunk > reached}

@@ -28,7 +28,6 @@ from imitrace_collector.trajectories import Assembled, unreadable
 _SPAN = f"{CONTINUES}{SPAN}"
 """How a key begins that names a span in another trace; once that is here, the trace's own key takes its place."""
 _TRACES = 256
-_NOTHING = 0, 0
 
 BYTES = 4 * 2**20
 """Most bytes of spans that are decoded at once, unless one trajectory, or component, has more: with all that is made of
@@ -87,7 +86,7 @@ def derive_components(session: Session, traces: Iterable[str], insert: Insert) -
     group: list[str] = []
     size = 0
     for name in names:
-        own = sizes.get(name, _NOTHING)[0]
+        own, _ = sizes[name]
         if group and (size + own > BYTES or len(group) == _TRACES):
             _derive(session, group, insert)
             group, size = [], 0
@@ -139,7 +138,7 @@ def items_of(raw: RawTables, traces: Sequence[str]) -> dict[str, Items]:
     ours = set(raw.traces_with_steps(named)) if named else set()
     found = {}
     for trace in traces:
-        size, _ = sizes.get(trace, _NOTHING)
+        size, _ = sizes.get(trace, (0, 0))
         found[trace] = Items([], [], size, trace not in ours and size > LARGEST)
     wanted = [trace for trace in named if trace not in ours and not found[trace].too_much]
     for span in raw.spans_of_traces(wanted) if wanted else ():

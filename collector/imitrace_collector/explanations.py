@@ -96,7 +96,7 @@ def _each(reader: Reader, traces: Sequence[str]) -> Iterator[Items]:
     together: list[str] = []
     size = 0
     for trace in traces:
-        own, _ = sizes.get(trace, (0, 0))
+        own, _ = sizes[trace]
         if together and size + own > BYTES:
             yield from items_of(reader.raw, together).values()
             together, size = [], 0

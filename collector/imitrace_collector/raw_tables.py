@@ -246,10 +246,10 @@ class RawTables:
         return dict(self._connection.execute(sql, {"ids": list(span_ids)}).fetchall())
 
     def trace_sizes(self, trace_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """Return of traces the bytes of their items of no trajectory of ours, plain, and the last chunk of these."""
+        """Return of traces the plain bytes of their items of no trajectory of ours, and the last chunk; zeros: none."""
         sql = f"SELECT trace_id, sum(size)::BIGINT, max(chunk) FROM chunks WHERE {_FOREIGN} GROUP BY trace_id"  # noqa: S608
         rows = self._connection.execute(sql, {"named": list(trace_ids)}).fetchall()
-        return {trace: (size, last) for trace, size, last in rows}
+        return dict.fromkeys(trace_ids, (0, 0)) | {trace: (size, last) for trace, size, last in rows}
 
     def spans_of_traces(self, trace_ids: Sequence[str]) -> list[SpanRow]:
         """Return the spans of traces that name no trajectory of ours."""

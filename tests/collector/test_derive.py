@@ -41,6 +41,19 @@ def session(store: Store) -> Iterator[Session]:
         yield opened
 
 
+def watch_reading(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return a list that gets the trajectories of each reading of spans from now on."""
+    read: list[list[str]] = []
+    spans_of = session.raw.spans_of
+
+    def watched(trajectory_ids: Sequence[str]) -> list[SpanRow]:
+        read.append(list(trajectory_ids))
+        return spans_of(trajectory_ids)
+
+    monkeypatch.setattr(session.raw, "spans_of", watched)
+    return read
+
+
 @pytest.fixture
 def deriver(store: Store) -> Iterator[Deriver]:
     """Derive only when asked: its rests are long."""
@@ -62,14 +75,7 @@ def test_a_backlog_is_derived_a_few_chunks_at_a_time(
 def test_of_a_backlog_each_trajectory_is_read_once_however_far_apart_its_parts_came(
     session: Session, store: Store, part: MakePart, encode: Encode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[list[str]] = []
-    spans_of = session.raw.spans_of
-
-    def watched(trajectory_ids: Sequence[str]) -> list[SpanRow]:
-        read.append(list(trajectory_ids))
-        return spans_of(trajectory_ids)
-
-    monkeypatch.setattr(session.raw, "spans_of", watched)
+    read = watch_reading(session, monkeypatch)
     monkeypatch.setattr(derive, "CHUNKS", 1)
     writer = Writer(session)
     for at, name in enumerate(("a", "b", "c")):
@@ -270,20 +276,13 @@ def test_what_is_decoded_at_once_has_a_bound(
 ) -> None:
     Writer(session).write([batch(export, f"t{number}") for number in range(5)])
     size = session.raw.chunks_after(0, 1)[0].size
-    groups: list[int] = []
-    read = session.raw.spans_of
-
-    def watched(trajectory_ids: Sequence[str]) -> list[SpanRow]:
-        groups.append(len(trajectory_ids))
-        return read(trajectory_ids)
-
-    monkeypatch.setattr(session.raw, "spans_of", watched)
+    read = watch_reading(session, monkeypatch)
     monkeypatch.setattr(derive, "_CHUNKS_BYTES", 3 * size)
     monkeypatch.setattr(derive, "BYTES", 2 * size)
     assert [derive_next(session) for _ in range(3)] == [3, 2, 0]
-    assert groups == [2, 1, 2]
+    assert [len(group) for group in read] == [2, 1, 2]
     assert rebuild(session) == 5
-    assert groups[3:] == [2, 2, 1]
+    assert [len(group) for group in read[3:]] == [2, 2, 1]
     assert [row["complete"] for row in everything(store)["trajectories"]] == [True] * 5
 
 

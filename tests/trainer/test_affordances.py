@@ -61,4 +61,4 @@ def test_a_tool_whose_name_begins_as_the_users_role_is_not_the_user() -> None:
 def test_a_slot_that_training_never_saw_can_take_nothing() -> None:
     view = view_state([said("W1")], [LOOK], Reader())
     told = Affordances(view, Origins({}), {"look": ["look.order"]}).of(LOOK)
-    assert (told.shape, told.sum()) == ((AFFORDANCES,), 1.0)
+    assert (len(told), sum(told)) == (AFFORDANCES, 1.0)

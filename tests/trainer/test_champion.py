@@ -390,8 +390,8 @@ class Diary:
         self.reader = Reader()
 
     def act(self, state: State) -> Decision:
-        seen = view_state(state.messages, state.tools, self.reader).seen
-        dates = [place.value for _, place in seen if place.leaf == "date"]
+        readings = view_state(state.messages, state.tools, self.reader).readings
+        dates = [place.value for reading in readings for place in reading.seen if place.leaf == "date"]
         return Decision(Action("tool_call", "note", {"dates": dates}), 1.0, 0.0, {})
 
 

@@ -72,7 +72,7 @@ def test_a_view_holds_the_calls_that_were_made_and_whether_they_failed() -> None
 
 def test_an_answer_is_read_under_the_name_of_the_tool_that_was_called() -> None:
     seen = view(called("pay", {}), answered('{"id": "P1"}'))
-    assert [(position, item.value) for position, item in seen.seen if item.source == "pay:id"] == [(1, "P1")]
+    assert [(position, item.source) for position, item in seen.places["P1"]] == [(1, "pay:id")]
 
 
 def test_parallel_calls_meet_their_answers_by_id() -> None:
@@ -96,8 +96,10 @@ def test_a_state_without_messages_can_be_viewed() -> None:
 
 def test_places_of_a_value_are_newest_first_and_equal_numbers_meet() -> None:
     seen = view(said("I want 3"), called("pay", {}), answered('{"count": 3.0}'))
-    assert [position for position, _ in seen.places[("number", 3)]] == [2, 0]
-    assert [(position, place.value) for position, place in seen.seen if place.source == "pay:count"] == [(2, 3)]
+    assert [(position, place.source) for position, place in seen.places[("number", 3)]] == [
+        (2, "pay:count"),
+        (0, "user"),
+    ]
 
 
 def test_argument_values_are_scalars_under_their_folded_path() -> None:

@@ -1,12 +1,10 @@
 """Tell what each tool's arguments could take now, by what training taught of where their values come from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from imitrace_trainer.encoding import FloatArray, StateView
+from imitrace_trainer.encoding import StateView
 from imitrace_trainer.reading import Reading, Scalar, Seen, value_class, value_shape
 from imitrace_trainer.schemas import enumerated, plain_schema, schema_type
 from imitrace_trainer.subjects import Subject, find_subject
@@ -44,18 +42,28 @@ class Origins:
         """Tell whether training saw a slot filled."""
         return slot in self.slots
 
-    def suiting(self, reading: Reading) -> Mapping[str, Sequence[Seen]]:
-        """Return the places of a message whose values suit a slot, by slot."""
+    def suiting(self, reading: Reading) -> "Mapping[str, Suiting]":
+        """Return what of a message suits a slot, by slot."""
         known = reading.kept.get(self)
         if isinstance(known, dict):
             return known
-        found: dict[str, list[Seen]] = {}
+        places: dict[str, list[Seen]] = {}
         for seen in reading.seen:
             for slot, origin in self._of_source.get(seen.source, ()):
                 if origin.suits(seen.value):
-                    found.setdefault(slot, []).append(seen)
+                    places.setdefault(slot, []).append(seen)
+        found = {slot: Suiting({s.value for s in some}, [s for s in some if s.record]) for slot, some in places.items()}
         reading.kept[self] = found
         return found
+
+
+@dataclass(frozen=True)
+class Suiting:
+    """What of one message suits a slot."""
+
+    values: set[Scalar]
+    in_records: Sequence[Seen]
+    """The places that stand in records."""
 
 
 @dataclass
@@ -81,27 +89,28 @@ class Affordances:
     def __init__(self, view: StateView, origins: Origins, slots: Mapping[str, list[str]]) -> None:
         self.view = view
         self.subject: Subject = find_subject(view)
-        suiting = enumerate(map(origins.suiting, view.readings))
-        self._suiting = [(position, found) for position, found in suiting if found]
+        self._suiting: dict[str, list[tuple[int, Suiting]]] = {}
+        for position, reading in enumerate(view.readings):
+            for slot, suiting in origins.suiting(reading).items():
+                self._suiting.setdefault(slot, []).append((position, suiting))
         self._slots = slots
         self._wanted = self.subject.words or frozenset(view.last_user_words)
         self._found: dict[str, Findings] = {}
         self._shared: dict[tuple[int, str], dict[str, int]] = {}
 
-    def of(self, tool: Mapping[str, Any]) -> FloatArray:
-        """Return what the arguments of a tool could take, shape (AFFORDANCES,); the first slot counts most."""
+    def of(self, tool: Mapping[str, Any]) -> list[float]:
+        """Return what the arguments of a tool could take, AFFORDANCES numbers; the first slot counts most."""
         view, name = self.view, str(tool["name"])
-        result = np.zeros(AFFORDANCES, dtype=np.float32)
         called = view.actions.count(name)
         failed = bool(view.calls) and view.calls[-1].error and view.calls[-1].name == name
-        result[:3] = min(called, 3) / 3, bool(view.actions) and view.actions[-1] == name, failed
+        result = [min(called, 3) / 3, bool(view.actions) and view.actions[-1] == name, failed]
         slots = self._slots.get(name) or ()
         if not slots:
-            return result
+            return result + [0.0] * (AFFORDANCES - len(result))
         found = [self.found(slot) for slot in slots]
         first = found[0]
         unused, matched = len(first.unused), len(first.matched)
-        result[3:] = (
+        result += (
             1,
             all(one.any for one in found),
             unused > 0,
@@ -130,28 +139,27 @@ class Affordances:
 
     def _search(self, slot: str) -> Findings:
         result, used = Findings(), self.view.used.get(slot, set())
-        for position, suiting in self._suiting:
-            if slot in suiting:
-                self._note(result, position, suiting[slot], used)
+        for position, suiting in self._suiting.get(slot, ()):
+            self._note(result, position, suiting, used)
         return result
 
-    def _note(self, result: Findings, position: int, places: Sequence[Seen], used: set[Scalar]) -> None:
-        """Note the places of one message."""
-        kinds = [result.unused]
-        if self.view.readings[position].role == "user":
-            kinds += [result.said, result.said_last] if position == self.view.last_user else [result.said]
-        if position == len(self.view.readings) - 1:
-            kinds.append(result.newest)
+    def _note(self, result: Findings, position: int, suiting: Suiting, used: set[Scalar]) -> None:
+        """Note what one message has."""
         result.any = True
-        for seen in places:
-            matched = bool(seen.record) and self._matches(position, seen)
-            if seen.value in used:
-                result.matched_used |= matched
-                continue
-            for kind in kinds:
-                kind.add(seen.value)
-            if matched:
-                result.matched.add(seen.value)
+        unused = suiting.values - used if used else suiting.values
+        result.unused |= unused
+        if self.view.readings[position].role == "user":
+            result.said |= unused
+            if position == self.view.last_user:
+                result.said_last |= unused
+        if position == len(self.view.readings) - 1:
+            result.newest |= unused
+        for seen in suiting.in_records:
+            if self._matches(position, seen):
+                if seen.value in used:
+                    result.matched_used = True
+                else:
+                    result.matched.add(seen.value)
 
     def _matches(self, position: int, seen: Seen) -> bool:
         """Tell whether a record has a word of the user's that no record beside it has."""
@@ -165,13 +173,24 @@ class Affordances:
         """Return how many records of one answer have each of the user's words."""
         key = (position, source)
         if key not in self._shared:
-            records = {seen.record: seen for seen in self.view.readings[position].seen if seen.source == source}
             counted: dict[str, int] = {}
-            for seen in records.values():
-                for word in seen.record_words & self._wanted:
+            for words in _record_words(self.view.readings[position], source):
+                for word in words & self._wanted:
                     counted[word] = counted.get(word, 0) + 1
             self._shared[key] = counted
         return self._shared[key]
+
+
+def _record_words(reading: Reading, source: str) -> Collection[frozenset[str]]:
+    """Return the words of each record that has a value of a source."""
+    known = reading.kept.get(_record_words)
+    if not isinstance(known, dict):
+        records: dict[str, dict[int, frozenset[str]]] = {}
+        for seen in reading.seen:
+            records.setdefault(seen.source, {})[seen.record] = seen.record_words
+        known = reading.kept[_record_words] = {of: words.values() for of, words in records.items()}
+    found: Collection[frozenset[str]] = known[source]
+    return found
 
 
 def open_slots(tool: Mapping[str, Any]) -> list[str]:

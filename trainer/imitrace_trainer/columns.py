@@ -5,7 +5,7 @@ Texts are kept as 64-bit BLAKE2b hashes; hashes are joined by multiplying and sh
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -63,8 +63,7 @@ class Columns:
     """The places and the words of one message; row ``n`` is the reading's ``seen[n]``."""
 
     def __init__(self, reading: Reading) -> None:
-        rows = [_hashes(seen) for seen in reading.seen]
-        self.hashes: HashArray = np.array(rows, dtype=np.uint64).reshape(-1, 9).T.copy()
+        self.hashes: HashArray = _hashes(reading.seen)
         counts = [_counts(seen) for seen in reading.seen]
         self.counts: CountArray = np.array(counts, dtype=np.int64).reshape(-1, 5).T.copy()
         self._flag()
@@ -117,19 +116,22 @@ def _gram(value: Scalar) -> int:
     return joined
 
 
-def _hashes(seen: Seen) -> tuple[int, ...]:
-    value = seen.value
-    return (
-        key_id(value),
-        text_id(seen.source),
-        text_id(seen.leaf),
-        text_id(seen.before),
-        text_id(seen.after),
-        text_id(value_shape(value)),
-        text_id(value_class(value)),
-        _gram(value),
-        0,
-    )
+def _hashes(places: Sequence[Seen]) -> HashArray:
+    values = [seen.value for seen in places]
+    rows = [
+        map(key_id, values),
+        map(text_id, [seen.source for seen in places]),
+        map(text_id, [seen.leaf for seen in places]),
+        map(text_id, [seen.before for seen in places]),
+        map(text_id, [seen.after for seen in places]),
+        map(text_id, map(value_shape, values)),
+        map(text_id, map(value_class, values)),
+        map(_gram, values),
+    ]
+    hashes = np.zeros((len(rows) + 1, len(places)), dtype=np.uint64)
+    for row, told in enumerate(rows):
+        hashes[row] = np.fromiter(told, dtype=np.uint64, count=len(places))
+    return hashes
 
 
 def _counts(seen: Seen) -> tuple[int, ...]:

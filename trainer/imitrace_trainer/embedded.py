@@ -41,6 +41,8 @@ from imitrace_trainer.schemas import blank, plain_schema
 _TINY = 1e-9
 _SHARPNESS = 20.0
 """How much more of a new tool goes to the known one most like it than to the next."""
+_MOST_DESCRIBED = 2_000
+"""Tools, and sets of tools, whose descriptions are kept: an agent may describe its tools anew at each request."""
 _VOCABULARIES = ("features", "slots", "descriptions")
 
 
@@ -161,7 +163,7 @@ class EmbeddedPolicy:
         offered = [name for name in names if name == MESSAGE or name in view.tools]
         groups, taken = self.encoder(view, names)
         bags = make_bags(groups, self.features)
-        descriptions = self.describe([view.tools.get(name) for name in names])
+        descriptions = self._offered([view.tools.get(name) for name in names])
         likeness = self._likeness([view.tools[name] for name in new]) if new else None
         logits, _ = self.choice(pack([bags]), torch.from_numpy(taken).unsqueeze(0), descriptions, likeness)
         index = {name: row for row, name in enumerate(names)}
@@ -171,19 +173,18 @@ class EmbeddedPolicy:
     def _choose_all(self, views: Sequence[StateView]) -> list[tuple[dict[str, float], Bags]]:
         """Return what ``_choose`` does for each view: one pass for all that offer tools described in the same way."""
         found: list[tuple[dict[str, float], Bags] | None] = [None] * len(views)
-        alike: dict[tuple[int, ...], list[int]] = {}
+        alike: dict[tuple[bytes, ...], list[int]] = {}
         known = self.knowledge.actions
         for number, view in enumerate(views):
             if view.tools.keys() <= set(known):
-                rows = (self._description_rows(view.tools[name]) if name in view.tools else None for name in known)
-                alike.setdefault(tuple(map(id, rows)), []).append(number)  # the rows are kept, so are their ids
+                alike.setdefault(self._description_key([view.tools.get(name) for name in known]), []).append(number)
             else:
                 found[number] = self._choose(view)
         for numbers in alike.values():
             encoded = [self.encoder(views[number], known) for number in numbers]
             bags = [make_bags(groups, self.features) for groups, _ in encoded]
             taken = torch.from_numpy(np.stack([affordance for _, affordance in encoded]))
-            descriptions = self.describe([views[numbers[0]].tools.get(name) for name in known])
+            descriptions = self._offered([views[numbers[0]].tools.get(name) for name in known])
             logits, _ = self.choice(pack(bags), taken, descriptions)
             offered = [[name == MESSAGE or name in views[n].tools for name in known] for n in numbers]
             shares = logits.masked_fill(~torch.tensor(offered), -torch.inf).softmax(dim=1).tolist()
@@ -221,6 +222,19 @@ class EmbeddedPolicy:
         device = self.choice.describe.weight.device
         return torch.as_tensor(self.choice.describe(flat.to(device), offsets.to(device)))
 
+    def _offered(self, tools: Sequence[Mapping[str, Any] | None]) -> Tensor:
+        """Return what ``describe`` does, worked out once: agents offer the same tools again and again."""
+        key = self._description_key(tools)
+        found = self.choice.described.get(key)
+        if found is None:
+            if len(self.choice.described) >= _MOST_DESCRIBED:
+                self.choice.described.clear()
+            found = self.choice.described[key] = self.describe(tools)
+        return found
+
+    def _description_key(self, tools: Sequence[Mapping[str, Any] | None]) -> tuple[bytes, ...]:
+        return tuple(self._description_rows(tool).tobytes() for tool in tools)
+
     def _description_rows(self, tool: Mapping[str, Any] | None) -> IntArray:
         if tool is None:
             return np.zeros(0, dtype=np.int64)
@@ -228,6 +242,8 @@ class EmbeddedPolicy:
         key = (str(tool["name"]), str(tool.get("description")), *parameters)
         known = self._described.get(key)
         if known is None:  # what another thread found meanwhile stays
+            if len(self._described) >= _MOST_DESCRIBED:
+                self._described.clear()
             rows = np.array(self.descriptions.rows(description_features(tool)), dtype=np.int64)
             known = self._described.setdefault(key, rows)
         return known

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -66,10 +66,11 @@ class Vocabulary:
         self._index.update({int(feature): row for row, feature in enumerate(self.ids)})
 
     @cached_property
-    def _buckets(self) -> tuple[IntArray, int]:
-        """Where the ids of each leading bits begin, and how many share them at most."""
+    def _buckets(self) -> tuple[IntArray, IntArray, int]:
+        """Where the ids of each leading bits begin, the ids with none behind them, and how many share bits at most."""
         starts = np.searchsorted(self.ids, np.arange(1 << _BUCKET_BITS) << (31 - _BUCKET_BITS))
-        return starts, int(np.diff(np.append(starts, len(self.ids))).max())
+        most = int(np.diff(np.append(starts, len(self.ids))).max())
+        return starts, np.append(self.ids, np.full(most, -1)), most
 
     @classmethod
     def learn(cls, documents: Iterable[Iterable[int]], minimum: int = 2) -> "Vocabulary":
@@ -91,12 +92,12 @@ class Vocabulary:
         """Return the rows of known features, and which of them are known."""
         if not len(self.ids):
             return np.zeros(0, dtype=np.int64), np.zeros(len(features), dtype=np.bool_)
-        starts, most = self._buckets
-        first, last = starts[features >> (31 - _BUCKET_BITS)], len(self.ids) - 1
-        rows = np.full(len(features), -1)
-        for step in range(most):
-            at = np.minimum(first + step, last)
-            rows = np.where(self.ids[at] == features, at, rows)
+        starts, padded, most = self._buckets
+        rows, at = np.full(len(features), -1), starts[features >> (31 - _BUCKET_BITS)]
+        for _ in range(most):
+            hit = padded[at] == features
+            rows[hit] = at[hit]
+            at += 1
         known = rows >= 0
         return rows[known], known
 
@@ -131,8 +132,6 @@ class StateView:
     actions: list[str]
     last_user: int
     """Position of the last user message, -1 when there is none."""
-    seen: list[tuple[int, Seen]] = field(default_factory=list)
-    """(message position, place) of every value, oldest first."""
     used: dict[str, set[Scalar]] = field(default_factory=dict)
     """Argument values already used, by ``TOOL.parameter``."""
 
@@ -145,7 +144,8 @@ class StateView:
     def places(self) -> dict[object, list[tuple[int, Seen]]]:
         """Where each value was seen, newest first, by ``value_key``; of long states the newest part."""
         result: dict[object, list[tuple[int, Seen]]] = {}
-        for place in reversed(self.seen[-_MAX_SEEN:]):
+        newest = ((n, seen) for n in range(len(self.readings) - 1, -1, -1) for seen in reversed(self.readings[n].seen))
+        for place in islice(newest, _MAX_SEEN):
             result.setdefault(value_key(place[1].value), []).append(place)
         return result
 
@@ -173,7 +173,6 @@ def view_state(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], 
             tool = names.get(part.get("id")) or str(part.get("name") or "")
         reading = reader.read(message, tool, year)
         view.readings.append(reading)
-        view.seen.extend((position, seen) for seen in reading.seen)
         if message["role"] == "user":
             view.last_user = position
         elif message["role"] == "assistant":

@@ -1,6 +1,7 @@
 """Gather all that a choice is made on, by groups that can be left out to see what each is worth."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from imitrace_trainer.subjects import match_features, reply_features, subject_fe
 
 GROUPS = (*SEGMENTS, "subject", "matches", "reply", "affordances")
 """Groups of features: the state's segments, what it is about, and what the tools' arguments could take."""
+
+_NOTHING = [0.0] * AFFORDANCES
 
 
 class ChoiceEncoder:
@@ -33,20 +36,22 @@ class ChoiceEncoder:
         """
         slots = {name: self._slots_of(name, tool) for name, tool in view.tools.items()}
         possible = Affordances(view, self._origins, slots)
-        taken = np.zeros((len(names), AFFORDANCES), dtype=np.float32)
-        if "affordances" in self._groups:
-            for row, name in enumerate(names):
-                if name in view.tools:
-                    taken[row] = possible.of(view.tools[name])
+        told = view.tools if "affordances" in self._groups else {}
+        taken = [possible.of(told[name]) if name in told else _NOTHING for name in names]
         texts = {
             "subject": subject_features(view, possible.subject),
             "matches": match_features(view),
             "reply": reply_features(view),
-            "affordances": _affordance_texts(taken, names),
         }
         features = state_features(view)
         features |= {group: [feature_id(f"{group}|{text}") for text in found] for group, found in texts.items()}
-        return {group: features[group] for group in self._groups}, taken
+        features["affordances"] = [
+            _affordance_id(name, column, value)
+            for name, row in zip(names, taken, strict=True)
+            for column, value in enumerate(row)
+            if value
+        ]
+        return {group: features[group] for group in self._groups}, np.array(taken, dtype=np.float32)
 
     def _slots_of(self, name: str, tool: Mapping[str, Any]) -> list[str]:
         """Return a tool's open slots, one that training never saw under its parameter's name alone."""
@@ -57,9 +62,6 @@ class ChoiceEncoder:
         return known[1]
 
 
-def _affordance_texts(taken: FloatArray, names: Sequence[str]) -> list[str]:
-    rows, columns = np.nonzero(taken)
-    return [
-        f"{names[row]}|{column}|{taken[row, column]:.2f}"
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-    ]
+@lru_cache(maxsize=50_000)
+def _affordance_id(name: str, column: int, value: float) -> int:
+    return feature_id(f"affordances|{name}|{column}|{value:.2f}")

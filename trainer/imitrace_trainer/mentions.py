@@ -33,15 +33,9 @@ class Mentions:
         said = table.spoken[~self.users]
         self.last_assistant: BoolArray = (table.spoken == said[-1]) & ~self.users if len(said) else ~self.users
 
-    def first(self, groups: CountArray, among: BoolArray) -> CountArray:
-        """Return the first word among some at which each group is mentioned, -1: at none."""
-        return self.table.first_mention(groups, among)
-
-    def last(self, groups: CountArray) -> CountArray:
-        """Return the last word at which each group is mentioned, -1: at none."""
-        words, starts, ends = self.table.mentions
-        there = ends[groups] > starts[groups]
-        return np.where(there, words[np.maximum(ends[groups] - 1, 0)] if len(words) else -1, -1)
+    def of(self, groups: CountArray) -> "Mentioned":
+        """Return where groups are mentioned."""
+        return Mentioned(*self.table.mentions_of(groups), len(groups))
 
     def scope(self, trail: Trail) -> BoolArray | None:
         """Return the words that are about the first value chosen that is named, else about the state's subject."""
@@ -62,12 +56,13 @@ class Mentions:
     def hits(self, records: CountArray, among: BoolArray | None) -> "Hits":
         """Return where values of some records are mentioned; ``records`` ascending."""
         table = self.table
-        rows = np.flatnonzero(np.isin(table.record, records) & (table.counts[KIND] == KINDS["string"]))
+        near = np.minimum(records.searchsorted(table.record), len(records) - 1)
+        rows = np.flatnonzero((records[near] == table.record) & (table.counts[KIND] == KINDS["string"]))
         words, starts, ends = table.mentions
         groups = table.group[rows]
         sizes = ends[groups] - starts[groups]
         at = words[spans(starts[groups], sizes)]
-        row = np.repeat(rows, sizes)
+        row = rows.repeat(sizes)
         if among is not None:
             row, at = row[among[at]], at[among[at]]
         number = np.searchsorted(records, table.record[row])
@@ -108,6 +103,30 @@ class Mentions:
         covered = (stronger & (word[:, None] <= end[None, :])).any(axis=1)
         weak = strength * _FAINT < strength.max()
         return strength, np.where(covered | weak, NOWHERE, word), lead
+
+
+@dataclass(frozen=True)
+class Mentioned:
+    """The words at which some groups are mentioned: by group, each group's oldest first."""
+
+    at: CountArray
+    """Words, shape (mentions,)."""
+    owner: CountArray
+    """Index of the group each mentions, ascending."""
+    groups: int
+
+    def first(self, among: BoolArray) -> CountArray:
+        """Return the first word among some at which each group is mentioned, -1: at none; shape (groups,)."""
+        inside = among[self.at]
+        result = np.full(self.groups, -1)
+        result[self.owner[inside][::-1]] = self.at[inside][::-1]  # of equal indices the last one counts
+        return result
+
+    def last(self) -> CountArray:
+        """Return the last word at which each group is mentioned, -1: at none; shape (groups,)."""
+        result = np.full(self.groups, -1)
+        result[self.owner] = self.at
+        return result
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,13 @@ class ChoiceNetwork(nn.Module):
         nn.init.zeros_(self.table.weight.detach()[:, : config.actions])
         nn.init.normal_(self.known.weight, std=0.05)
         nn.init.normal_(self.describe.weight, std=0.05)
+        self.described: dict[tuple[bytes, ...], Tensor] = {}
+        """Descriptions that were embedded already; forgotten where the weights may change."""
+
+    def train(self, mode: bool = True) -> "ChoiceNetwork":
+        """Begin or end training."""
+        self.described.clear()
+        return super().train(mode)
 
     def embed(self, rows: Tensor, weights: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Return wide logits (batch, actions) and hidden states (batch, hidden).
@@ -84,6 +91,10 @@ class ChoiceNetwork(nn.Module):
         own = self.known.weight
         if self.training:
             own = own * (torch.rand(known, 1, device=own.device) > self.config.dropout * 0.5)
+        if not new:
+            specific = (affordance * self.own_affordance).sum(dim=-1)
+            fitting = self.shared_affordance(affordance).squeeze(-1) + specific
+            return wide + hidden @ (own + descriptions).T + self.bias + fitting, hidden
         if likeness is None:
             likeness = own.new_zeros(new, known)
         actions = torch.cat([own, likeness @ own]) + descriptions

@@ -93,7 +93,7 @@ class Places:
     def rows(self, groups: CountArray) -> tuple[CountArray, CountArray]:
         """Return the kept rows of groups, and for each row the index in ``groups`` it belongs to."""
         starts, sizes = self.kept_starts[groups], self.kept_ends[groups] - self.kept_starts[groups]
-        return self.kept[spans(starts, sizes)], np.repeat(np.arange(len(groups)), sizes)
+        return self.kept[spans(starts, sizes)], np.arange(len(groups)).repeat(sizes)
 
     def used(self, column: int, text: int) -> BoolArray:
         """Return which groups an earlier call took, by the argument's ``SOURCE`` or ``LEAF``; shape (groups,)."""
@@ -158,15 +158,7 @@ class Places:
         """Return the words at which groups are mentioned, and for each the index in ``groups`` it belongs to."""
         words, starts, ends = self.mentions
         sizes = ends[groups] - starts[groups]
-        return words[spans(starts[groups], sizes)], np.repeat(np.arange(len(groups)), sizes)
-
-    def first_mention(self, groups: CountArray, among: BoolArray) -> CountArray:
-        """Return the first word among some at which each group is mentioned, -1 where it is at none."""
-        at, owner = self.mentions_of(groups)
-        inside = among[at]
-        result = np.full(len(groups), len(self.tokens), dtype=np.int64)
-        np.minimum.at(result, owner[inside], at[inside])
-        return np.where(result == len(self.tokens), -1, result)
+        return words[spans(starts[groups], sizes)], np.arange(len(groups)).repeat(sizes)
 
     def scope(self, groups: Iterable[int]) -> BoolArray | None:
         """Return which words are about the first of some groups that one rare word with a digit names; None: none."""
@@ -192,5 +184,5 @@ class Places:
 
 def spans(starts: CountArray, sizes: CountArray) -> CountArray:
     """Return ``start, start + 1, ...`` of each size, one behind the other."""
-    ends = np.cumsum(sizes)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - ends + sizes, sizes)
+    ends = sizes.cumsum()
+    return np.asarray(np.arange(int(ends[-1]) if len(ends) else 0) + (starts - ends + sizes).repeat(sizes))

@@ -6,7 +6,7 @@ the record it stands in, and how it relates to what was chosen for the call befo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -29,12 +29,13 @@ from imitrace_trainer.columns import (
     text_ids,
 )
 from imitrace_trainer.encoding import StateView
-from imitrace_trainer.mentions import NOWHERE, Mentions, Wishes
+from imitrace_trainer.mentions import NOWHERE, Mentioned, Mentions, Wishes
 from imitrace_trainer.options import Options, Trail
 from imitrace_trainer.places import BoolArray, Places, spans
 
 _MAX_WORDS = 60
 _NONE = 15
+_LAST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class _Sheet:
 
     def tell(self, owners: CountArray, name: str, *codes: _Codes) -> None:
         """Tell something of options, for this slot alone."""
-        self._add(owners, mix(text_id(name), self.slot), codes)
+        self._add(owners, _beginning(name, self.slot), codes)
 
     def tell_all(self, owners: CountArray, name: str, *codes: _Codes) -> None:
         """Tell something that counts for every slot."""
@@ -88,14 +89,16 @@ class _Sheet:
             sizes = [len(of) for of, _, _ in told]
             joined = np.repeat(np.array([base for _, base, _ in told], dtype=np.uint64), sizes)
             for number in range(count):
-                codes, end = np.empty(len(joined), dtype=np.uint64), 0
-                for size, (_, _, parts) in zip(sizes, told, strict=True):
-                    codes[end : end + size] = parts[number]
-                    end += size
-                joined = mixed(joined, codes)
+                parts = [codes[number] for _, _, codes in told]
+                joined = mixed(joined, np.concatenate(parts, dtype=np.uint64, casting="unsafe"))
             ids.append((joined >> np.uint64(33)).astype(np.int64))
             owners += [of for of, _, _ in told]
         return OptionRows(np.concatenate(ids), np.concatenate(owners))
+
+
+@lru_cache(maxsize=50_000)
+def _beginning(name: str, slot: int) -> int:
+    return mix(text_id(name), slot)
 
 
 class Ranking:
@@ -129,23 +132,28 @@ class Ranking:
         recent = [(path, str(value)) for path, value in filling.chosen[-3:]]
         after = text_ids(f"after {path}={value}" for path, value in recent if len(value) < 30)
         state = _State(self, slot, trail, options)
+        closed, enumerated = [], bool(slot.schema.get("enum"))
         for row, value in enumerate(options.own):
             if isinstance(value, Marker):
                 self._tell_marker(sheet, row, value, state, after)
-            elif options.groups[row] < 0 or slot.schema.get("enum") or isinstance(value, bool):
-                self._tell_closed(sheet, row, value, after)
-                if options.groups[row] < 0:
-                    sheet.tell(np.array([row]), "unseen")
+            elif options.groups[row] < 0 or enumerated or isinstance(value, bool):
+                closed.append(row)
+        if closed:
+            self._tell_closed(sheet, closed, options, after)
         if len(state.groups):
             state.tell_values(sheet)
             state.tell_places(sheet)
         return sheet.rows()
 
-    def _tell_closed(self, sheet: _Sheet, row: int, value: object, after: HashArray) -> None:
-        key = text_id(f"{value!r}")
-        sheet.tell(np.array([row]), "closed", np.array([key], dtype=np.uint64))
+    def _tell_closed(self, sheet: _Sheet, closed: Sequence[int], options: Options, after: HashArray) -> None:
+        rows = np.array(closed)
+        keys = text_ids(repr(options.own[row]) for row in closed)
         crossed = np.concatenate([self._words, after, self._context])
-        sheet.tell(np.full(len(crossed), row), "crossed", np.full(len(crossed), key, dtype=np.uint64), crossed)
+        sheet.tell(rows, "closed", keys)
+        sheet.tell(
+            np.repeat(rows, len(crossed)), "crossed", np.repeat(keys, len(crossed)), np.tile(crossed, len(closed))
+        )
+        sheet.tell(rows[options.groups[rows] < 0], "unseen")
 
     def _tell_marker(self, sheet: _Sheet, row: int, marker: object, state: "_State", after: HashArray) -> None:
         owner, name = np.array([row]), str(marker)
@@ -176,7 +184,13 @@ class _State:
         self.scope = self.mentions.scope(trail)
         self.used = self.table.used(SOURCE, text_id(f"args:{slot.path.rstrip('#')}"))[groups]
         self.handled = self.table.used(LEAF, text_id(slot.leaf))[groups]
-        self.taken = np.isin(groups, trail.at(slot.path))
+        chosen = trail.at(slot.path)
+        self.taken: BoolArray = np.isin(groups, chosen) if chosen else np.zeros(len(groups), dtype=np.bool_)
+
+    @cached_property
+    def _kind(self) -> CountArray:
+        """The source of each place, by its number among the options'."""
+        return np.asarray(np.unique(self.table.hashes[SOURCE, self.rows], return_inverse=True)[1])
 
     @cached_property
     def left(self) -> int:
@@ -226,8 +240,9 @@ class _State:
         length = np.minimum(table.counts[LENGTH, newest], 40) // 4
         sheet.tell(owners, "shape", table.hashes[SHAPE, newest])
         sheet.tell(owners, "length", length)
-        said, said_last = mentions.first(self.groups, mentions.users), mentions.first(self.groups, mentions.last_user)
-        asked = mentions.first(self.groups, mentions.last_assistant)
+        mentioned = mentions.of(self.groups)
+        said, said_last = mentioned.first(mentions.users), mentioned.first(mentions.last_user)
+        asked = mentioned.first(mentions.last_assistant)
         for name, code in (("used", self.used), ("handled", self.handled), ("again", self.taken)):
             sheet.tell(owners, name, code)
             sheet.tell_all(owners, name, code)
@@ -235,32 +250,25 @@ class _State:
         sheet.tell(owners, "said", said_code)
         sheet.tell_all(owners, "said", said_code)
         sheet.tell(owners[self.by_heart], "value", table.hashes[KEY, newest[self.by_heart]])
-        free = ~self.used & ~self.taken
-        for name, at in (
-            ("said", said),
-            ("said last", said_last),
-            ("asked", asked),
-            ("newest", mentions.last(self.groups)),
-        ):
-            order = -at if name == "newest" else at
-            rank = _ranks(order, (at >= 0) & free)
-            sheet.tell(owners, name + " rank", rank)
-            sheet.tell_all(owners, name + " rank", rank)
-        for name, scope in (("scope", self.scope), ("near", self.mentions.near(self.trail))):
-            self._tell_scope(sheet, name, scope, free)
+        at = {"said rank": said, "said last rank": said_last, "asked rank": asked, "newest rank": mentioned.last()}
+        scopes = {"scope": self.scope, "near": mentions.near(self.trail)}
+        inside = {name: scope for name, scope in scopes.items() if scope is not None}
+        at |= {name: mentioned.first(scope) for name, scope in inside.items()}
+        words = np.stack(list(at.values()))
+        order = words * np.array([[-1 if name == "newest rank" else 1] for name in at])
+        ranks = _ranks(order, (words >= 0) & ~self.used & ~self.taken)
+        for name, rank in zip(at, ranks, strict=True):
+            sheet.tell(owners, name, rank)
+            sheet.tell_all(owners, name, rank)
+            if name in inside:
+                self._tell_scope(sheet, name, mentioned, inside[name], rank)
 
-    def _tell_scope(self, sheet: _Sheet, name: str, scope: BoolArray | None, free: BoolArray) -> None:
-        if scope is None:
-            return
-        at = self.mentions.first(self.groups, scope)
-        rank = _ranks(at, (at >= 0) & free)
-        sheet.tell(self.owners, name, rank)
-        sheet.tell_all(self.owners, name, rank)
-        at, owner = self.table.mentions_of(self.groups)
-        inside = scope[at] & (at > 0)
-        before = self.table.tokens[at[inside] - 1]
-        sheet.tell(self.owners[owner[inside]], name + " before", before)
-        sheet.tell(self.owners[owner[inside]], name + " rank before", rank[owner[inside]], before)
+    def _tell_scope(self, sheet: _Sheet, name: str, mentioned: Mentioned, scope: BoolArray, rank: CountArray) -> None:
+        """Tell of the words in front of mentions in scope."""
+        inside = scope[mentioned.at] & (mentioned.at > 0)
+        before, owner = self.table.tokens[mentioned.at[inside] - 1], mentioned.owner[inside]
+        sheet.tell(self.owners[owner], name + " before", before)
+        sheet.tell(self.owners[owner], name + " rank before", rank[owner], before)
 
     def tell_places(self, sheet: _Sheet) -> None:
         """Tell of the places at which the values stand."""
@@ -276,7 +284,7 @@ class _State:
         rank = _ranks(self.records[1], (self.records[1] != NOWHERE) & free)[self.of_row]
         best = (strength == strength.max(initial=0)) & (strength > 0)
         distance = np.minimum(len(table.readings) - position, 12)
-        newest = position == _highest(source, position)
+        newest = position == _highest(self._kind, position)
         near = np.minimum(ordinal, 5)
         for name, codes in (
             ("step", (step,)),
@@ -315,7 +323,7 @@ class _State:
         """Tell which records have single words of the user's."""
         source, owners = self.table.hashes[SOURCE, self.rows], self.owners[self.of_row]
         (shared, own), (last, own_last) = ((part[self.rows] for part in pair) for pair in self.shared_words)
-        most = (shared > 0) & (shared == _highest(source, shared))
+        most = (shared > 0) & (shared == _highest(self._kind, shared))
         sheet.tell(owners, "source words", source, most, np.minimum(shared, 4))
         sheet.tell(owners, "source own words", source, most, np.minimum(own, 3))
         sheet.tell(owners, "source last words", source, np.minimum(last, 4), np.minimum(own_last, 3))
@@ -361,10 +369,8 @@ class _State:
 
 
 def _ranks(order: CountArray, valid: BoolArray) -> CountArray:
-    """Return the rank of each by ``order`` among the valid ones, at most 6; _NONE for the others."""
-    places = np.argsort(np.where(valid, order, np.iinfo(np.int64).max), kind="stable")
-    ranks = np.empty(len(order), dtype=np.int64)
-    ranks[places] = np.arange(len(order))
+    """Return the rank of each by ``order`` among the valid ones of its row, at most 6; _NONE for the others."""
+    ranks = np.where(valid, order, _LAST).argsort(axis=-1, kind="stable").argsort(axis=-1, kind="stable")
     return np.where(valid, np.minimum(ranks, 6), _NONE)
 
 
@@ -380,9 +386,8 @@ def _ranks_within(kind: HashArray, order: CountArray, valid: BoolArray) -> Count
     return result
 
 
-def _highest(kind: HashArray, count: CountArray) -> CountArray:
-    """Return the highest count of each one's kind."""
-    _, inverse = np.unique(kind, return_inverse=True)
-    highest = np.full(int(inverse.max(initial=-1)) + 1, -1)
-    np.maximum.at(highest, inverse, count)
-    return np.asarray(highest[inverse])
+def _highest(kind: CountArray, count: CountArray) -> CountArray:
+    """Return the highest count of each one's kind, kinds being numbered from 0."""
+    highest = np.full(int(kind.max(initial=-1)) + 1, -1)
+    np.maximum.at(highest, kind, count)
+    return np.asarray(highest[kind])

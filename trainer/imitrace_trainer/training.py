@@ -6,7 +6,7 @@ same process: a fit that was taken up again ends with the very weights of one th
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -123,13 +123,16 @@ def _epoch(course: Course, optimiser: torch.optim.Optimizer, learnt: Learnt, pro
     torch.manual_seed(int(rng.integers(2**62)))
     for group in optimiser.param_groups:
         group["lr"] = rate(course, epoch)
+    parameters = list(course.network.parameters())
+    autocast = torch.autocast("cuda", torch.bfloat16) if course.device.type == "cuda" else nullcontext()
     total = torch.zeros((), dtype=torch.float64, device=course.device)
     order = rng.permutation(course.size).tolist()
     for start in range(0, course.size, course.batch):
         batch = order[start : start + course.batch]
-        with torch.autocast(course.device.type, torch.bfloat16, enabled=course.device.type == "cuda"):
+        with autocast:
             loss = course.loss(batch)
-        optimiser.zero_grad()
+        for parameter in parameters:
+            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         optimiser.step()
         total += loss.detach() * len(batch)

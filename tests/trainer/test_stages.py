@@ -4,15 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from imitrace.exceptions import CloneError, DatasetError
 from imitrace.messages import Action
 from imitrace_trainer.clone_list import list_clones
-from imitrace_trainer.cohort import SplitConfig
+from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.config import CloneConfig
+from imitrace_trainer.curate import curate
 from imitrace_trainer.curation import curate_stage
-from imitrace_trainer.datasets import Example, open_dataset
+from imitrace_trainer.datasets import Example, open_dataset, write_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.families import FAMILIES
 from imitrace_trainer.gating import gate_stage
@@ -27,6 +29,7 @@ from imitrace_trainer.stages import (
     load_clone,
     promote_stage,
     train_stage,
+    well_ended,
 )
 from imitrace_trainer.thresholds import NEVER, Call, Thresholds, thresholds_for
 from imitrace_trainer.tool_ledger import ToolDecision, record_decision
@@ -79,6 +82,33 @@ def untrained(clone: CloneConfig) -> CloneConfig:
 def rolled(clone: CloneConfig, **changed: object) -> CloneConfig:
     assert clone.rollout is not None
     return replace(clone, rollout=replace(clone.rollout, **changed))  # type: ignore[arg-type]  # named by the test
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "kept"),
+    [
+        (("success", "failure", "abandoned", None), {"success", None}),
+        (("failure", "abandoned"), {"failure", "abandoned"}),
+    ],
+)
+def test_a_clone_is_judged_by_what_is_not_known_to_have_failed(
+    make_tables: Callable[..., dict[str, pl.DataFrame]],
+    tmp_path: Path,
+    outcomes: Sequence[str | None],
+    kept: set[str | None],
+) -> None:
+    cases = [
+        {"id": f"t{n}", "task": f"task {n % 10}", "says": f"{outcome}", "outcome": outcome}
+        for n, outcome in enumerate(outcome for outcome in outcomes for _ in range(10))
+    ]
+    cohort = CohortConfig(name="desk", agent="desk")
+    made = {table: frame.lazy() for table, frame in make_tables(*cases).items()}
+    dataset = write_dataset(tmp_path, cohort, curate(made, cohort), "a test")
+    for split in ("train", "calibration", "gate"):
+        shown = [one.state.messages[0]["parts"][0]["content"] for one in well_ended(dataset, split)]
+        assert set(shown) == {str(outcome) for outcome in kept}
+        assert len(shown) == sum(one.outcome in kept for one in dataset.examples(split))
+    assert {one.outcome for one in dataset.examples("train")} == set(outcomes)
 
 
 def test_curating_the_same_source_again_gives_the_version_that_exists(

@@ -18,7 +18,7 @@ from imitrace_trainer.quality_verdicts import verdicts
 from imitrace_trainer.refits import Refitter
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.route_config import RouteConfig
-from imitrace_trainer.stages import dataset_of, demonstrations, load_clone
+from imitrace_trainer.stages import dataset_of, load_clone, shown_by
 from imitrace_trainer.task_draws import Share
 
 
@@ -57,7 +57,7 @@ def report_stage(home: Path, reference: str, full: bool, progress: Progress) -> 
     loaded = load_clone(home, reference)
     version, card = loaded.version, loaded.card
     dataset = dataset_of(home, loaded)
-    train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
+    train, calibration, held_out = shown_by(dataset)
     refits = None
     if full:
         family = str(card.training["family"])

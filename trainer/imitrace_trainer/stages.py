@@ -21,6 +21,7 @@ from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dat
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import Environment, Expert, load_object
 from imitrace_trainer.evaluate import EvaluationReport, evaluate, evaluate_decisions
+from imitrace_trainer.failures import OUTCOMES as ENDED_BADLY
 from imitrace_trainer.family import Clone, Scored, sureness
 from imitrace_trainer.figures import CriticFigures
 from imitrace_trainer.fit import FitReport
@@ -104,6 +105,28 @@ def demonstrations(examples: Sequence[Example]) -> list[Demonstration]:
     ]
 
 
+def well_ended(dataset: Dataset, split: str) -> list[Demonstration]:
+    """Return the decisions of a split that a clone is calibrated and measured on.
+
+    They are of trajectories that are not known to have failed or to have been given up: to agree with those is no
+    merit. Where that leaves none, all of them.
+
+    Raises:
+        DatasetError: there is no such split, or a file is broken.
+    """
+    examples = dataset.examples(split)
+    return demonstrations([one for one in examples if one.outcome not in ENDED_BADLY] or examples)
+
+
+def shown_by(dataset: Dataset) -> tuple[list[Demonstration], list[Demonstration], list[Demonstration]]:
+    """Return what a clone is trained on, calibrated on and measured on.
+
+    Raises:
+        DatasetError: a file is broken.
+    """
+    return demonstrations(dataset.examples("train")), well_ended(dataset, "calibration"), well_ended(dataset, "gate")
+
+
 def _times(example: Example) -> int:
     """Return the weight as a whole number: of 1.5, half of the examples have 1 and half have 2."""
     rest = example.weight % 1
@@ -134,7 +157,7 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     check_licences(dataset, clone.cohort)
     signing_key(home)  # what would stop the clone from being registered is told before it is trained
     audit_masks(dataset.examples("train"), clone.cohort)
-    train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
+    train, calibration, held_out = shown_by(dataset)
     rules = read_ledger(home).rules(clone.cohort.agent)
     keyed = clone.route.second_key and bool(clone.route.irreversible or rules.irreversible)
     climbed = climb((train, calibration), clone.family, clone.train, progress, kept, keyed=keyed)
@@ -241,7 +264,7 @@ def evaluate_stage(home: Path, reference: str) -> EvaluationReport:
     loaded = load_clone(home, reference)
     dataset = dataset_of(home, loaded)
     floor = FrequencyTable(demonstrations(dataset.examples("train")))
-    return evaluate(loaded.policy, demonstrations(dataset.examples("gate")), floor)
+    return evaluate(loaded.policy, well_ended(dataset, "gate"), floor)
 
 
 def dataset_of(home: Path, loaded: LoadedClone) -> Dataset:

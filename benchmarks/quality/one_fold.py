@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from imitrace_trainer.datasets import open_dataset
-from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.demonstrations import Demonstration, well_ended
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.families import BEST
 from imitrace_trainer.family import Clone
@@ -43,7 +43,7 @@ def fold_of(home: Path, name: str, fold: int, other: Path | None, epochs: int) -
     seconds = {"all families": round(time.perf_counter() - began, 2)}
     families = {
         name: {
-            "calibration": decided(clone, parts.calibration),
+            "calibration": decided(clone, well_ended(parts.calibration)),
             "held_out": decided(clone, parts.held_out),
             "strangers": [clone.score(one.state)[1] for one in strange],
         }

@@ -28,9 +28,9 @@ class Division:
     """The decisions of a fold; no two parts share a task."""
 
     train: list[Demonstration]
-    """Of all trajectories; the other parts are of those that succeeded."""
     calibration: list[Demonstration]
     held_out: list[Demonstration]
+    """Of trajectories that succeeded; the other parts are of all. Of calibration those that failed are marked."""
 
 
 def imported(name: str, data: Path, home: Path, lines: int | None) -> None:
@@ -53,11 +53,11 @@ def divided(examples: list[Example], fold: int) -> Division:
     calibration = set(others[fold % 5 :: 5])
     parts: dict[str, list[Example]] = {"train": [], "calibration": [], "held_out": []}
     for example in examples:
-        held_out = int(example.task) % 5 == fold
-        if not held_out and example.task not in calibration:
-            parts["train"].append(example)
-        elif example.outcome == "success":
-            parts["held_out" if held_out else "calibration"].append(example)
+        if int(example.task) % 5 == fold:
+            if example.outcome == "success":
+                parts["held_out"].append(example)
+        else:
+            parts["calibration" if example.task in calibration else "train"].append(example)
     return Division(**{part: demonstrations(some) for part, some in parts.items()})
 
 

@@ -68,3 +68,24 @@ def test_without_a_limit_any_distance_is_too_far(distance: float, relative: floa
 def test_a_calibration_survives_json() -> None:
     calibration = fit_calibration([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]], [False, True, True], [0.1, 0.2, 0.3])
     assert Calibration(**calibration.to_json()) == calibration
+
+
+def test_failures_tell_what_evidence_is_worth_and_not_how_often_it_is_right() -> None:
+    draw = np.random.default_rng(0)
+    evidence = draw.normal(size=4_000)
+    failed = draw.random(4_000) < 0.7
+    right = draw.random(4_000) < 1 / (1 + np.exp(-(evidence + np.where(failed, -1.0, 1.0))))
+    calibration = fit_calibration(evidence[:, None].tolist(), right.tolist(), [0.0] * 4_000, failed.tolist())
+    for asked in (-1.0, 0.0, 1.0):
+        assert calibration.confidence([asked]) == pytest.approx(1 / (1 + math.exp(-(asked + 1))), abs=0.04)
+    assert calibration.cases == int((~failed).sum())
+
+
+def test_one_success_among_failures_stays_modest_and_failures_alone_have_to_do() -> None:
+    evidence, right = [[float(n % 5)] for n in range(101)], [n % 2 == 0 for n in range(101)]
+    failed = [n < 100 for n in range(101)]
+    alone = fit_calibration(evidence[:100], right[:100], [0.0] * 100, failed[:100])
+    plain = fit_calibration(evidence[:100], right[:100], [0.0] * 100)
+    assert alone == plain
+    one = fit_calibration(evidence, right, [0.0] * 101, failed)
+    assert plain.confidence([2.0]) < one.confidence([2.0]) <= 2 / 3

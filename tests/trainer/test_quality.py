@@ -161,11 +161,11 @@ def test_no_task_calibrates_the_confidence_that_it_is_judged_by() -> None:
     evidence = [[float(task % 2)] for task in range(40)]
     right = [task % 2 == 1 for task in range(40)]
     tasks = [str(task) for task in range(40)]
-    found = unseen_confidences(evidence, right, tasks)
+    found = unseen_confidences(evidence, right, tasks, [False] * 40)
     assert min(found[1::2]) > 0.8 > 0.2 > max(found[::2])
-    lying = unseen_confidences([[0.0]] * 10, [True] * 5 + [False] * 5, ["0"] * 5 + ["1"] * 5)
+    lying = unseen_confidences([[0.0]] * 10, [True] * 5 + [False] * 5, ["0"] * 5 + ["1"] * 5, [False] * 10)
     assert max(lying[:5]) < 0.2 < 0.8 < min(lying[5:])
-    assert unseen_confidences([[1.0]], [True], ["only"]) == [0]
+    assert unseen_confidences([[1.0]], [True], ["only"], [False]) == [0]
 
 
 def test_a_critics_own_report_gives_its_figures() -> None:

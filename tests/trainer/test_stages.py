@@ -28,8 +28,8 @@ from imitrace_trainer.stages import (
     evaluate_stage,
     load_clone,
     promote_stage,
+    shown_by,
     train_stage,
-    well_ended,
 )
 from imitrace_trainer.thresholds import NEVER, Call, Thresholds, thresholds_for
 from imitrace_trainer.tool_ledger import ToolDecision, record_decision
@@ -84,10 +84,14 @@ def rolled(clone: CloneConfig, **changed: object) -> CloneConfig:
     return replace(clone, rollout=replace(clone.rollout, **changed))  # type: ignore[arg-type]  # named by the test
 
 
+def said_in(one: Demonstration) -> str:
+    return str(one.state.messages[0]["parts"][0]["content"])
+
+
 @pytest.mark.parametrize(
     ("outcomes", "kept"),
     [
-        (("success", "failure", "abandoned", None), {"success", None}),
+        (("success", "failure", "abandoned", None), {"success", "None"}),
         (("failure", "abandoned"), {"failure", "abandoned"}),
     ],
 )
@@ -95,7 +99,7 @@ def test_a_clone_is_judged_by_what_is_not_known_to_have_failed(
     make_tables: Callable[..., dict[str, pl.DataFrame]],
     tmp_path: Path,
     outcomes: Sequence[str | None],
-    kept: set[str | None],
+    kept: set[str],
 ) -> None:
     cases = [
         {"id": f"t{n}", "task": f"task {n % 10}", "says": f"{outcome}", "outcome": outcome}
@@ -104,11 +108,14 @@ def test_a_clone_is_judged_by_what_is_not_known_to_have_failed(
     cohort = CohortConfig(name="desk", agent="desk")
     made = {table: frame.lazy() for table, frame in make_tables(*cases).items()}
     dataset = write_dataset(tmp_path, cohort, curate(made, cohort), "a test")
-    for split in ("train", "calibration", "gate"):
-        shown = [one.state.messages[0]["parts"][0]["content"] for one in well_ended(dataset, split)]
-        assert set(shown) == {str(outcome) for outcome in kept}
-        assert len(shown) == sum(one.outcome in kept for one in dataset.examples(split))
-    assert {one.outcome for one in dataset.examples("train")} == set(outcomes)
+    train, calibration, held_out = shown_by(dataset)
+    for shown in (train, calibration):
+        assert {(said_in(one), one.failed) for one in shown} == {
+            (str(outcome), outcome in ("failure", "abandoned")) for outcome in outcomes
+        }
+    assert {said_in(one) for one in held_out} == kept
+    proven = calls_of([(LOOK, 0.5)] * len(calibration), calibration)
+    assert len(proven) == sum(said_in(one) in kept for one in calibration)
 
 
 def test_curating_the_same_source_again_gives_the_version_that_exists(

@@ -23,7 +23,7 @@ class Calibration:
     distance_limit: float = 1.0
     """The distance that 99 % of the calibration states stay below."""
     cases: int = 0
-    """Decisions that it was fitted on."""
+    """Decisions that it was fitted on, those of failures left out unless there were no others."""
 
     def confidence(self, evidence: Sequence[float]) -> float:
         """Return the probability that the action is the expert's; 0 where nothing was calibrated.
@@ -46,7 +46,10 @@ class Calibration:
 
 
 def fit_calibration(
-    evidence: Sequence[Sequence[float]], right: Sequence[bool], distances: Sequence[float]
+    evidence: Sequence[Sequence[float]],
+    right: Sequence[bool],
+    distances: Sequence[float],
+    failed: Sequence[bool] = (),
 ) -> Calibration:
     """Fit on decisions that were not trained on.
 
@@ -54,9 +57,12 @@ def fit_calibration(
         evidence: shape (decisions, pieces).
         right: whether the action was the expert's, shape (decisions,).
         distances: of each state from the training states, shape (decisions,).
+        failed: whether the decision's trajectory failed, shape (decisions,); none: of none it is known.
 
     Returns:
-        The calibration; with Platt's target smoothing and a ridge, so that few cases stay modest.
+        The calibration; with Platt's target smoothing and a ridge, so that few cases stay modest. Decisions of failures
+        tell with the others what evidence is worth, but have a bias of their own, and confidence is by that of the
+        others: an expert that fails is harder to foresee.
     """
     if not evidence:
         return Calibration()
@@ -65,16 +71,18 @@ def fit_calibration(
     hits = float(sum(right))
     misses = len(right) - hits
     target = np.where(np.asarray(right), (hits + 1) / (hits + 2), 1 / (misses + 2))
-    design = np.hstack([(values - mean) / scale, np.ones((len(values), 1))])
+    lost = np.asarray(failed or [False] * len(values), dtype=np.float64)
+    lost = lost * (lost.min() < 1)  # where all failed they have to do
+    design = np.hstack([(values - mean) / scale, np.stack([lost, np.ones(len(values))], axis=1)])
     solution = _newton(design, target)
     limit = float(np.quantile(np.asarray(distances), 0.99))
     return Calibration(
-        weights=solution[:-1].tolist(),
+        weights=solution[:-2].tolist(),
         bias=float(solution[-1]),
         mean=mean.tolist(),
         scale=scale.tolist(),
         distance_limit=max(limit, 1e-6),
-        cases=len(values),
+        cases=int(len(values) - lost.sum()),
     )
 
 

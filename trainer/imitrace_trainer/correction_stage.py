@@ -35,7 +35,7 @@ from imitrace_trainer.ladder import climb
 from imitrace_trainer.policy import Policy, State
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.reading import Reader
-from imitrace_trainer.stages import demonstrations, load_clone, make_world, well_ended
+from imitrace_trainer.stages import demonstrations, load_clone, make_world
 from imitrace_trainer.tool_ledger import read_ledger
 
 _PLAIN = CohortConfig(name="", agent="")
@@ -143,7 +143,7 @@ def correct_stage(
         _tasks(environment, clone, config.tasks, config.seed, out),
         _tasks(environment, clone, config.held_out, config.seed + 1, known) if config.rounds > 1 else (),
     )
-    train, calibration = demonstrations(dataset.examples("train")), well_ended(dataset, "calibration")
+    train, calibration = (demonstrations(dataset.examples(part)) for part in ("train", "calibration"))
 
     def learn(shown: Sequence[Demonstration]) -> Policy:
         return climb((shown, calibration), clone.family, clone.train, progress).clone

@@ -47,11 +47,18 @@ class Demonstration:
     state: State
     action: Action
     task: str
+    failed: bool = False
+    """Whether its trajectory is known to have failed or to have been given up."""
 
     @property
     def label(self) -> str:
         """The action's name: the tool, or ``MESSAGE``."""
         return self.action.name or MESSAGE
+
+
+def well_ended(shown: Sequence[Demonstration]) -> Sequence[Demonstration]:
+    """Return the decisions that a clone is measured on: to agree with what failed is no merit. All, if all failed."""
+    return [one for one in shown if not one.failed] or shown
 
 
 @dataclass(frozen=True)

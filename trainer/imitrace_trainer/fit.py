@@ -377,5 +377,6 @@ def calibrate(clone: Clone, demonstrations: Sequence[Demonstration]) -> list[Sco
     found = [clone.score(demonstration.state) for demonstration in demonstrations]
     scored, distances = [one for one, _ in found], [distance for _, distance in found]
     right = [same_action(one.action, shown.action) for one, shown in zip(scored, demonstrations, strict=True)]
-    clone.calibration = fit_calibration([clone.evidence(one) for one in scored], right, distances)
+    evidence, failed = [clone.evidence(one) for one in scored], [shown.failed for shown in demonstrations]
+    clone.calibration = fit_calibration(evidence, right, distances, failed)
     return scored

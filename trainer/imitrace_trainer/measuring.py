@@ -107,18 +107,24 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
 
 
 def _calibrated(clone: Clone, shown: Shown) -> tuple[list[Judged], list[Judged]]:
-    """Return the calibration tasks' decisions by the clone's own confidence, and by one that did not see them."""
+    """Return the calibration tasks' decisions by the clone's own confidence, and by one that did not see them.
+
+    Decisions of failures help to fit that one, and are not judged.
+    """
     evidence = [clone.evidence(one) for one in shown.scored]
     pairs = list(zip(shown.scored, shown.calibration, strict=True))
     right = [same_action(made.action, one.action) for made, one in pairs]
+
+    failed = [one.failed for one in shown.calibration]
 
     def judged(confidences: Sequence[float]) -> list[Judged]:
         return [
             Judged(one.task, "", one.label, made.action.name or MESSAGE, hit, sure, 0.0, acts=False)
             for (made, one), hit, sure in zip(pairs, right, confidences, strict=True)
+            if not one.failed or all(failed)
         ]
 
-    unseen = unseen_confidences(evidence, right, [one.task for one in shown.calibration])
+    unseen = unseen_confidences(evidence, right, [one.task for one in shown.calibration], failed)
     return judged([clone.calibration.confidence(one) for one in evidence]), judged(unseen)
 
 

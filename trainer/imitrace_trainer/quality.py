@@ -182,7 +182,9 @@ def _slice(name: str, rows: Sequence[Judged], masks: tuple[list[bool], list[bool
     )
 
 
-def unseen_confidences(evidence: Sequence[Sequence[float]], right: Sequence[bool], tasks: Sequence[str]) -> list[float]:
+def unseen_confidences(
+    evidence: Sequence[Sequence[float]], right: Sequence[bool], tasks: Sequence[str], failed: Sequence[bool]
+) -> list[float]:
     """Return the confidence of each decision by a calibration that was fitted to other tasks, in five folds.
 
     Those by the calibration that ships were fitted to the very decisions that they would be judged by. Of one task
@@ -193,7 +195,8 @@ def unseen_confidences(evidence: Sequence[Sequence[float]], right: Sequence[bool
     found = [0.0] * len(evidence)
     for fold in set(folds):
         others = [row for row, of in enumerate(folds) if of != fold]
-        fitted = fit_calibration([evidence[row] for row in others], [right[row] for row in others], [0.0] * len(others))
+        hits, lost = [right[row] for row in others], [failed[row] for row in others]
+        fitted = fit_calibration([evidence[row] for row in others], hits, [0.0] * len(others), lost)
         for row, of in enumerate(folds):
             if of == fold:
                 found[row] = fitted.confidence(evidence[row])

@@ -83,7 +83,7 @@ class ReplyWriter:
 
     def calibrate(self, clone: Clone, shown: Sequence[Demonstration], promise: RouteConfig) -> None:
         """Fit confidence on decisions of other tasks, and choose from which confidence a draft may be said."""
-        evidence, right, distances, tasks = [], [], [], []
+        evidence, right, distances, drafted = [], [], [], []
         for one in shown:
             share = _message_share(clone.act(one.state))
             written = self._write(one.state) if share is not None else None
@@ -93,10 +93,17 @@ class ReplyWriter:
             evidence.append(self._evidence(scored, share))
             right.append(same_action(Action("message", message=text), one.action))
             distances.append(distance)
-            tasks.append(one.task)
-        self.policy.calibration = fit_calibration(evidence, right, distances)
+            drafted.append(one)
+        self.policy.calibration = fit_calibration(evidence, right, distances, [one.failed for one in drafted])
         confidences = [self.policy.calibration.confidence(one) for one in evidence]
-        self.threshold = choose_threshold(confidences, right, promise.irreversible_error, promise.confidence, tasks)
+        told = [row for row, one in enumerate(drafted) if not one.failed] or range(len(drafted))
+        self.threshold = choose_threshold(
+            [confidences[row] for row in told],
+            [right[row] for row in told],
+            promise.irreversible_error,
+            promise.confidence,
+            [drafted[row].task for row in told],
+        )
 
     def _evidence(self, scored: Scored, share: float) -> list[float]:
         bounded = min(max(share, _TINY), 1 - 1e-6)

@@ -18,7 +18,7 @@ from imitrace_trainer.clone_files import CloneCard, read_clone, read_second, wri
 from imitrace_trainer.config import CloneConfig, RolloutConfig
 from imitrace_trainer.critic_files import criticised, train_critic, write_critic
 from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dataset
-from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.demonstrations import Demonstration, well_ended
 from imitrace_trainer.environment import Environment, Expert, load_object
 from imitrace_trainer.evaluate import EvaluationReport, evaluate, evaluate_decisions
 from imitrace_trainer.failures import OUTCOMES as ENDED_BADLY
@@ -98,33 +98,26 @@ class LoadedClone:
 def demonstrations(examples: Sequence[Example]) -> list[Demonstration]:
     """Return the examples that may be trained on, each as often as it weighs."""
     return [
-        Demonstration(State(example.state, example.tools, example.tags), example.action, example.task)
+        Demonstration(
+            State(example.state, example.tools, example.tags),
+            example.action,
+            example.task,
+            example.outcome in ENDED_BADLY,
+        )
         for example in examples
         if example.loss_mask
         for _ in range(_times(example))
     ]
 
 
-def well_ended(dataset: Dataset, split: str) -> list[Demonstration]:
-    """Return the decisions of a split that a clone is calibrated and measured on.
-
-    They are of trajectories that are not known to have failed or to have been given up: to agree with those is no
-    merit. Where that leaves none, all of them.
-
-    Raises:
-        DatasetError: there is no such split, or a file is broken.
-    """
-    examples = dataset.examples(split)
-    return demonstrations([one for one in examples if one.outcome not in ENDED_BADLY] or examples)
-
-
-def shown_by(dataset: Dataset) -> tuple[list[Demonstration], list[Demonstration], list[Demonstration]]:
+def shown_by(dataset: Dataset) -> tuple[Sequence[Demonstration], Sequence[Demonstration], Sequence[Demonstration]]:
     """Return what a clone is trained on, calibrated on and measured on.
 
     Raises:
         DatasetError: a file is broken.
     """
-    return demonstrations(dataset.examples("train")), well_ended(dataset, "calibration"), well_ended(dataset, "gate")
+    train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
+    return train, calibration, well_ended(held_out)
 
 
 def _times(example: Example) -> int:
@@ -232,14 +225,17 @@ def _thresholds(
 def calls_of(proposed: Sequence[tuple[Action, float]], calibration: Sequence[Demonstration]) -> list[Call]:
     """Return the calls among what a clone proposes on calibration tasks, each beside what the expert did.
 
+    Decisions of failures are left out, unless there are no others.
+
     Args:
         proposed: for each decision the action, and how sure the clone is of it.
         calibration: the decisions.
     """
+    only_failures = all(held.failed for held in calibration)
     return [
         Call(confidence, same_action(action, held.action), held.task, cohort_of(held.state.tags))
         for (action, confidence), held in zip(proposed, calibration, strict=True)
-        if action.kind == "tool_call"
+        if action.kind == "tool_call" and (only_failures or not held.failed)
     ]
 
 
@@ -264,7 +260,7 @@ def evaluate_stage(home: Path, reference: str) -> EvaluationReport:
     loaded = load_clone(home, reference)
     dataset = dataset_of(home, loaded)
     floor = FrequencyTable(demonstrations(dataset.examples("train")))
-    return evaluate(loaded.policy, well_ended(dataset, "gate"), floor)
+    return evaluate(loaded.policy, well_ended(demonstrations(dataset.examples("gate"))), floor)
 
 
 def dataset_of(home: Path, loaded: LoadedClone) -> Dataset:

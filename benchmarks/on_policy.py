@@ -41,6 +41,8 @@ BASELINES = ("bc_guard", "bc_own")
 FIRST = ("expert", "bc", "bc_guard", "handover", "handover_all")
 OWN = ("bc_own", "bc_own_critic")
 ASKED = ("dagger", "oec")
+VARIANTS = ("bc_successes", "bc_sampled", "bc_critic", "oec_all", "oec_unmasked")
+"""Plain cloning and ``oec`` with a part left out or added."""
 CORE = (*FIRST, *OWN, *ASKED, "handover_rounds")
 """What is done before the rest."""
 PERFECT = (*CORE, "bc_sampled", "bc_critic", "bc_rounds", "oec_guard", "oec_unmasked")
@@ -75,13 +77,13 @@ class Size:
         Plan("desk", False, FIRST),
         Plan(cycles.NAME, True, cycles.WAYS),
         Plan("desk", True, ("handover_50", "handover_90")),
+        Plan("desk", True),
+        Plan("cooking", True, VARIANTS),
         Plan("cooking", False, FIRST),
-        Plan("cooking", True, CORE),
+        Plan("desk", True, MIXED),
         Plan("desk", True, PRICED, CALLS // 3),
         Plan("desk", True, PRICED, CALLS * 3),
-        Plan("desk", True),
         Plan("desk", False, PERFECT),
-        Plan("desk", True, MIXED),
         Plan("cooking", True),
         Plan("cooking", False, PERFECT),
     )

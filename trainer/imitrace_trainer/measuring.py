@@ -114,14 +114,14 @@ def _calibrated(clone: Clone, shown: Shown) -> tuple[list[Judged], list[Judged]]
     evidence = [clone.evidence(one) for one in shown.scored]
     pairs = list(zip(shown.scored, shown.calibration, strict=True))
     right = [same_action(made.action, one.action) for made, one in pairs]
-
     failed = [one.failed for one in shown.calibration]
+    only_failures = all(failed)
 
     def judged(confidences: Sequence[float]) -> list[Judged]:
         return [
             Judged(one.task, "", one.label, made.action.name or MESSAGE, hit, sure, 0.0, acts=False)
             for (made, one), hit, sure in zip(pairs, right, confidences, strict=True)
-            if not one.failed or all(failed)
+            if only_failures or not one.failed
         ]
 
     unseen = unseen_confidences(evidence, right, [one.task for one in shown.calibration], failed)

@@ -1,7 +1,7 @@
 """Agreement with the expert, counted by hand."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -65,6 +65,17 @@ def test_confidence_is_held_against_exact_agreement(report: EvaluationReport) ->
 def test_the_report_can_be_read(report: EvaluationReport) -> None:
     assert "action agreement      0.750 [0.500, 1.000] of 4" in report.render()
     assert report.to_json()["exact_agreement"]["value"] == 0.5
+
+
+def test_on_failures_nothing_is_measured_unless_there_is_nothing_else(report: EvaluationReport) -> None:
+    kept, failed = [shown("1", pay("A"))], [replace(shown("2", pay("B")), failed=True) for _ in range(3)]
+    floor = FrequencyTable([shown("0", pay("Z"))])
+    found = evaluate(Scripted(iter([decision(pay("A"))])), [*failed, *kept], floor)
+    assert (found.failures, found.tasks, found.exact_agreement.value) == (3, 1, 1.0)
+    assert found.render().startswith("held-out tasks        1 (3 decisions of failures are left out)\n")
+    alone = evaluate(Scripted(iter([decision(pay("A"))] * 3)), failed, floor)
+    assert (alone.failures, alone.exact_agreement.decisions) == (0, 3)
+    assert "failures" not in report.render()
 
 
 def test_nothing_held_out_says_nothing() -> None:

@@ -15,7 +15,7 @@ from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.curate import curate
 from imitrace_trainer.curation import curate_stage
 from imitrace_trainer.datasets import Example, open_dataset, write_dataset
-from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.demonstrations import Demonstration, well_ended
 from imitrace_trainer.families import FAMILIES
 from imitrace_trainer.gating import gate_stage
 from imitrace_trainer.policy import State
@@ -28,7 +28,6 @@ from imitrace_trainer.stages import (
     evaluate_stage,
     load_clone,
     promote_stage,
-    shown_by,
     train_stage,
 )
 from imitrace_trainer.thresholds import NEVER, Call, Thresholds, thresholds_for
@@ -108,12 +107,13 @@ def test_a_clone_is_judged_by_what_is_not_known_to_have_failed(
     cohort = CohortConfig(name="desk", agent="desk")
     made = {table: frame.lazy() for table, frame in make_tables(*cases).items()}
     dataset = write_dataset(tmp_path, cohort, curate(made, cohort), "a test")
-    train, calibration, held_out = shown_by(dataset)
-    for shown in (train, calibration):
+    for split in ("train", "calibration", "gate"):
+        shown = demonstrations(dataset.examples(split))
         assert {(said_in(one), one.failed) for one in shown} == {
             (str(outcome), outcome in ("failure", "abandoned")) for outcome in outcomes
         }
-    assert {said_in(one) for one in held_out} == kept
+        assert {said_in(one) for one in well_ended(shown)} == kept
+    calibration = demonstrations(dataset.examples("calibration"))
     proven = calls_of([(LOOK, 0.5)] * len(calibration), calibration)
     assert len(proven) == sum(said_in(one) in kept for one in calibration)
 

@@ -62,7 +62,6 @@ def read_clone(folder: Path) -> tuple[Clone, CloneCard]:
     """
     with _readable(folder):
         clone, record = _read(folder, _WEIGHTS, "clone.json")
-        record.setdefault("agent", None)
         return clone, CloneCard(**{name: record[name] for name in CloneCard.__dataclass_fields__})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.demonstrations import Demonstration, well_ended
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.policy import Decision, Policy, same_action
@@ -34,6 +34,8 @@ class EvaluationReport:
     """Mean squared error of confidence against exact agreement."""
     out_of_distribution: float
     """Share of states beyond the accepted distance."""
+    failures: int = 0
+    """Held-out decisions of failures, on which nothing is measured."""
 
     def to_json(self) -> dict[str, Any]:
         """Return this as JSON values."""
@@ -41,9 +43,10 @@ class EvaluationReport:
 
     def render(self) -> str:
         """Return the report as text, a line a figure."""
+        failures = f" ({self.failures:,} decisions of failures are left out)" if self.failures else ""
         return "\n".join(
             [
-                f"held-out tasks        {self.tasks}",
+                f"held-out tasks        {self.tasks}{failures}",
                 f"action agreement      {self.action_agreement}",
                 f"  frequency floor     {self.floor_agreement}",
                 f"argument exactness    {self.argument_exactness}",
@@ -57,14 +60,23 @@ class EvaluationReport:
 def evaluate(
     policy: Policy, held_out: Sequence[Demonstration], floor: FrequencyTable, seed: int = 0
 ) -> EvaluationReport:
-    """Return how ``policy`` compares with the expert on held-out decisions; the floor is told beside it."""
-    return evaluate_decisions([policy.act(held.state) for held in held_out], held_out, floor, seed)
+    """Return how ``policy`` compares with the expert on held-out decisions; the floor is told beside it.
+
+    Nothing is measured on those of failures, unless there are no others.
+    """
+    judged = well_ended(held_out)
+    decisions = [policy.act(held.state) for held in judged]
+    return evaluate_decisions(decisions, judged, floor, len(held_out) - len(judged), seed)
 
 
 def evaluate_decisions(
-    decisions: Sequence[Decision], held_out: Sequence[Demonstration], floor: FrequencyTable, seed: int = 0
+    decisions: Sequence[Decision],
+    held_out: Sequence[Demonstration],
+    floor: FrequencyTable,
+    failures: int = 0,
+    seed: int = 0,
 ) -> EvaluationReport:
-    """Return the same of decisions that were taken already."""
+    """Return the same of decisions that were taken already, where ``failures`` more were left out."""
     tasks = [demonstration.task for demonstration in held_out]
     named = [(decision.action.name or MESSAGE) for decision in decisions]
     same = [name == demonstration.label for name, demonstration in zip(named, held_out, strict=True)]
@@ -85,6 +97,7 @@ def evaluate_decisions(
         calibration_error=error,
         brier=brier,
         out_of_distribution=sum(decision.ood > 1 for decision in decisions) / max(1, len(decisions)),
+        failures=failures,
     )
 
 

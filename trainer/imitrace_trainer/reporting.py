@@ -8,6 +8,7 @@ from typing import Any
 
 from imitrace.exceptions import CloneError
 from imitrace_trainer.clone_files import CloneCard, read_clone
+from imitrace_trainer.demonstrations import well_ended
 from imitrace_trainer.figures import CriticFigures, Quality
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.ladder import Rung
@@ -18,7 +19,7 @@ from imitrace_trainer.quality_verdicts import verdicts
 from imitrace_trainer.refits import Refitter
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.route_config import RouteConfig
-from imitrace_trainer.stages import dataset_of, load_clone, shown_by
+from imitrace_trainer.stages import dataset_of, demonstrations, load_clone
 from imitrace_trainer.task_draws import Share
 
 
@@ -57,7 +58,8 @@ def report_stage(home: Path, reference: str, full: bool, progress: Progress) -> 
     loaded = load_clone(home, reference)
     version, card = loaded.version, loaded.card
     dataset = dataset_of(home, loaded)
-    train, calibration, held_out = shown_by(dataset)
+    train, calibration, kept = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
+    held_out = well_ended(kept)
     refits = None
     if full:
         family = str(card.training["family"])

@@ -110,16 +110,6 @@ def demonstrations(examples: Sequence[Example]) -> list[Demonstration]:
     ]
 
 
-def shown_by(dataset: Dataset) -> tuple[Sequence[Demonstration], Sequence[Demonstration], Sequence[Demonstration]]:
-    """Return what a clone is trained on, calibrated on and measured on.
-
-    Raises:
-        DatasetError: a file is broken.
-    """
-    train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
-    return train, calibration, well_ended(held_out)
-
-
 def _times(example: Example) -> int:
     """Return the weight as a whole number: of 1.5, half of the examples have 1 and half have 2."""
     rest = example.weight % 1
@@ -150,7 +140,8 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     check_licences(dataset, clone.cohort)
     signing_key(home)  # what would stop the clone from being registered is told before it is trained
     audit_masks(dataset.examples("train"), clone.cohort)
-    train, calibration, held_out = shown_by(dataset)
+    train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
+    judged = well_ended(held_out)
     rules = read_ledger(home).rules(clone.cohort.agent)
     keyed = clone.route.second_key and bool(clone.route.irreversible or rules.irreversible)
     climbed = climb((train, calibration), clone.family, clone.train, progress, kept, keyed=keyed)
@@ -161,19 +152,23 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     policy = taught.clone
     thresholds = _thresholds(policy, climbed.scored, calibration, clone.route)
     thresholds = replace(thresholds.with_irreversible(rules.irreversible), replies=reply_threshold(policy))
-    decisions = [policy.act(held.state) for held in held_out]
-    evaluation = evaluate_decisions(decisions, held_out, FrequencyTable(train))
-    rungs = compare(climbed, held_out, list(map(unsaid, decisions)))
+    decisions = [policy.act(held.state) for held in judged]
+    evaluation = evaluate_decisions(decisions, judged, FrequencyTable(train), len(held_out) - len(judged))
+    rungs = compare(climbed, judged, list(map(unsaid, decisions)))
     relied = ReliedTools.of([*train, *calibration, *held_out], policy.tools)
     card = _card(clone, dataset, climbed, thresholds, relied)
-    limits = replace(measure_limits(train, held_out, dataset), silence=taught.lack)
+    limits = replace(measure_limits(train, judged, dataset), silence=taught.lack)
     critic = train_critic(dataset, clone.critic, policy.reader, clone.train.seed)
     if critic is not None:
         limits = replace(limits, critic=critic.lines())
-    shown = Shown(train, calibration, climbed.scored, held_out)
-    extras = Extras(critic=None if critic is None else CriticFigures.from_json(critic.to_json()))
     quality = measure(
-        policy, card, shown, decisions=decisions, thresholds=thresholds, promised=clone.route, extras=extras
+        policy,
+        card,
+        Shown(train, calibration, climbed.scored, judged),
+        decisions=decisions,
+        thresholds=thresholds,
+        promised=clone.route,
+        extras=Extras(critic=None if critic is None else CriticFigures.from_json(critic.to_json())),
     )
 
     def write(folder: Path) -> None:
@@ -181,18 +176,13 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
         if critic is not None:
             write_critic(folder, critic)
         write_passport(folder, passport(dataset, clone, rules))
-        told = {
-            "ladder": [asdict(rung) for rung in rungs],
-            "critic": None if critic is None else critic.to_json(),
-            "quality": quality.to_json(),
-        }
-        report = json.dumps({**evaluation.to_json(), **told}, indent=1)
-        (folder / "report.json").write_text(report + "\n", encoding="utf-8")
+        judges = {"critic": None if critic is None else critic.to_json(), "quality": quality.to_json()}
+        report = {**evaluation.to_json(), "ladder": [asdict(rung) for rung in rungs], **judges}
+        (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         (folder / "report.html").write_text(render_page(quality, rungs), encoding="utf-8")
         (folder / "card.md").write_text(render_card(card, evaluation, rungs, thresholds, limits), encoding="utf-8")
 
-    registry = Registry(home)
-    number = registry.register(clone.name, write)
+    number = (registry := Registry(home)).register(clone.name, write)
     path = registry.resolve(f"{clone.name}:{number}").path
     return Trained(clone.name, number, path, climbed.fit, rungs, evaluation, thresholds)
 
@@ -260,7 +250,7 @@ def evaluate_stage(home: Path, reference: str) -> EvaluationReport:
     loaded = load_clone(home, reference)
     dataset = dataset_of(home, loaded)
     floor = FrequencyTable(demonstrations(dataset.examples("train")))
-    return evaluate(loaded.policy, well_ended(demonstrations(dataset.examples("gate"))), floor)
+    return evaluate(loaded.policy, demonstrations(dataset.examples("gate")), floor)
 
 
 def dataset_of(home: Path, loaded: LoadedClone) -> Dataset:

@@ -30,7 +30,7 @@ class Division:
     train: list[Demonstration]
     calibration: list[Demonstration]
     held_out: list[Demonstration]
-    """Of trajectories that succeeded; the other parts are of all. Of calibration those that failed are marked."""
+    """Of trajectories that succeeded; the other parts are of all, those that failed marked."""
 
 
 def imported(name: str, data: Path, home: Path, lines: int | None) -> None:

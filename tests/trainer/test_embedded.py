@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -106,6 +107,19 @@ def test_a_tools_description_counts_as_it_is_offered_now(shop_clone: EmbeddedPol
     first, second = (shop_clone.act(State(shown.messages, [*shown.tools, tool])).tools["close"] for tool in tools)
     assert first != second
     assert shop_clone.act(State(shown.messages, [*shown.tools, tools[0]])).tools["close"] == first
+
+
+def test_what_was_made_of_descriptions_is_forgotten_when_a_network_is_trained_on(
+    shop_clone: EmbeddedPolicy, play_shop: Play
+) -> None:
+    clone, state = copy.deepcopy(shop_clone), play_shop(1, 9)[0].state
+    before = clone.score(state)[0].tool_probability
+    clone.choice.train()
+    with torch.no_grad():
+        clone.choice.describe.weight.mul_(-3)
+    clone.choice.eval()
+    after = clone.score(state)[0].tool_probability
+    assert after == EmbeddedPolicy.of_parts(clone.parts()).score(state)[0].tool_probability != before
 
 
 def test_states_of_another_domain_are_out_of_distribution(shop_clone: EmbeddedPolicy) -> None:

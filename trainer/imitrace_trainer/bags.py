@@ -29,9 +29,7 @@ def make_bags(groups: Mapping[str, Sequence[int] | npt.NDArray[np.int32]], vocab
     sizes = np.array([len(features) for features in groups.values()])
     rows, known = vocabulary.find(np.fromiter(chain.from_iterable(groups.values()), dtype=np.int64, count=sizes.sum()))
     of_group = np.repeat(np.arange(len(sizes)), sizes)[known]
-    codes = np.sort(of_group << 32 | rows)
-    starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])) if len(codes) else codes
-    counts, codes = np.diff(np.append(starts, len(codes))), codes[starts]
+    codes, counts = np.unique(of_group << 32 | rows, return_counts=True)
     of_group, rows = codes >> 32, codes & 0xFFFFFFFF
     weights = (1 + np.log(counts)) * vocabulary.idf[rows]
     norms = np.sqrt(np.bincount(of_group, weights**2, len(sizes)))

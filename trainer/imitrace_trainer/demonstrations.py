@@ -56,9 +56,14 @@ class Demonstration:
         return self.action.name or MESSAGE
 
 
-def well_ended(shown: Sequence[Demonstration]) -> Sequence[Demonstration]:
-    """Return the decisions that a clone is measured on: to agree with what failed is no merit. All, if all failed."""
-    return [one for one in shown if not one.failed] or shown
+def well_ended_rows(shown: Sequence[Demonstration]) -> list[int]:
+    """Return which decisions a clone is measured on: to agree with what failed is no merit. All, if all failed."""
+    return [row for row, one in enumerate(shown) if not one.failed] or list(range(len(shown)))
+
+
+def well_ended(shown: Sequence[Demonstration]) -> list[Demonstration]:
+    """Return the decisions of ``well_ended_rows``."""
+    return [shown[row] for row in well_ended_rows(shown)]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from imitrace_trainer.clone_files import CloneCard
-from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.demonstrations import Demonstration, well_ended_rows
 from imitrace_trainer.drift.visited_states import compare_states, states_by_task
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.family import Clone, Scored
@@ -115,14 +115,13 @@ def _calibrated(clone: Clone, shown: Shown) -> tuple[list[Judged], list[Judged]]
     pairs = list(zip(shown.scored, shown.calibration, strict=True))
     right = [same_action(made.action, one.action) for made, one in pairs]
     failed = [one.failed for one in shown.calibration]
-    only_failures = all(failed)
 
     def judged(confidences: Sequence[float]) -> list[Judged]:
-        return [
+        rows = [
             Judged(one.task, "", one.label, made.action.name or MESSAGE, hit, sure, 0.0, acts=False)
             for (made, one), hit, sure in zip(pairs, right, confidences, strict=True)
-            if only_failures or not one.failed
         ]
+        return [rows[row] for row in well_ended_rows(shown.calibration)]
 
     unseen = unseen_confidences(evidence, right, [one.task for one in shown.calibration], failed)
     return judged([clone.calibration.confidence(one) for one in evidence]), judged(unseen)

@@ -13,7 +13,7 @@ from typing import Any
 from imitrace.messages import Action
 from imitrace_trainer.calibration import Calibration, fit_calibration
 from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
-from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.demonstrations import Demonstration, well_ended_rows
 from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.family import Clone, Parts, Scored
 from imitrace_trainer.fit import BCConfig, fit_embedded, prepare
@@ -96,7 +96,7 @@ class ReplyWriter:
             drafted.append(one)
         self.policy.calibration = fit_calibration(evidence, right, distances, [one.failed for one in drafted])
         confidences = [self.policy.calibration.confidence(one) for one in evidence]
-        told = [row for row, one in enumerate(drafted) if not one.failed] or range(len(drafted))
+        told = well_ended_rows(drafted)
         self.threshold = choose_threshold(
             [confidences[row] for row in told],
             [right[row] for row in told],

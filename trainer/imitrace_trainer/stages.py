@@ -16,14 +16,15 @@ from imitrace_trainer.card import measure_limits, render_card
 from imitrace_trainer.checkpoints import Checkpoints, unfinished
 from imitrace_trainer.clone_files import CloneCard, read_clone, read_second, write_clone
 from imitrace_trainer.config import CloneConfig, RolloutConfig
+from imitrace_trainer.critic import Critic
 from imitrace_trainer.critic_files import criticised, train_critic, write_critic
 from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dataset
-from imitrace_trainer.demonstrations import Demonstration, well_ended
+from imitrace_trainer.demonstrations import Demonstration, well_ended, well_ended_rows
 from imitrace_trainer.environment import Environment, Expert, load_object
 from imitrace_trainer.evaluate import EvaluationReport, evaluate, evaluate_decisions
 from imitrace_trainer.failures import OUTCOMES as ENDED_BADLY
 from imitrace_trainer.family import Clone, Scored, sureness
-from imitrace_trainer.figures import CriticFigures
+from imitrace_trainer.figures import CriticFigures, Quality
 from imitrace_trainer.fit import FitReport
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.keys import signing_key
@@ -176,15 +177,23 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
         if critic is not None:
             write_critic(folder, critic)
         write_passport(folder, passport(dataset, clone, rules))
-        judges = {"critic": None if critic is None else critic.to_json(), "quality": quality.to_json()}
-        report = {**evaluation.to_json(), "ladder": [asdict(rung) for rung in rungs], **judges}
-        (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (folder / "report.json").write_text(_report(evaluation, rungs, critic, quality), encoding="utf-8")
         (folder / "report.html").write_text(render_page(quality, rungs), encoding="utf-8")
         (folder / "card.md").write_text(render_card(card, evaluation, rungs, thresholds, limits), encoding="utf-8")
 
-    number = (registry := Registry(home)).register(clone.name, write)
+    registry = Registry(home)
+    number = registry.register(clone.name, write)
     path = registry.resolve(f"{clone.name}:{number}").path
     return Trained(clone.name, number, path, climbed.fit, rungs, evaluation, thresholds)
+
+
+def _report(evaluation: EvaluationReport, rungs: Sequence[Rung], critic: Critic | None, quality: Quality) -> str:
+    told = {
+        "ladder": [asdict(rung) for rung in rungs],
+        "critic": None if critic is None else critic.to_json(),
+        "quality": quality.to_json(),
+    }
+    return json.dumps({**evaluation.to_json(), **told}, indent=1) + "\n"
 
 
 def _card(
@@ -221,11 +230,11 @@ def calls_of(proposed: Sequence[tuple[Action, float]], calibration: Sequence[Dem
         proposed: for each decision the action, and how sure the clone is of it.
         calibration: the decisions.
     """
-    only_failures = all(held.failed for held in calibration)
+    pairs = list(zip(proposed, calibration, strict=True))
     return [
         Call(confidence, same_action(action, held.action), held.task, cohort_of(held.state.tags))
-        for (action, confidence), held in zip(proposed, calibration, strict=True)
-        if action.kind == "tool_call" and (only_failures or not held.failed)
+        for (action, confidence), held in (pairs[row] for row in well_ended_rows(calibration))
+        if action.kind == "tool_call"
     ]
 
 

@@ -21,6 +21,7 @@ import torch
 from imitrace_trainer.cohort import CohortConfig
 from imitrace_trainer.curate import Curated, curate
 from imitrace_trainer.datasets import write_dataset
+from imitrace_trainer.demonstrations import well_ended
 from imitrace_trainer.fit import BCConfig, fit
 from imitrace_trainer.frames import gather
 from imitrace_trainer.policy import same_action
@@ -66,14 +67,18 @@ def compared(name: str, tables: Mapping[str, pl.DataFrame], folder: Path, epochs
         told = {"coverage": one.coverage.value, "low": one.coverage.low, "high": one.coverage.high}
         met = one.coverage.low <= realised[promise]["coverage"] <= one.coverage.high
         found[str(promise)] = {"predicted": told, "realised": realised[promise], "within": met}
-    facts = {"tasks": one.tasks, "decisions": one.decisions, "blocked": one.blocked}
+    facts = {"tasks": one.tasks, "decisions": one.decisions, "failures": one.failures, "blocked": one.blocked}
     return {**facts, "promises": found, "scan_s": round(scanned, 1), "train_s": round(trained, 1)}
 
 
 def _realised(cohort: CohortConfig, curated: Curated, folder: Path, epochs: int) -> tuple[dict[float, Json], float]:
-    """Train a clone; return by promise the share of the gate's decisions that it acts on, and how many are right."""
+    """Train a clone; return by promise the share of the gate's decisions that it acts on, and how many are right.
+
+    Decisions of failures are not counted, as in a scan.
+    """
     dataset = write_dataset(folder, cohort, curated, "a benchmark")
     train, calibration, gate = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
+    gate = well_ended(gate)
     began = time.monotonic()
     policy, _ = fit(train, calibration, BCConfig(epochs=epochs, device="cpu"))
     decisions = [policy.act(held.state) for held in gate]

@@ -71,6 +71,23 @@ def test_states_that_led_to_several_actions_are_named(make_tables: MakeTables) -
     assert found.blocked["contradicting"] > 10
 
 
+def test_failures_are_learnt_from_and_not_counted(make_tables: MakeTables) -> None:
+    misread = [{**case(number), "id": f"f{number:03}", "outcome": "failure"} for number in range(0, 120, 3)]
+    astray = [{**one, "step": {"action_name": "whim0", "action_arguments": "{}"}} for one in misread]
+    tables = make_tables(*map(case, range(120)), *astray)
+    cohort = CohortConfig(name="desk", agent="desk")
+    found = scan(curate({name: frame.lazy() for name, frame in tables.items()}, cohort), ScanConfig(promise=0.9))
+    assert (found.decisions, found.failures, found.tasks, found.contradictions) == (120, 40, 120, 0)
+    assert "40 decisions of failures are not counted, only learnt from" in found.render()
+
+
+def test_where_all_failed_all_is_counted(make_tables: MakeTables) -> None:
+    tables = make_tables(*({**case(number), "outcome": "abandoned"} for number in range(40)))
+    cohort = CohortConfig(name="desk", agent="desk")
+    found = scan(curate({name: frame.lazy() for name, frame in tables.items()}, cohort), ScanConfig(promise=0.9))
+    assert (found.decisions, found.failures) == (40, 0)
+
+
 def test_only_as_many_decisions_are_looked_at_as_asked_by_whole_tasks(make_tables: MakeTables) -> None:
     assert scan(curated(make_tables, 60), ScanConfig(most=30)).decisions == 30
 

@@ -38,6 +38,16 @@ class Judged:
     """Whether it is the expert's action, arguments included."""
     confidence: Numbers
 
+    def only(self, rows: Sequence[int]) -> "Judged":
+        """Return some of the decisions."""
+        return Judged(
+            tasks=[self.tasks[row] for row in rows],
+            call=self.call[rows],
+            again=self.again[rows],
+            right=self.right[rows],
+            confidence=self.confidence[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Predicted:

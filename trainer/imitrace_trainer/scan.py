@@ -20,6 +20,7 @@ from imitrace_trainer.calibration import fit_calibration
 from imitrace_trainer.cohort import SplitConfig
 from imitrace_trainer.curate import Curated
 from imitrace_trainer.encoding import MESSAGE, FloatArray, IntArray, StateView, state_features, view_state
+from imitrace_trainer.failures import OUTCOMES as ENDED_BADLY
 from imitrace_trainer.frames import gather
 from imitrace_trainer.out_of_fold import FOLDS, fold_of, out_of_fold, sketch
 from imitrace_trainer.progress import Progress, silent
@@ -83,6 +84,8 @@ class Scan:
     trajectories: int
     tasks: int
     decisions: int
+    failures: int
+    """Decisions of trajectories that failed, from which is learnt and which are not counted, unless all failed."""
     calls: float
     """Share of the decisions that are tool calls: no clone covers more."""
     coverage: Predicted
@@ -111,9 +114,11 @@ class Scan:
 
     def render(self) -> str:
         """Return the scan as text."""
+        apart = [f"{self.failures} decisions of failures are not counted, only learnt from"] if self.failures else []
         return "\n".join(
             [
                 f"{self.decisions} decisions of {self.tasks} tasks, {self.calls:.0%} of them tool calls",
+                *apart,
                 f"predicted coverage at {self.promise:.0%} agreement  {self.coverage} of all decisions",
                 f"agreement where a clone would act    {self.agreement or 'none to judge'}",
                 f"proven in {self.decided:.0%} of the draws: {self._needed()}",
@@ -142,10 +147,30 @@ class _Seen:
     states: list[str] = field(default_factory=list)
     """One text for equal states."""
     again: list[bool] = field(default_factory=list)
+    failed: list[bool] = field(default_factory=list)
 
     @property
     def labels(self) -> list[str]:
         return [action.name or MESSAGE for action in self.actions]
+
+    def only(self, rows: Sequence[int]) -> "_Seen":
+        """Return some of the decisions."""
+        return _Seen(**{name: [column[row] for row in rows] for name, column in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class _Guessed:
+    """What models that never saw a decision's task make of it."""
+
+    judged: Judged
+    same: BoolArray
+    """Whether they name the expert's action, shape (n,)."""
+    guesses: list[Guess | None]
+    """Of each call's arguments; None for messages."""
+
+    def only(self, rows: Sequence[int]) -> "_Guessed":
+        """Return those of some of the decisions."""
+        return _Guessed(self.judged.only(rows), self.same[rows], [self.guesses[row] for row in rows])
 
 
 def scan(curated: Curated, config: ScanConfig, progress: Progress = silent) -> Scan:
@@ -166,34 +191,31 @@ def scan(curated: Curated, config: ScanConfig, progress: Progress = silent) -> S
             f"{len(set(seen.tasks))} tasks with {len(set(labels))} kinds of action can't be scanned, "
             f"wanted at least {2 * FOLDS} tasks and 2 kinds; record more, or widen the cohort"
         )
-    names = sorted(set(labels))
-    folds = fold_of(seen.tasks, config.split.seed)
-    indexes = np.array([names.index(label) for label in labels], dtype=np.int64)
-    progress("guess", 0.0)
-    shares = out_of_fold([sketch(state_features(view)) for view in seen.views], indexes, folds, config.split.seed)
-    guesses = _guesses(seen, folds, progress)
-    judged = _judged(seen, shares, indexes, names, guesses)
+    counted = [row for row, failed in enumerate(seen.failed) if not failed] or list(range(len(labels)))
+    share = len({seen.tasks[row] for row in counted}) / len(set(seen.tasks))
+    failures = len(labels) - len(counted)
+    seen, found = seen.only(counted), _guessed(seen, config, progress).only(counted)
     progress("rehearse", 0.0)
-    draws = rehearse(judged, 1 - config.promise, config.confidence, config.split)
-    why = _blocked(seen, judged, draws, shares.argmax(axis=1) == indexes, guesses)
-    needed = tasks_needed(judged, 1 - config.promise, config.confidence, config.split)
-    tasks = len(set(seen.tasks))
-    each = len(curated.trajectories) / curated.trajectories["task_key"].n_unique()
+    draws = rehearse(found.judged, 1 - config.promise, config.confidence, config.split)
+    needed = tasks_needed(found.judged, 1 - config.promise, config.confidence, config.split)
+    why, labels, count = _blocked(seen, found, draws), seen.labels, len(curated.trajectories)
+    known = share * curated.trajectories["task_key"].n_unique()
     return Scan(
         promise=config.promise,
-        trajectories=len(curated.trajectories),
-        tasks=tasks,
+        trajectories=count,
+        tasks=len(set(seen.tasks)),
         decisions=len(labels),
+        failures=failures,
         calls=float(np.mean([label != MESSAGE for label in labels])),
         coverage=draws.coverage(np.ones(len(labels), dtype=np.bool_)),
-        agreement=draws.agreement(judged.right) if draws.acted.any() else None,
+        agreement=draws.agreement(found.judged.right) if draws.acted.any() else None,
         decided=draws.decided,
         tasks_needed=needed,
-        trajectories_needed=None if needed is None else math.ceil(max(0, needed - tasks) * each),
+        trajectories_needed=None if needed is None else math.ceil(max(0, needed - known) * count / known),
         kinds=_parts(seen.kinds, draws, seen.tasks, why),
         actions=_parts(labels, draws, seen.tasks, why),
         blocked=_counted(why),
-        free_text=dict(Counter(slot for guess in guesses if guess for slot in set(guess.missing)).most_common()),
+        free_text=dict(Counter(slot for guess in found.guesses if guess for slot in set(guess.missing)).most_common()),
         contradictions=_contradicting(seen)[1],
     )
 
@@ -221,6 +243,7 @@ def _look(curated: Curated, config: ScanConfig, progress: Progress) -> _Seen:
         seen.kinds.append(json.loads(step["tags"]).get(COHORT_TAG, NO_COHORT))
         seen.states.append(text_hash(" ".join(step["state"])))
         seen.again.append(action.kind == "tool_call" and repeats(action, state))
+        seen.failed.append(step["outcome"] in ENDED_BADLY)
     return seen
 
 
@@ -234,6 +257,17 @@ def _drawn(tasks: Sequence[str], config: ScanConfig) -> set[str]:
             break
         chosen.add(task)
     return chosen
+
+
+def _guessed(seen: _Seen, config: ScanConfig, progress: Progress) -> _Guessed:
+    labels = seen.labels
+    names = sorted(set(labels))
+    folds = fold_of(seen.tasks, config.split.seed)
+    indexes = np.array([names.index(label) for label in labels], dtype=np.int64)
+    progress("guess", 0.0)
+    shares = out_of_fold([sketch(state_features(view)) for view in seen.views], indexes, folds, config.split.seed)
+    guesses = _guesses(seen, folds, progress)
+    return _Guessed(_judged(seen, shares, indexes, names, guesses), shares.argmax(axis=1) == indexes, guesses)
 
 
 def _guesses(seen: _Seen, folds: IntArray, progress: Progress) -> list[Guess | None]:
@@ -271,7 +305,8 @@ def _judged(
         evidence.append([_log_odds(float(shares[row, one])), math.log(max(sure, _TINY)), _log_odds(weakest)])
         right.append(bool(same and (guess is None or guess.right)))
     calls = np.flatnonzero(call)
-    calibrated = fit_calibration([evidence[row] for row in calls], [right[row] for row in calls], [0.0] * len(calls))
+    hits, failed = [right[row] for row in calls], [seen.failed[row] for row in calls]
+    calibrated = fit_calibration([evidence[row] for row in calls], hits, [0.0] * len(calls), failed)
     return Judged(
         tasks=seen.tasks,
         call=call,
@@ -286,9 +321,7 @@ def _log_odds(share: float) -> float:
     return math.log(bounded / (1 - bounded))
 
 
-def _blocked(
-    seen: _Seen, judged: Judged, draws: Draws, same: BoolArray, guesses: Sequence[Guess | None]
-) -> list[str | None]:
+def _blocked(seen: _Seen, guessed: _Guessed, draws: Draws) -> list[str | None]:
     """Return why each decision is the expert's; None where it is covered in most draws that judged it."""
     tasks_of: dict[str, set[str]] = defaultdict(set)
     labels = seen.labels
@@ -296,13 +329,13 @@ def _blocked(
         tasks_of[label].add(task)
     (disputed, _), covered = _contradicting(seen), draws.mostly
     found: list[str | None] = []
-    for row, (label, guess) in enumerate(zip(labels, guesses, strict=True)):
+    for row, (label, guess) in enumerate(zip(labels, guessed.guesses, strict=True)):
         reasons = {
             "text": guess is None,
-            "contradicting": disputed[row] and not judged.right[row],
+            "contradicting": disputed[row] and not guessed.judged.right[row],
             "rare": len(tasks_of[label]) < _RARE,
             "free text": guess is not None and bool(guess.missing),
-            "action": not same[row],
+            "action": not guessed.same[row],
             "argument": guess is not None and bool(guess.wrong),
             "unsure": True,
         }

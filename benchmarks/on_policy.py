@@ -45,9 +45,11 @@ VARIANTS = ("bc_successes", "bc_sampled", "bc_critic", "oec_all", "oec_unmasked"
 """Plain cloning and ``oec`` with a part left out or added."""
 CORE = (*FIRST, *OWN, *ASKED, "handover_rounds")
 """What is done before the rest."""
-PERFECT = (*CORE, "bc_sampled", "bc_critic", "bc_rounds", "oec_guard", "oec_unmasked")
+PERFECT = (*FIRST, *OWN, *ASKED, "bc_sampled", "bc_critic", "oec_guard", "oec_unmasked")
 """With an expert who never errs, whose every whole episode succeeds."""
-ARMS = (*PERFECT, "bc_successes", "dagger_guard", "handover_50", "handover_90", "oec_all", "oec_rounds")
+ROUNDS = ("handover_rounds", "bc_rounds")
+"""Own tries afterwards, which take longest."""
+ARMS = (*PERFECT, *ROUNDS, "bc_successes", "dagger_guard", "handover_50", "handover_90", "oec_all", "oec_rounds")
 MIXED = tuple(f"oec_mix_{round(100 * mix)}" for mix in MIXES)
 PRICED = ("bc_guard", "handover", "dagger", "oec")
 """Methods that are bought at other prices too."""
@@ -84,8 +86,10 @@ class Size:
         Plan("desk", True, PRICED, CALLS * 3),
         Plan("cooking", False, FIRST),
         Plan("desk", False, PERFECT),
-        Plan("cooking", True),
         Plan("cooking", False, PERFECT),
+        Plan("desk", False, (*PERFECT, *ROUNDS)),
+        Plan("cooking", True),
+        Plan("cooking", False, (*PERFECT, *ROUNDS)),
     )
     seeds: int = 8
     tasks: int = 60

@@ -12,13 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import torch
 
-from imitrace_trainer.cohort import CohortConfig
+from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.curate import Curated, curate
 from imitrace_trainer.datasets import write_dataset
 from imitrace_trainer.demonstrations import well_ended
@@ -28,7 +29,7 @@ from imitrace_trainer.policy import same_action
 from imitrace_trainer.route import route
 from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.route_rules import cohort_of
-from imitrace_trainer.scan import ScanConfig, scan
+from imitrace_trainer.scan import Scan, ScanConfig, scan
 from imitrace_trainer.sources import open_source
 from imitrace_trainer.stages import calls_of, demonstrations
 from imitrace_trainer.thresholds import thresholds_for
@@ -39,6 +40,20 @@ SETS = {"retail": "tau_retail_oracle.jsonl.gz", "airline": "tau_airline_gpt4o.js
 PROMISES = (0.9, 0.95, 0.98)
 PLANTED = 0.02
 CAP = 0.02
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done."""
+
+    sets: tuple[str, ...] = tuple(SETS)
+    lines: int | None = None
+    """Trajectories of each set; None: all."""
+    epochs: int = BCConfig().epochs
+    splits: int = 3
+
+
+QUICK = Size(("retail",), 20, 2, 1)
 
 
 def imported(name: str, data: Path, folder: Path, lines: int | None) -> dict[str, pl.DataFrame]:
@@ -53,22 +68,29 @@ def imported(name: str, data: Path, folder: Path, lines: int | None) -> dict[str
     return gather(open_source(None, folder).frames())
 
 
-def compared(name: str, tables: Mapping[str, pl.DataFrame], folder: Path, epochs: int) -> Json:
-    """Return what is predicted and what is realised for each promise, on the cohort's own split."""
-    cohort = CohortConfig(name=name, agent=name)
-    frames = {table: frame.lazy() for table, frame in tables.items()}
-    curated = curate(frames, cohort)
-    began = time.monotonic()
-    predicted = {promise: scan(curated, ScanConfig(promise=promise, split=cohort.split)) for promise in PROMISES}
-    scanned = (time.monotonic() - began) / len(PROMISES)
-    realised, trained = _realised(cohort, curated, folder, epochs)
-    found = {}
-    for promise, one in predicted.items():
-        told = {"coverage": one.coverage.value, "low": one.coverage.low, "high": one.coverage.high}
-        met = one.coverage.low <= realised[promise]["coverage"] <= one.coverage.high
-        found[str(promise)] = {"predicted": told, "realised": realised[promise], "within": met}
-    facts = {"tasks": one.tasks, "decisions": one.decisions, "failures": one.failures, "blocked": one.blocked}
-    return {**facts, "promises": found, "scan_s": round(scanned, 1), "train_s": round(trained, 1)}
+def compared(name: str, tables: Mapping[str, pl.DataFrame], folder: Path, size: Size) -> Json:
+    """Return what is predicted and what is realised for each promise, by the seed of the cohort's split."""
+    splits, scanned, trained = {}, 0.0, 0.0
+    for seed in range(size.splits):
+        cohort = CohortConfig(name=name, agent=name, split=SplitConfig(seed=seed))
+        curated = curate({table: frame.lazy() for table, frame in tables.items()}, cohort)
+        began = time.monotonic()
+        predicted = {promise: scan(curated, ScanConfig(promise=promise, split=cohort.split)) for promise in PROMISES}
+        scanned += time.monotonic() - began
+        realised, seconds = _realised(cohort, curated, folder, size.epochs)
+        trained += seconds
+        splits[str(seed)] = {str(promise): _beside(one, realised[promise]) for promise, one in predicted.items()}
+    one = next(iter(predicted.values()))
+    facts = {"tasks": one.tasks, "decisions": one.decisions, "failures": one.failures}
+    each = {"scan_s": round(scanned / size.splits / len(PROMISES), 1), "train_s": round(trained / size.splits, 1)}
+    return {**facts, "splits": splits, **each}
+
+
+def _beside(predicted: Scan, realised: Json) -> Json:
+    told = predicted.coverage
+    within = told.low <= realised["coverage"] <= told.high
+    shown = {"coverage": told.value, "low": told.low, "high": told.high}
+    return {"predicted": shown, "realised": realised, "within": within, "blocked": predicted.blocked}
 
 
 def _realised(cohort: CohortConfig, curated: Curated, folder: Path, epochs: int) -> tuple[dict[float, Json], float]:
@@ -120,14 +142,15 @@ def planted(name: str, tables: Mapping[str, pl.DataFrame]) -> Json:
 def measure(data: Path, quick: bool) -> Json:
     """Return everything that is measured."""
     torch.set_num_threads(1)
+    size = QUICK if quick else Size()
     began, sets, errors, skipped = time.monotonic(), {}, {}, {}
-    for name in ("retail",) if quick else SETS:
+    for name in size.sets:
         if not (data / SETS[name]).exists():
             skipped[name] = f"no {SETS[name]} in {data}"
             continue
         with tempfile.TemporaryDirectory() as folder:
-            tables = imported(name, data, Path(folder), 20 if quick else None)
-            sets[name] = compared(name, tables, Path(folder), 2 if quick else BCConfig().epochs)
+            tables = imported(name, data, Path(folder), size.lines)
+            sets[name] = compared(name, tables, Path(folder), size)
             errors[name] = planted(name, tables)
     return {
         "sets": sets,
@@ -143,13 +166,13 @@ def measure(data: Path, quick: bool) -> Json:
 
 def table(report: Json) -> str:
     """Return the figures as lines for a terminal."""
-    lines = [f"{'set':<10}{'promise':>8}  predicted coverage      realised  agreement"]
+    lines = [f"{'set':<10}{'split':>6}{'promise':>8}  predicted coverage      realised  agreement"]
     for name, found in report["sets"].items():
-        for promise, one in found["promises"].items():
+        for split, promise, one in ((s, p, one) for s, kept in found["splits"].items() for p, one in kept.items()):
             told = "{coverage:.3f} [{low:.3f}, {high:.3f}]".format(**one["predicted"])
             right = one["realised"]["agreement"]
             said = "-" if right is None else f"{right:.3f}"
-            lines.append(f"{name:<10}{promise:>8}  {told}    {one['realised']['coverage']:.3f}     {said}")
+            lines.append(f"{name:<10}{split:>6}{promise:>8}  {told}    {one['realised']['coverage']:.3f}     {said}")
     lines += [f"{name:<10}planted errors {found}" for name, found in report["label_errors"].items()]
     lines += [f"{name:<10}{why}" for name, why in report["skipped"].items()]
     return "\n".join([*lines, f"{report['machine']}, {report['date']}, {report['seconds']} s"])

@@ -3,8 +3,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imitrace_trainer.argument_guess import Slots, guess_calls, known_slots
+from imitrace_trainer.argument_guess import Slots, guess_calls
 from imitrace_trainer.encoding import StateView, view_state
+from imitrace_trainer.knowledge import Knowledge, learn_knowledge
 from imitrace_trainer.out_of_fold import fold_of
 from imitrace_trainer.reading import Reader
 
@@ -21,12 +22,12 @@ def test_arguments_that_the_conversation_holds_are_guessed_without_the_task(
 ) -> None:
     calls = [made for made in play_shop(60, 1) if made.action.kind == "tool_call"]
     views = [read(made) for made in calls]
-    slots = Slots(known_slots((view, made.action, made.task) for view, made in zip(views, calls, strict=True)))
+    slots = Slots(learn_knowledge((view, made.action, made.task) for view, made in zip(views, calls, strict=True)))
     walks = [
         slots.walk(view, view.tools[str(made.action.name)], made.action.arguments)
         for view, made in zip(views, calls, strict=True)
     ]
-    guesses = guess_calls(walks, fold_of([made.task for made in calls]), slots.size)
+    guesses = guess_calls(walks, fold_of([made.task for made in calls]))
     assert np.mean([guess.right for guess in guesses]) > 0.9
     assert all(0 <= guess.probability <= guess.weakest <= 1 for guess in guesses)
     wrong = [guess.probability for guess in guesses if not guess.right]
@@ -36,9 +37,9 @@ def test_arguments_that_the_conversation_holds_are_guessed_without_the_task(
 def test_a_value_that_stands_nowhere_is_missing(play_shop: "Callable[[int, int], list[Demonstration]]") -> None:
     made = next(made for made in play_shop(3, 1) if made.action.name == "find_order")
     view = read(made)
-    slots = Slots({})
+    slots = Slots(Knowledge([]))
     walk = slots.walk(view, view.tools["find_order"], {"order_id": "a number that nobody said"})
-    guess = guess_calls([walk], np.array([0]), slots.size)[0]
+    guess = guess_calls([walk], np.array([0]))[0]
     assert not guess.right
     assert guess.missing == ["find_order.order_id"]
 
@@ -48,5 +49,5 @@ def test_a_value_is_offered_anywhere_only_when_three_tasks_gave_it(
 ) -> None:
     made = next(made for made in play_shop(30, 1) if made.action.name == "refund")
     for tasks, offered in ((2, []), (3, [made.action.arguments["reason"]])):
-        known = known_slots((read(made), made.action, f"t{task}") for task in range(tasks))
-        assert known["refund.reason"].vocabulary == offered
+        known = learn_knowledge(((read(made), made.action, f"t{task}") for task in range(tasks)), repeated=3)
+        assert known.vocabulary["refund.reason"] == offered

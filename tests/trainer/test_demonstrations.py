@@ -1,4 +1,4 @@
-"""What is learned before any weight is fitted, and how an expert's decisions are encoded."""
+"""How an expert's decisions are encoded."""
 
 import random
 from collections.abc import Callable
@@ -14,13 +14,14 @@ from imitrace_trainer.demonstrations import (
     SlotCase,
     encode_choices,
     encode_slots,
-    learn_knowledge,
     learn_slot_vocabulary,
     read_choices,
+    read_decisions,
 )
-from imitrace_trainer.embedded import EmbeddedPolicy, Knowledge
-from imitrace_trainer.encoding import MESSAGE
+from imitrace_trainer.embedded import EmbeddedPolicy
+from imitrace_trainer.encoding import MESSAGE, Vocabulary
 from imitrace_trainer.features import GROUPS
+from imitrace_trainer.knowledge import learn_knowledge
 from imitrace_trainer.policy import State
 from imitrace_trainer.reading import Reader, Scalar
 
@@ -36,45 +37,18 @@ def pay(task: int, said: str, **arguments: Scalar) -> Demonstration:
     return Demonstration(State([message], [PAY]), Action("tool_call", "pay", arguments), str(task))
 
 
-def learn(*demonstrations: Demonstration) -> Knowledge:
-    return learn_knowledge(demonstrations, Reader())
-
-
 def test_a_demonstration_is_labelled_by_its_tool_or_as_a_message() -> None:
     assert pay(1, "hi").label == "pay"
     assert Demonstration(State([], []), Action("message", message="hi"), "1").label == MESSAGE
 
 
-def test_a_message_is_always_among_the_actions() -> None:
-    assert learn(pay(1, "hi")).actions == [MESSAGE, "pay"]
-
-
-def test_a_tool_that_was_offered_and_never_called_is_no_new_one() -> None:
-    unused = {"name": "wipe", "description": "", "parameters": {}}
-    shown = Demonstration(State([], [PAY, unused]), Action("tool_call", "pay", {}), "1")
-    assert learn(shown).actions == [MESSAGE, "pay", "wipe"]
-
-
-def test_values_repeated_over_tasks_are_remembered_and_identifiers_are_not() -> None:
-    shown = [pay(task, "hi", how="cash" if task % 2 else "card", n=task) for task in range(6)]
-    assert learn(*shown).vocabulary == {"pay.how": ["card", "cash"], "pay.n": []}
-
-
-def test_a_value_repeated_within_one_task_is_no_habit() -> None:
-    assert learn(pay(1, "hi", how="W1"), pay(1, "hi", how="W1")).vocabulary == {"pay.how": []}
-
-
-def test_where_the_experts_values_were_seen_is_remembered() -> None:
-    assert learn(pay(1, "by cash", how="cash"), pay(2, "never", how="card")).sources == {"pay.how": ["user"]}
-
-
-def test_the_newest_definition_of_a_tool_is_kept() -> None:
-    newer = Demonstration(State([], [{**PAY, "description": "Pay now."}]), Action("message"), "2")
-    assert learn(pay(1, "hi"), newer).tools["pay"]["description"] == "Pay now."
+def learn_slots(*shown: Demonstration) -> tuple[Vocabulary, list[SlotCase], Coverage]:
+    knowledge = learn_knowledge(read_decisions(shown, Reader()))
+    return learn_slot_vocabulary(shown, knowledge, Reader(), random.Random(0))
 
 
 def slots_of(*shown: Demonstration) -> tuple[list[SlotCase], Coverage]:
-    _, slots, coverage = learn_slot_vocabulary(shown, learn(*shown), Reader(), random.Random(0))
+    _, slots, coverage = learn_slots(*shown)
     return slots, coverage
 
 
@@ -101,7 +75,7 @@ def test_a_message_and_a_tool_that_was_not_offered_have_no_slots() -> None:
 
 def test_encoded_slots_hold_rows_of_known_features() -> None:
     shown = [pay(task, "cash or card", how="cash") for task in range(2)]
-    vocabulary, slots, _ = learn_slot_vocabulary(shown, learn(*shown), Reader(), random.Random(0))
+    vocabulary, slots, _ = learn_slots(*shown)
     first = encode_slots(slots, vocabulary)[0]
     assert first.gold == 0
     assert first.lengths.sum() == len(first.rows)

@@ -1,10 +1,12 @@
 """The ladder: one lesson, every family, the calibration tasks choose, and the gate's tasks only compare."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
+from imitrace.messages import Action
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.families import BEST, FAMILIES
 from imitrace_trainer.fit import BCConfig, fit
@@ -33,6 +35,12 @@ def test_the_one_with_the_best_lower_bound_ships(climbed: Climb) -> None:
     assert bounds[climbed.chosen] == max(bounds.values())
     assert bounds["frequency"] < bounds[climbed.chosen]
     assert climbed.clone is climbed.clones[climbed.chosen]
+
+
+def test_failures_have_no_say_in_what_ships(climbed: Climb, play_shop: Play) -> None:
+    astray = [replace(one, action=Action("message"), failed=True) for one in play_shop(6, 4)]
+    among = climb((play_shop(24, 1), [*play_shop(12, 2), *astray]), "linear", CONFIG)
+    assert among.on_calibration["linear"] == climbed.on_calibration["linear"]
 
 
 def test_the_families_are_compared_on_the_same_held_out_tasks_the_one_that_ships_first(

@@ -40,10 +40,13 @@ def found(table: Places, slot: Slot, habits: Habits = NOTHING, *chosen: Choice) 
         (TEXT, ["B", "A", "look", "7"]),
         (INTEGER, [2, 7]),
         ({"type": "number"}, [2, 1.5, 7]),
+        ({"type": ["null", "integer"]}, [2, 7]),
         ({"type": "boolean"}, [True, False]),
         ({"enum": ["A", 2, None, "C"]}, ["A", 2, None, "C"]),
         ({"type": "string", "enum": ["A", 2, None]}, ["A"]),
+        ({"const": "C"}, ["C"]),
         ({"type": "null"}, []),
+        ({"enum": [["A"], {"b": 1}]}, []),
         ({"type": "integer", "minimum": 5}, [7]),
     ],
 )
@@ -77,8 +80,10 @@ def test_a_length_never_seen_leaves_the_outline_to_go_by() -> None:
 
 
 def test_values_known_by_heart_come_only_while_the_schema_allows_them() -> None:
-    habits = Habits(vocabulary=("high", 3))
+    habits = Habits(vocabulary=("high", 3, True))
     assert found(look({}), Slot("send.x", TEXT), habits) == ["high"]
+    assert found(look({}), Slot("send.x", INTEGER), habits) == [3]
+    assert found(look({}), Slot("send.x", {}), habits) == ["high", 3, True]
     assert found(look({"id": "high"}), Slot("send.x", TEXT), habits) == ["high"]
 
 
@@ -88,6 +93,11 @@ def test_a_list_takes_each_value_once() -> None:
 
 def test_there_are_only_so_many_options() -> None:
     assert len(found(look([f"W{n}" for n in range(400)]), Slot("send.id", TEXT))) == MAX_OPTIONS
+
+
+@pytest.mark.parametrize("name", ["id#", "#"])
+def test_a_parameter_may_end_with_the_sign_of_a_question(name: str) -> None:
+    assert found(look({}), Slot(f"send.{name}", {"enum": ["a"]})) == ["a"]
 
 
 def test_what_is_no_scalar_is_never_found() -> None:

@@ -4,37 +4,24 @@ Along the expert's own call: a call is right when each choice is, given those be
 whether a model that never saw its task would have made it, and how sure it would have been.
 """
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from imitrace.messages import Action
-from imitrace_trainer.arguments import (
-    OMIT,
-    STOP,
-    Candidate,
-    Choice,
-    Filling,
-    Slot,
-    SlotContext,
-    SlotKnowledge,
-    candidates,
-    fill,
-    same_choice,
-)
+from imitrace_trainer.arguments import OMIT, STOP, Choice, Filling, Slot, fill
+from imitrace_trainer.columns import CountArray
 from imitrace_trainer.encoding import FloatArray, IntArray, StateView
-from imitrace_trainer.reading import Scalar, Seen, argument_values, value_key, value_shape
+from imitrace_trainer.knowledge import Knowledge
+from imitrace_trainer.options import Habits, Trail, gather
+from imitrace_trainer.ranking import OptionRows, Ranking
 
-_OTHER_TASKS: Final = 3
-"""Tasks that use a value before it is offered anywhere: so many that it never comes from the judged task alone."""
-_CLOSED: Final = 40
-_CLOSED_SHARE: Final = 0.7
-_SOURCE_SHARE: Final = 0.02
 _MOST: Final = 60
+"""Options that are looked at, the newest."""
+_WIDTH: Final = 1 << 18
+"""Columns that features are folded to."""
+_NOTHING: Final = OptionRows(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 _EPOCHS: Final = 4
 _RATE: Final = 0.3
 
@@ -44,7 +31,13 @@ class SlotChoice:
     """One argument of a call: what could fill it, by features, and which of them the expert took."""
 
     slot: str
-    features: list[IntArray]
+    options: int
+    columns: CountArray
+    """The features' columns, each once, shape (columns,)."""
+    places: CountArray
+    """Where each feature of each option stands among them, shape (n,)."""
+    owners: CountArray
+    """The option each is of, shape (n,)."""
     gold: int
     """-1: the expert's value is none of them."""
 
@@ -62,68 +55,54 @@ class Guess:
     """Arguments for which another value was likelier."""
 
 
-def known_slots(calls: Iterable[tuple[StateView, Action, str]]) -> dict[str, SlotKnowledge]:
-    """Return by argument what many tasks gave it, and where its values were seen.
-
-    Args:
-        calls: what was seen, the call, its task.
-    """
-    values: dict[str, dict[Scalar, set[str]]] = defaultdict(lambda: defaultdict(set))
-    sources: dict[str, Counter[str]] = defaultdict(Counter)
-    for view, action, task in calls:
-        for slot, value in argument_values(str(action.name), action.arguments):
-            values[slot][value].add(task)
-            sources[slot].update({seen.source for _, seen in view.places.get(value_key(value), ())})
-    return {slot: SlotKnowledge(_closed(counted), _frequent(sources[slot])) for slot, counted in values.items()}
-
-
 class Slots:
-    """Walk calls argument by argument; features become numbers as they come."""
+    """Walk calls argument by argument, each told by what a clone is told."""
 
-    def __init__(self, known: Mapping[str, SlotKnowledge]) -> None:
-        self._known = known
-        self._ids: dict[tuple[object, ...], int] = {}
-
-    @property
-    def size(self) -> int:
-        """How many features there are."""
-        return len(self._ids)
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        self._habits: dict[str, Habits] = {}
 
     def walk(self, view: StateView, tool: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[SlotChoice]:
         """Return the choices of a call in the order of its schema."""
         found: list[SlotChoice] = []
+        ranking, trail = Ranking(view), Trail()
 
         def choose(slot: Slot, filling: Filling, gold: Any) -> Choice:
-            options = candidates(view, slot, self._known.get(slot.path, SlotKnowledge()), filling)[:_MOST]
-            right = next((row for row, option in enumerate(options) if same_choice(option.value, gold)), -1)
-            context = SlotContext.make(view, slot, filling, options)
-            found.append(SlotChoice(slot.path, [self._features(context, option) for option in options], right))
+            options = gather(ranking.table, slot, self._of(slot.path), filling, trail)
+            right = options.find(gold, ranking.table)
+            kept = [*range(min(len(options), _MOST)), *([right] if right >= _MOST else [])]
+            one = len(kept) < 2  # of which nothing has to be told
+            told = _NOTHING if one else ranking.features(slot, options, filling, trail).distinct().only(kept)
+            columns, places = np.unique(told.ids % _WIDTH, return_inverse=True)
+            taken = kept.index(right) if right >= 0 else -1
+            found.append(SlotChoice(slot.path, len(kept), columns, places, told.owners, taken))
             if right < 0:
+                trail.steps.append((slot.path, ranking.table.group_of(gold)))
                 return gold if isinstance(gold, str | int | float | bool) or gold in (OMIT, STOP) else str(gold)
-            filling.note(options[right])
-            return options[right].value
+            trail.steps.append((slot.path, int(options.groups[right])))
+            return options.value(right, ranking.table)
 
         fill(tool, choose, arguments)
         return found
 
-    def _features(self, context: SlotContext, option: Candidate) -> IntArray:
-        ids = self._ids
-        return np.array([ids.setdefault(told, len(ids)) for told in _told(context, option)], dtype=np.int64)
+    def _of(self, path: str) -> Habits:
+        if path not in self._habits:
+            self._habits[path] = self._knowledge.slot(path)
+        return self._habits[path]
 
 
-def guess_calls(calls: Sequence[Sequence[SlotChoice]], folds: IntArray, size: int, seed: int = 0) -> list[Guess]:
+def guess_calls(calls: Sequence[Sequence[SlotChoice]], folds: IntArray, seed: int = 0) -> list[Guess]:
     """Return what models that never saw a call's fold make of it.
 
     Args:
         calls: the choices of each call.
         folds: shape (calls,).
-        size: how many features there are.
         seed: seeds the order in which calls are seen.
     """
     guesses = [Guess() for _ in calls]
     for fold in np.unique(folds):
         taught = [choice for row in np.flatnonzero(folds != fold).tolist() for choice in calls[row] if choice.gold >= 0]
-        weights = _fit([choice for choice in taught if len(choice.features) > 1], size, np.random.default_rng(seed))
+        weights = _fit([choice for choice in taught if choice.options > 1], np.random.default_rng(seed))
         for row in np.flatnonzero(folds == fold).tolist():
             for choice in calls[row]:
                 _judge(guesses[row], choice, weights)
@@ -134,7 +113,7 @@ def _judge(guess: Guess, choice: SlotChoice, weights: FloatArray) -> None:
     if choice.gold < 0:
         guess.right = False
         guess.missing.append(choice.slot)
-    if not choice.features:
+    if not choice.options:
         guess.probability = guess.weakest = 0.0
         return
     shares = _shares(choice, weights)
@@ -146,76 +125,22 @@ def _judge(guess: Guess, choice: SlotChoice, weights: FloatArray) -> None:
         guess.wrong.append(choice.slot)
 
 
-def _fit(choices: Sequence[SlotChoice], size: int, draw: np.random.Generator) -> FloatArray:
+def _fit(choices: Sequence[SlotChoice], draw: np.random.Generator) -> FloatArray:
     """Fit a softmax over each choice's options by AdaGrad (Duchi et al. 2011)."""
-    weights, squares = np.zeros(size, dtype=np.float32), np.full(size, 1e-2, dtype=np.float32)
+    weights, squares = np.zeros(_WIDTH, dtype=np.float32), np.full(_WIDTH, 1e-2, dtype=np.float32)
     for _ in range(_EPOCHS):
         for row in draw.permutation(len(choices)).tolist():
             choice = choices[row]
             error = _shares(choice, weights)
             error[choice.gold] -= 1
-            lengths = [len(part) for part in choice.features]
-            columns = np.concatenate(choice.features)
-            gradient = np.repeat(error, lengths)
-            unique, place = np.unique(columns, return_inverse=True)
-            total = np.bincount(place, weights=gradient).astype(np.float32)
-            squares[unique] += total * total
-            weights[unique] -= _RATE * total / np.sqrt(squares[unique])
+            total = np.bincount(choice.places, error[choice.owners], len(choice.columns)).astype(np.float32)
+            squares[choice.columns] += total * total
+            weights[choice.columns] -= _RATE * total / np.sqrt(squares[choice.columns])
     return weights
 
 
 def _shares(choice: SlotChoice, weights: FloatArray) -> FloatArray:
-    lengths = np.array([len(part) for part in choice.features])
-    flat = weights[np.concatenate(choice.features)]
-    scores = np.add.reduceat(flat, np.concatenate([[0], np.cumsum(lengths)[:-1]]))
+    flat = weights[choice.columns][choice.places]
+    scores = np.bincount(choice.owners, flat, choice.options)
     shifted = np.exp(scores - scores.max())
     return np.asarray(shifted / shifted.sum(), dtype=np.float32)
-
-
-def _told(context: SlotContext, option: Candidate) -> list[tuple[object, ...]]:
-    slot, value = context.slot.path, option.value
-    if not isinstance(value, str | int | float | bool):
-        mark, index = str(value), min(context.slot.index, 6)
-        return [(slot, mark), (slot, mark, index), *((slot, mark, word) for word in context.closed_words[:30])]
-    told: list[tuple[object, ...]] = [(slot, "shape", value_shape(value)), (slot, "used", value in context.used)]
-    lowered = str(value).lower()
-    told.append((slot, "said", lowered in context.users, lowered in context.last_user))
-    if len(lowered) <= 30:
-        told.append((slot, "value", lowered))
-    if not option.places:
-        told += [(slot, "unseen"), *((slot, lowered, word) for word in context.closed_words[:30])]
-    for position, seen in option.places[:3]:
-        told += _place(context, position, seen)
-    return list(dict.fromkeys(told))
-
-
-def _place(context: SlotContext, position: int, seen: Seen) -> list[tuple[object, ...]]:
-    slot, source = context.slot.path, seen.source
-    overlap = len(seen.record_words & context.users)
-    best = bool(overlap) and overlap == context.overlaps.get(source)
-    same = bool(seen.record) and (position, seen.record) in context.filling.records
-    newest = position == context.newest.get(source)
-    return [
-        (slot, "leaf", seen.leaf),
-        ("same name", seen.leaf == context.slot.leaf),
-        (slot, source),
-        (slot, source, "newest", newest),
-        (slot, source, "ordinal", min(seen.ordinal, 5), min(context.slot.index, 4)),
-        (slot, source, "best", best, min(overlap, 4)),
-        (slot, source, "record", same),
-        ("record", same, seen.leaf == context.slot.leaf),
-        (slot, source, "last", min(len(seen.record_words & context.last_user), 4)),
-        (slot, "before", seen.before),
-    ]
-
-
-def _closed(counted: Mapping[Scalar, set[str]]) -> list[Scalar]:
-    repeated = [value for value, tasks in counted.items() if len(tasks) >= _OTHER_TASKS and len(str(value)) <= _MOST]
-    kept = sorted(repeated, key=lambda value: (-len(counted[value]), str(value)))[:_CLOSED]
-    covered = sum(len(counted[value]) for value in kept)
-    return kept if covered >= _CLOSED_SHARE * sum(map(len, counted.values())) else []
-
-
-def _frequent(counted: Counter[str]) -> frozenset[str]:
-    total = max(counted.values(), default=0)
-    return frozenset(source for source, count in counted.items() if count >= max(1.0, math.ceil(_SOURCE_SHARE * total)))

@@ -1,8 +1,7 @@
 """Prepare an expert's decisions for training: learn what to know, then encode every choice that was made."""
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,26 +16,22 @@ from imitrace_trainer.arguments import (
     fill,
 )
 from imitrace_trainer.bags import Bags, make_bags
-from imitrace_trainer.embedded import Knowledge
 from imitrace_trainer.encoding import (
     MESSAGE,
     FloatArray,
     IntArray,
+    StateView,
     Vocabulary,
     description_features,
     view_state,
 )
 from imitrace_trainer.features import ChoiceEncoder
+from imitrace_trainer.knowledge import Knowledge
 from imitrace_trainer.options import Options, Trail, gather
 from imitrace_trainer.policy import State
 from imitrace_trainer.ranking import OptionRows, Ranking
-from imitrace_trainer.reading import Reader, Scalar, argument_values, value_class, value_key, value_shape
+from imitrace_trainer.reading import Reader
 
-_CLOSED_VALUES = 40
-_CLOSED_SHARE = 0.7
-_SHAPES = 6
-_SHAPE_SHARE = 0.95
-_SOURCE_SHARE = 0.02
 _NEGATIVES = 60
 
 
@@ -114,27 +109,10 @@ class Coverage:
         return self.found / total if total else 1.0
 
 
-def learn_knowledge(demonstrations: Iterable[Demonstration], reader: Reader) -> Knowledge:
-    """Return what the training data teaches before any weight is fitted."""
-    actions = {MESSAGE}
-    values: dict[str, dict[Scalar, set[str]]] = defaultdict(lambda: defaultdict(set))
-    sources: dict[str, Counter[str]] = defaultdict(Counter)
-    tools: dict[str, dict[str, Any]] = {}
-    for demonstration in demonstrations:
-        view = view_state(demonstration.state.messages, demonstration.state.tools, reader)
-        actions.add(demonstration.label)
-        tools.update((name, dict(tool)) for name, tool in view.tools.items())
-        for slot, value in argument_values(demonstration.label, demonstration.action.arguments):
-            values[slot][value].add(demonstration.task)
-            sources[slot].update({seen.source for _, seen in view.places.get(value_key(value), ())})
-    return Knowledge(
-        actions=sorted(actions | tools.keys()),
-        vocabulary={slot: _closed(counted) for slot, counted in values.items()},
-        sources={slot: _frequent(counted) for slot, counted in sources.items()},
-        shapes={slot: _outlines(map(value_shape, counted)) for slot, counted in values.items()},
-        classes={slot: _outlines(map(value_class, counted)) for slot, counted in values.items()},
-        tools=tools,
-    )
+def read_decisions(demonstrations: Iterable[Demonstration], reader: Reader) -> Iterator[tuple[StateView, Action, str]]:
+    """Yield what was seen of each decision, what was done, and of which task it is."""
+    for shown in demonstrations:
+        yield view_state(shown.state.messages, shown.state.tools, reader), shown.action, shown.task
 
 
 def read_choices(
@@ -159,26 +137,6 @@ def learn_vocabularies(cases: Iterable[ChoiceCase], knowledge: Knowledge) -> dic
     documents = (np.concatenate(list(case.features.values())).tolist() for case in cases)
     described = (description_features(tool) for tool in knowledge.tools.values())
     return {"features": Vocabulary.learn(documents), "descriptions": Vocabulary.learn(described, minimum=1)}
-
-
-def _closed(counted: dict[Scalar, set[str]]) -> list[Scalar]:
-    """Return a slot's repeated values when they make up most of what the expert gave it, else none."""
-    repeated = [value for value, tasks in counted.items() if len(tasks) >= 2 and len(str(value)) <= 60]
-    kept = sorted(repeated, key=lambda value: (-len(counted[value]), str(value)))[:_CLOSED_VALUES]
-    covered = sum(len(counted[value]) for value in kept)
-    return kept if covered >= _CLOSED_SHARE * sum(map(len, counted.values())) else []
-
-
-def _outlines(found: Iterable[str]) -> list[str]:
-    """Return the outlines of a slot's values when a few make up nearly all of them, else none: any value may do."""
-    outlines = Counter(found)
-    common = outlines.most_common(_SHAPES)
-    return sorted(name for name, _ in common) if sum(n for _, n in common) >= _SHAPE_SHARE * outlines.total() else []
-
-
-def _frequent(counted: Counter[str]) -> list[str]:
-    total = max(counted.values(), default=0)
-    return sorted(source for source, count in counted.items() if count >= _SOURCE_SHARE * total)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from imitrace.messages import Action
-from imitrace_trainer.affordances import SlotOrigin
 from imitrace_trainer.arguments import (
     Choice,
     Filling,
@@ -30,12 +29,13 @@ from imitrace_trainer.encoding import (
 )
 from imitrace_trainer.family import Parts, Scored, decision
 from imitrace_trainer.features import ChoiceEncoder
+from imitrace_trainer.knowledge import Knowledge
 from imitrace_trainer.neighbours import SKETCH, Neighbours
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig
 from imitrace_trainer.options import Habits, Trail, gather
 from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.ranking import OptionRows, Ranking
-from imitrace_trainer.reading import Reader, Scalar
+from imitrace_trainer.reading import Reader
 from imitrace_trainer.schemas import blank, plain_schema
 
 _TINY = 1e-9
@@ -44,47 +44,6 @@ _SHARPNESS = 20.0
 _MOST_DESCRIBED = 2_000
 """Tools, and sets of tools, whose descriptions are kept: an agent may describe its tools anew at each request."""
 _VOCABULARIES = ("features", "slots", "descriptions")
-
-
-@dataclass
-class Knowledge:
-    """What an embedded clone knows besides weights; learned from training data alone, kept as JSON."""
-
-    actions: list[str]
-    """``message`` and the tools that training offered, in the order of the networks' columns."""
-    vocabulary: dict[str, list[Scalar]] = field(default_factory=dict)
-    """Values the expert used again and again for a slot, over several tasks."""
-    sources: dict[str, list[str]] = field(default_factory=dict)
-    """Where the expert's values for a slot were seen."""
-    shapes: dict[str, list[str]] = field(default_factory=dict)
-    """Outlines of the expert's values, for slots where a few outlines make up nearly all of them."""
-    classes: dict[str, list[str]] = field(default_factory=dict)
-    """The same by coarser outlines: lengths and kinds of characters."""
-    tools: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The newest definition of every tool that was offered in training."""
-
-    def slot(self, path: str) -> Habits:
-        """Return what is known of a slot."""
-        looks = (frozenset(known.get(path, ())) for known in (self.sources, self.shapes, self.classes))
-        return Habits(self.vocabulary.get(path, ()), *looks)
-
-    def origins(self) -> dict[str, SlotOrigin]:
-        """Return where each slot's values come from, by its path, and by ``.parameter`` over all tools that have it."""
-        found = {
-            slot: SlotOrigin(frozenset(sources), frozenset(self.shapes[slot]), frozenset(self.classes[slot]))
-            for slot, sources in self.sources.items()
-        }
-        for slot, origin in list(found.items()):
-            leaf = "." + slot.rsplit(".", 1)[-1]
-            other = found.get(leaf, origin)
-            found[leaf] = SlotOrigin(
-                origin.sources | other.sources, _both(origin.shapes, other.shapes), _both(origin.classes, other.classes)
-            )
-        return found
-
-
-def _both(first: frozenset[str], second: frozenset[str]) -> frozenset[str]:
-    return first | second if first and second else frozenset()
 
 
 class EmbeddedPolicy:

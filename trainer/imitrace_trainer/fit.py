@@ -20,15 +20,16 @@ from imitrace_trainer.demonstrations import (
     SlotRows,
     encode_choices,
     encode_slots,
-    learn_knowledge,
     learn_slot_vocabulary,
     learn_vocabularies,
     read_choices,
+    read_decisions,
 )
 from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.encoding import IntArray
 from imitrace_trainer.family import Clone, Scored
 from imitrace_trainer.features import GROUPS
+from imitrace_trainer.knowledge import learn_knowledge
 from imitrace_trainer.neighbours import Neighbours
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig, group_log_softmax
 from imitrace_trainer.policy import same_action
@@ -183,7 +184,7 @@ def prepare(  # noqa: PLR0913 - what a lesson is made of, each named at the call
     torch.manual_seed(config.seed)
     progress("read", 0.0)
     reader = reader or Reader()
-    knowledge = learn_knowledge(shown, reader)
+    knowledge = learn_knowledge(read_decisions(shown, reader))
     cases = read_choices(shown, knowledge, config.groups, reader)
     vocabularies = learn_vocabularies(cases, knowledge)
     vocabularies["slots"], slots, coverage = learn_slot_vocabulary(shown, knowledge, reader, random.Random(config.seed))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
-from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.demonstrations import Demonstration, well_ended_rows
 from imitrace_trainer.evaluate import difference_by_task, share_by_task
 from imitrace_trainer.families import BEST, FAMILIES
 from imitrace_trainer.family import Clone, Scored
@@ -28,7 +28,7 @@ class Climb:
     scored: Sequence[Scored]
     """What the one that ships decides on the calibration tasks."""
     on_calibration: Mapping[str, Share]
-    """Exact agreement with the expert on the calibration tasks, by family."""
+    """Exact agreement with the expert on the calibration tasks, by family; failures don't count, unless all failed."""
     fit: FitReport
 
     @property
@@ -79,7 +79,8 @@ def climb(  # noqa: PLR0913 - how it climbs, each named at the call
         CloneError: there is nothing to learn.
     """
     learnt_from, calibration = shown
-    tasks = [one.task for one in calibration]
+    told = well_ended_rows(calibration)
+    tasks = [calibration[row].task for row in told]
     clones: dict[str, Clone] = {}
     scored: dict[str, list[Scored]] = {}
     shares: dict[str, Share] = {}
@@ -88,7 +89,7 @@ def climb(  # noqa: PLR0913 - how it climbs, each named at the call
         for name in FAMILIES if family == BEST else _with_another(family, keyed):
             clones[name] = FAMILIES[name].fit(lesson, config, progress)
             scored[name] = calibrate(clones[name], calibration)
-            right = [same_action(own.action, one.action) for own, one in zip(scored[name], calibration, strict=True)]
+            right = [same_action(scored[name][row].action, calibration[row].action) for row in told]
             shares[name] = share_by_task(right, tasks, config.seed)
     if family == BEST:
         chosen = max(clones, key=lambda name: shares[name].low) if calibration else list(clones)[-1]

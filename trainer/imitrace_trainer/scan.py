@@ -15,13 +15,15 @@ import numpy as np
 from imitrace.canonical import text_hash
 from imitrace.exceptions import DatasetError
 from imitrace.messages import Action
-from imitrace_trainer.argument_guess import Guess, Slots, guess_calls, known_slots
+from imitrace_trainer.argument_guess import Guess, Slots, guess_calls
 from imitrace_trainer.calibration import fit_calibration
 from imitrace_trainer.cohort import SplitConfig
 from imitrace_trainer.curate import Curated
-from imitrace_trainer.encoding import MESSAGE, FloatArray, IntArray, StateView, state_features, view_state
+from imitrace_trainer.encoding import MESSAGE, FloatArray, IntArray, StateView, view_state
 from imitrace_trainer.failures import OUTCOMES as ENDED_BADLY
+from imitrace_trainer.features import GROUPS, ChoiceEncoder
 from imitrace_trainer.frames import gather
+from imitrace_trainer.knowledge import Knowledge, learn_knowledge
 from imitrace_trainer.out_of_fold import FOLDS, fold_of, out_of_fold, sketch
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.reading import Reader
@@ -31,6 +33,8 @@ from imitrace_trainer.route_rules import COHORT_TAG, NO_COHORT
 
 _RARE: Final = 5
 """Tasks below which a tool is called too rarely to be learnt."""
+_OTHER_TASKS: Final = 3
+"""Tasks that use a value before it is offered anywhere: so many that it never comes from the judged task alone."""
 _TINY: Final = 1e-9
 _NAMED: Final = 5
 REASONS: Final = {
@@ -260,28 +264,31 @@ def _drawn(tasks: Sequence[str], config: ScanConfig) -> set[str]:
 
 
 def _guessed(seen: _Seen, config: ScanConfig, progress: Progress) -> _Guessed:
-    labels = seen.labels
-    names = sorted(set(labels))
+    names = sorted(set(seen.labels))
     folds = fold_of(seen.tasks, config.split.seed)
-    indexes = np.array([names.index(label) for label in labels], dtype=np.int64)
+    indexes = np.array([names.index(label) for label in seen.labels], dtype=np.int64)
+    knowledge = learn_knowledge(zip(seen.views, seen.actions, seen.tasks, strict=True), _OTHER_TASKS)
+    encoder, sketches = ChoiceEncoder(knowledge.origins(), GROUPS), []
+    for number, view in enumerate(seen.views):
+        progress("encode", number / len(seen.views))
+        sketches.append(sketch(encoder(view, names)[0]))
     progress("guess", 0.0)
-    shares = out_of_fold([sketch(state_features(view)) for view in seen.views], indexes, folds, config.split.seed)
-    guesses = _guesses(seen, folds, progress)
+    shares = out_of_fold(sketches, indexes, folds, config.split.seed)
+    guesses = _guesses(seen, knowledge, folds, progress)
     return _Guessed(_judged(seen, shares, indexes, names, guesses), shares.argmax(axis=1) == indexes, guesses)
 
 
-def _guesses(seen: _Seen, folds: IntArray, progress: Progress) -> list[Guess | None]:
+def _guesses(seen: _Seen, knowledge: Knowledge, folds: IntArray, progress: Progress) -> list[Guess | None]:
     """Return what is made of each call's arguments; None for messages."""
     rows = [row for row, action in enumerate(seen.actions) if action.kind == "tool_call"]
-    slots = Slots(known_slots((seen.views[row], seen.actions[row], seen.tasks[row]) for row in rows))
-    calls = []
+    slots, calls = Slots(knowledge), []
     for number, row in enumerate(rows):
         progress("guess", number / len(rows))
         action, view = seen.actions[row], seen.views[row]
         tool = view.tools.get(str(action.name), {"name": action.name, "parameters": {}})
         calls.append(slots.walk(view, tool, action.arguments))
     found: list[Guess | None] = [None] * len(seen.actions)
-    for row, guess in zip(rows, guess_calls(calls, folds[rows], slots.size), strict=True):
+    for row, guess in zip(rows, guess_calls(calls, folds[rows]), strict=True):
         found[row] = guess
     return found
 

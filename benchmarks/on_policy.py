@@ -37,7 +37,8 @@ RESULT = HERE / "results" / "on_policy.json"
 KEPT = HERE / "results" / "on_policy_cells.jsonl"
 PACKAGES = ("imitrace", "numpy", "torch")
 CALLS = 450
-BASELINES = ("bc_guard", "bc_own")
+BASELINES = ("bc_guard", "bc_own", "bc_successes", "handover", "oec", "recordings")
+"""What the others are compared with, task by task."""
 FIRST = ("expert", "bc", "bc_guard", "handover", "handover_all")
 OWN = ("bc_own", "bc_own_critic")
 ASKED = ("dagger", "oec")
@@ -164,10 +165,11 @@ def report(lines: Sequence[Json], size: Size, quick: bool, began: float) -> Json
     walked = [chain.costs(seed, walks=40 if quick else 300) for seed in range(2 if quick else 20)]
     places = range(len(chain.LENGTHS))
     price = {plan.ground: plan.calls for plan in reversed(size.plans)}
+    at_price = [line for line in lines if line["calls"] == price[line["ground"]]]
     return {
         "benchmark": "on_policy",
-        **summarised([line for line in lines if line["calls"] == price[line["ground"]]], BASELINES),
-        "disagreement": by_step(lines),
+        **summarised(at_price, BASELINES),
+        "disagreement": by_step(at_price),
         "price": by_price(lines, PRICED),
         "chain": {
             "lengths": list(chain.LENGTHS),
@@ -177,7 +179,7 @@ def report(lines: Sequence[Json], size: Size, quick: bool, began: float) -> Json
             },
             "exponent": chain.exponents(chain.LENGTHS, walked),
         },
-        "size": {"calls": price, "tasks": size.tasks, "seeds": size.seeds},
+        "size": {"calls": price, "tasks": size.tasks, "seeds": size.seeds, "lives": size.lives},
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -194,7 +196,7 @@ def table(found: Json) -> str:
         for setting, rows in settings.items():
             lines.append(f"{world}, {setting}")
             lines += [
-                f"  {arm:<14} {_told(row)} {row.get('expert_calls', '-'):>5} calls {row.get('env_steps', '-'):>6} steps"
+                f"  {arm:<14} {_told(row)} {_count(row, 'expert_calls'):>5} calls {_count(row, 'env_steps'):>6} steps"
                 f" {row['seeds']} seeds{_lead(row)}"
                 for arm, row in sorted(rows.items(), key=lambda one: -one[1]["success"])
             ]
@@ -205,6 +207,10 @@ def table(found: Json) -> str:
 
 def _told(row: Json) -> str:
     return f"{row['success']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _count(row: Json, name: str) -> str:
+    return "-" if row[name] is None else str(row[name])
 
 
 def _lead(row: Json) -> str:

@@ -120,17 +120,19 @@ def _realised(cohort: CohortConfig, curated: Curated, folder: Path, epochs: int)
 
 
 def planted(name: str, tables: Mapping[str, pl.DataFrame]) -> Json:
-    """Give some training steps another tool, and return how many of them are found, and how many others."""
+    """Give some training steps another step's call, and return how many of them are found, and how many others."""
     steps, draw = tables["steps"], random.Random(0)
     cohort = CohortConfig(name=name, agent=name)
     kept = curate({table: frame.lazy() for table, frame in tables.items()}, cohort).trajectories
     train = set(kept.filter(pl.col("split") == "train")["trajectory_id"])
-    names = sorted(set(steps["action_name"].drop_nulls()))
     keys = list(steps.select("trajectory_id", "step_index", "action_name").iter_rows())
     rows = [row for row, (trajectory, _, action) in enumerate(keys) if trajectory in train and action]
     wrong = set(draw.sample(rows, round(PLANTED * len(rows))))
-    given = [draw.choice([n for n in names if n != key[2]]) if row in wrong else key[2] for row, key in enumerate(keys)]
-    changed = {**tables, "steps": steps.with_columns(pl.Series("action_name", given))}
+    taken = list(range(len(keys)))  # whose call each step has
+    for row in sorted(wrong):
+        taken[row] = draw.choice([other for other in rows if keys[other][2] != keys[row][2]])
+    calls = steps.select("action_name", "action_arguments")[taken]
+    changed = {**tables, "steps": steps.with_columns(*calls)}
     asked = CohortConfig(name=name, agent=name, label_errors=CAP)
     curated = curate({table: frame.lazy() for table, frame in changed.items()}, asked)
     masked = gather({"steps": curated.steps.filter(pl.col("mask_reason").str.starts_with("label error"))})["steps"]

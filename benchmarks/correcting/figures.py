@@ -32,7 +32,11 @@ def interval(table: Table, seed: int = 0) -> tuple[float, float, float]:
 
 
 def summarised(lines: Sequence[Mapping[str, Any]], baselines: Sequence[str]) -> Json:
-    """Return by world, setting and method success, interval and price, and each method's lead over the baselines."""
+    """Return by world, setting and method success, interval and price, and each method's lead over the baselines.
+
+    ``env_steps`` is None where it was not counted; ``critic_off`` is in how many repetitions a critic proved nothing,
+    and the clone was as without it.
+    """
     found: Json = {}
     for world in sorted({_world(line) for line in lines}):
         of_world = [line for line in lines if _world(line) == world]
@@ -75,22 +79,38 @@ def _steps(counts: npt.NDArray[np.int64]) -> list[Json]:
 
 
 def by_price(lines: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> Json:
-    """Return by method and calls of the fallible expert at the desk success in distribution, with its interval."""
+    """Return by method and calls of the fallible expert at the desk success in distribution, with its interval.
+
+    ``gain`` is its lead over the first method at the same price, for each 100 calls, in the repetitions that both have.
+    """
     found: Json = {arm: {} for arm in arms}
     for line in lines:
         if line["ground"] == "desk" and line["fallible"] and line["arm"] in found:
-            found[line["arm"]].setdefault(line["calls"], []).append(line["success"]["in_distribution"])
+            found[line["arm"]].setdefault(line["calls"], {})[line["seed"]] = line["success"]["in_distribution"]
+    base = found[arms[0]]
     return {
         arm: [
-            {
-                "calls": calls,
-                "seeds": len(rows),
-                **dict(zip(_BOUNDS, map(_short, interval(np.array(rows, float))), strict=True)),
-            }
+            {"calls": calls, "seeds": len(rows), **_bounds(rows), "gain": _gain(rows, base.get(calls, {}), calls)}
             for calls, rows in sorted(prices.items())
         ]
         for arm, prices in found.items()
     }
+
+
+def _gain(rows: Mapping[int, list[int]], base: Mapping[int, list[int]], calls: int) -> Json | None:
+    if rows is base or not rows.keys() & base.keys():
+        return None
+    return _bounds({seed: [100 / calls * lead for lead in leads] for seed, leads in _leads(rows, base).items()})
+
+
+def _leads(rows: Mapping[int, list[int]], base: Mapping[int, list[int]]) -> dict[int, list[float]]:
+    """Return by repetition that both have the difference in each task."""
+    both = sorted(rows.keys() & base.keys())
+    return {seed: [float(one - other) for one, other in zip(rows[seed], base[seed], strict=True)] for seed in both}
+
+
+def _bounds(rows: Mapping[int, Sequence[float]]) -> Json:
+    return dict(zip(_BOUNDS, map(_short, interval(np.array(list(rows.values()), dtype=np.float64))), strict=True))
 
 
 def _world(line: Mapping[str, Any]) -> str:
@@ -108,18 +128,19 @@ def _row(
     tables: Mapping[str, Mapping[int, list[int]]],
     baselines: Sequence[str],
 ) -> Json:
-    value, low, high = interval(np.array([table[seed] for seed in sorted(table)], dtype=np.float64))
+    bounds = _bounds({seed: table[seed] for seed in sorted(table)})
     of_arm = [line for line in lines if line["arm"] == arm]
-    row: Json = {"success": _short(value), "low": _short(low), "high": _short(high), "seeds": len(table)}
+    row: Json = {"success": bounds["value"], "low": bounds["low"], "high": bounds["high"], "seeds": len(table)}
+    bought = of_arm[0].keys() & {"expert_calls"}  # the expert itself is not bought
+    row |= dict.fromkeys(("expert_calls", "env_steps"), None if bought else 0)
     for name in ("expert_calls", "env_steps", "rejected_calls", "decisions"):
         if name in of_arm[0]:
             row[name] = round(float(np.mean([line[name] for line in of_arm])))
+    if arm.endswith("_critic"):
+        row["critic_off"] = sum(bool(line["note"]) for line in of_arm)
     for other in baselines:
-        both = sorted(set(table) & set(tables.get(other, {})))
-        if other != arm and both:
-            pairs = np.array([table[seed] for seed in both], dtype=np.float64)
-            pairs -= np.array([tables[other][seed] for seed in both], dtype=np.float64)
-            row[f"over_{other}"] = dict(zip(_BOUNDS, map(_short, interval(pairs)), strict=True))
+        if other != arm and table.keys() & tables.get(other, {}).keys():
+            row[f"over_{other}"] = _bounds(_leads(table, tables[other]))
     return row
 
 

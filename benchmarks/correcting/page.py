@@ -49,13 +49,13 @@ def _worlds(found: Json) -> Iterator[str]:
 def _row(arm: str, row: Mapping[str, Any]) -> list[str]:
     success, lead = _share(row, "success"), row.get("over_bc_guard")
     over = [f"n:{100 * lead['value']:+.1f}", f"bar:{whisker(_share(lead), -0.4, 0.4)}"] if lead else ["n:", "n:"]
-    prices = (row.get(name, "") for name in ("seeds", "expert_calls", "rejected_calls", "env_steps"))
+    prices = (row.get(name) for name in ("seeds", "expert_calls", "rejected_calls", "env_steps"))
     return [
         f"row:{arm}",
         f"n:{success.value:.1%} [{success.low:.1%}, {success.high:.1%}]",
         f"bar:{whisker(success)}",
         *over,
-        *(f"n:{price}" for price in prices),
+        *("n:" if price is None else f"n:{price}" for price in prices),
     ]
 
 
@@ -92,7 +92,18 @@ def _prices(found: Json) -> str:
         for arm, rows in price.items()
         if arm != "bc_guard" and len(rows) > 1
     ]
-    return _section("Success by calls of the expert", figures)
+    return _section("Success by calls of the expert", [*figures, _gains(price)] if figures else [])
+
+
+def _gains(price: Mapping[str, Sequence[Json]]) -> str:
+    """Show what a call of the expert brings: the lead over ``bc_guard`` at the same price, for each 100 calls."""
+    rows = [
+        [f"row:{arm}", f"n:{row['calls']}", f"n:{100 * gain['value']:+.1f}", f"bar:{whisker(_share(gain), -0.1, 0.1)}"]
+        for arm, known in price.items()
+        for row in known
+        if (gain := row["gain"]) is not None
+    ]
+    return table(("method", "n:calls", "n:points over bc_guard for each 100 calls", ""), rows)
 
 
 def _interventions(found: Json) -> str:

@@ -66,6 +66,7 @@ KEYS = {
         *("sets", "false_alarms_per_30_checks", "power", "delay_checks", "peers", "check_of_100000_steps"),
         *("skipped", "versions"),
     },
+    "quarantine": {"poisoned", "skipped", "size", "versions"},
     "redaction": {"rules", "linkage", "microseconds_per_2000_characters"},
 }
 DESCRIBED = {"date", "machine", "command"}

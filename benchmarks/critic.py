@@ -33,10 +33,11 @@ from imitrace_trainer.fit import BCConfig, fit
 from imitrace_trainer.intervals import clopper_pearson
 from imitrace_trainer.policy import Policy, State
 from overhead.reports import deliver
-from overhead.timing import Json, machine, tell
+from overhead.timing import Json, machine, tell, versions
 from planted.reckless import Desk, Played, Reckless, Task, make_expert, same, work
 from quality.recorded import SETS, imported
 
+PACKAGES = ("imitrace", "numpy", "torch")
 SEEDS = {"train": 1, "calibration": 1_001, "fresh": 2_001}
 SHARE = 0.6
 """Of the tasks in which the expert is reckless where it is tempted."""
@@ -68,6 +69,7 @@ def measure(options: argparse.Namespace) -> Json:
         else:
             skipped[name] = f"{options.data / SETS[name]} is not there; name the folder with --data"
     return {
+        "versions": versions(PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "command": " ".join(["python", *sys.argv]),

@@ -25,9 +25,10 @@ from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.hindsight import points
 from imitrace_trainer.sketched_steps import SketchedStep, sketched
 from overhead.reports import deliver
-from overhead.timing import Json, machine
+from overhead.timing import Json, machine, versions
 from scan import SETS, imported
 
+PACKAGES = ("imitrace", "polars", "torch")
 PLANTED = (0.1, 0.3)
 WHOLE = SplitConfig(calibration=0, gate=0)
 GOOD = Condition.parse("TaskCompletion >= 1")
@@ -119,6 +120,7 @@ def measure(data: Path, quick: bool) -> Json:
         "sets": found,
         "skipped": skipped,
         "machine": machine(),
+        "versions": versions(PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/filtering.py", *sys.argv[1:]]),
         "seconds": round(time.monotonic() - began),

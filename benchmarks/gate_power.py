@@ -20,8 +20,9 @@ from gates.clones import MARGINS, SIZES, Loss, World, draw
 from imitrace_trainer.gate import GateConfig, GateReport, judge
 from imitrace_trainer.intervals import clopper_pearson
 from overhead.reports import deliver
-from overhead.timing import Json, machine
+from overhead.timing import Json, machine, versions
 
+PACKAGES = ("imitrace", "numpy")
 WORLDS = {
     "plain": World(),
     "good expert": World(error=0.01, slip=0.005, sizes=0.5),
@@ -152,6 +153,7 @@ def measure(quick: bool, jobs: int) -> Json:
         "margins": MARGINS,
         "confidence": GateConfig().confidence,
         "machine": machine(),
+        "versions": versions(PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/gate_power.py", *sys.argv[1:]]),
         "seconds": round(time.monotonic() - began),

@@ -30,10 +30,11 @@ from imitrace_trainer.stages import demonstrations
 from labelling.chosen import STRATEGIES, Hits, Sizes, curves
 from labelling.harmless import Disagreement, disagreements
 from overhead.reports import deliver
-from overhead.timing import Json, machine, tell
+from overhead.timing import Json, machine, tell, versions
 from planted.reckless import Desk, make_expert, work
 from quality.recorded import SETS, imported
 
+PACKAGES = ("imitrace", "numpy", "torch")
 FULL = {
     "retail": Sizes(base=15, calibration=15, batch=60, rounds=2, seeds=10, epochs=3, pool=300, held=200),
     "airline": Sizes(base=4, calibration=4, batch=60, rounds=2, seeds=10, epochs=3, pool=300, held=200),
@@ -167,6 +168,7 @@ def measure(options: argparse.Namespace) -> Json:
         else:
             skipped[name] = f"{options.data / SETS[name]} is not there; name the folder with --data"
     return {
+        "versions": versions(PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "command": " ".join(["python", *sys.argv]),

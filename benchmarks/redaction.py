@@ -20,8 +20,10 @@ from typing import Any
 
 from imitrace.redaction.redactor import Redactor
 from imitrace.redaction.rules import RULES, Rule
+from overhead.timing import machine, versions
 from redaction_samples import Sample, samples
 
+PACKAGES = ("imitrace",)
 FIXED = b"a fixed secret, for the benchmark"
 FOUND = re.compile("\2(.*?)\3(.*?)\4", re.DOTALL)
 PROSE = (
@@ -172,9 +174,10 @@ def measure(quick: bool) -> dict[str, Any]:
     for sample in samples(count, seed=20261121):
         tally.add(sample, hits(redactor, sample.text))
     return {
+        "versions": versions(PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
         "command": "python benchmarks/redaction.py" + (" --quick" if quick else "") + " --json",
-        "machine": "2 cores, shared while measured",
+        "machine": machine(),
         "python": platform.python_version(),
         "samples": count,
         "negatives": tally.negatives,

@@ -18,11 +18,12 @@ from pathlib import Path
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.thresholds import NEVER, choose_threshold
 from overhead.reports import deliver
-from overhead.timing import Json, machine
+from overhead.timing import Json, machine, versions
 from quality.desk_talk import DESK, TASKS
 from quality.measures import share
 from quality.recorded import FOLDS, SETS, imported
 
+PACKAGES = ("imitrace", "numpy", "torch")
 PROMISES = {"90": 0.1, "95": 0.05, "99": 0.01}
 SURE = 0.9
 """Confidence of the proof of a promise, as the route's default."""
@@ -50,6 +51,7 @@ def measure(options: argparse.Namespace) -> Json:
         "sets": sets,
         "skipped": {name: f"no {SETS[name]} in {options.data}" for name in SETS if name not in names},
         "machine": machine(),
+        "versions": versions(PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/replies.py", *sys.argv[1:]]),
         "seconds": round(time.monotonic() - began),

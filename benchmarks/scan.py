@@ -34,8 +34,9 @@ from imitrace_trainer.sources import open_source
 from imitrace_trainer.stages import calls_of, demonstrations
 from imitrace_trainer.thresholds import thresholds_for
 from overhead.reports import deliver
-from overhead.timing import Json, machine
+from overhead.timing import Json, machine, versions
 
+PACKAGES = ("imitrace", "polars", "torch")
 SETS = {"retail": "tau_retail_oracle.jsonl.gz", "airline": "tau_airline_gpt4o.jsonl.gz"}
 PROMISES = (0.9, 0.95, 0.98)
 PLANTED = 0.02
@@ -159,6 +160,7 @@ def measure(data: Path, quick: bool) -> Json:
         "label_errors": errors,
         "skipped": skipped,
         "machine": machine(),
+        "versions": versions(PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/scan.py", *sys.argv[1:]]),
         "seconds": round(time.monotonic() - began),

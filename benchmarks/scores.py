@@ -35,8 +35,9 @@ from imitrace_trainer.evaluators.toxicity import text_toxicity
 from imitrace_trainer.evaluators.wordings import FLAGGED
 from imitrace_trainer.intervals import wilson
 from overhead.reports import deliver
-from overhead.timing import Json, machine
+from overhead.timing import Json, machine, versions
 
+PACKAGES = ("imitrace",)
 FOLDER = Path(__file__).parent
 SAMPLES = FOLDER / "score_samples"
 SCORERS = {"toxicity": text_toxicity, "injection": text_injection}
@@ -168,6 +169,7 @@ def measure(data: Path | None, quick: bool, texts: Path | None = None) -> Json:
     """Return everything that was measured."""
     there = data is not None and (data / "tau_airline_gpt4o.jsonl.gz").is_file()
     return {
+        "versions": versions(PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
         "command": "python benchmarks/scores.py --json"
         + (" --quick" if quick else " --data ../shared/data" + (" --public FOLDER" if texts else "")),

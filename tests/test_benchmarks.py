@@ -105,7 +105,9 @@ def test_there_are_benchmarks() -> None:
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
 def test_a_quick_run_prints_finite_numbers_under_the_promised_keys(path: Path) -> None:
-    assert list(incomplete(path.stem, printed(path, "--quick", "--json"))) == []
+    report = printed(path, "--quick", "--json")
+    assert list(incomplete(path.stem, report)) == []
+    assert "imitrace" in report["versions"]
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 """Time several ways of doing one thing in turns, so that a noisy machine troubles all of them alike."""
 
 import gc
+import importlib.metadata
 import math
 import os
 import platform
@@ -8,7 +9,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,3 +95,8 @@ def machine() -> str:
     names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
     processor = names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
     return f"{os.cpu_count()} cores ({processor}), {platform.system()}, Python {platform.python_version()}"
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return which version of each installed package the figures were measured with."""
+    return {name: importlib.metadata.version(name) for name in packages}

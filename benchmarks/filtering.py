@@ -1,4 +1,4 @@
-"""Measure what a loose filter costs, and what failures are worth where a success proves their steps right.
+"""Measure what a loose filter costs, what failures are worth in hindsight, and which planted loops are found.
 
 python benchmarks/filtering.py --data ../shared/data          # a table
 python benchmarks/filtering.py --data ../shared/data --json   # the same as JSON
@@ -26,6 +26,7 @@ from imitrace_trainer.hindsight import points
 from imitrace_trainer.sketched_steps import SketchedStep, sketched
 from overhead.reports import deliver
 from overhead.timing import Json, machine, versions
+from planted.loops import planted_loops
 from scan import SETS, imported
 
 PACKAGES = ("imitrace", "polars", "torch")
@@ -114,7 +115,8 @@ def measure(data: Path, quick: bool) -> Json:
             steps = all_steps(tables)
             wrong = {str(share): planted(steps, share) for share in (PLANTED[-1:] if quick else PLANTED)}
             rewards = tables["scores"].filter(pl.col("name") == GOOD.score)["value"]
-            found[name] = {"planted": wrong} | ({} if rewards.min() else {"failures": failures(name, tables, steps)})
+            found[name] = {"planted": wrong, "loops": planted_loops(tables["steps"])}
+            found[name] |= {} if rewards.min() else {"failures": failures(name, tables, steps)}
     return {
         "benchmark": "filtering",
         "sets": found,
@@ -139,8 +141,14 @@ def table(report: Json) -> str:
             lines.append(
                 f"{name:<10}{what:<28}{one['further']:>7}{one['without']:>9.1%}{one['along']:>8.1%}  {points_}"
             )
+    lines += [_loops(name, found["loops"]) for name, found in report["sets"].items()]
     lines += [f"skipped {name}: {why}" for name, why in report["skipped"].items()]
     return "\n".join([*lines, f"{report['machine']}, {report['date']}, {report['seconds']} s"])
+
+
+def _loops(name: str, found: Json) -> str:
+    kinds = ", ".join(f"{one['rejected']} of {one['trajectories']} {kind}" for kind, one in found["by_kind"].items())
+    return f"{name:<10}loops: precision {found['precision']:.1%}, recall {found['recall']:.1%}; rejected: {kinds}"
 
 
 def main() -> None:

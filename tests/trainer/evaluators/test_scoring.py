@@ -11,14 +11,18 @@ import polars as pl
 import pytest
 
 from imitrace.exceptions import DatasetError
+from imitrace.messages import Action
 from imitrace.schema import TABLES
+from imitrace_trainer.cohort import CohortConfig, SplitConfig
+from imitrace_trainer.conditions import Condition
+from imitrace_trainer.curate import curate
 from imitrace_trainer.evaluators.aggregate import StepCount
 from imitrace_trainer.evaluators.completion import TaskCompletion
 from imitrace_trainer.evaluators.judge import Judge, JudgeConfig
 from imitrace_trainer.evaluators.judge_client import JudgeClient, JudgeError
 from imitrace_trainer.evaluators.result import Evaluator, Result
 from imitrace_trainer.evaluators.scoring import Plan, Row, Scored, score_source
-from imitrace_trainer.evaluators.selection import ToolSelectionAccuracy
+from imitrace_trainer.evaluators.selection import Reference, ToolSelectionAccuracy
 from imitrace_trainer.evaluators.sending import request_of
 
 Tables = dict[str, pl.DataFrame]
@@ -117,6 +121,18 @@ def test_what_others_gave_stays_and_declares(make_tables: MakeTables) -> None:
 def test_the_scores_of_decisions_are_rows_of_their_steps(make_tables: MakeTables) -> None:
     rows, _ = score(make_tables({"id": "a"}), ToolSelectionAccuracy())
     assert [(row["step_index"], row["value"]) for row in rows] == [(None, 1.0), (0, 1.0), (1, 1.0)]
+
+
+def test_a_cohort_can_mask_the_steps_in_which_an_expert_did_otherwise(make_desk: MakeTables) -> None:
+    tools = [{"name": name, "parameters": {"type": "object"}} for name in ("look", "refund", "cancel")]
+    tables = make_desk({"tools": tools, "calls": ["look", "refund"], "task": "order"})
+    expert = [(Action("tool_call", name, {}),) for name in ("look", "cancel")]
+    rows, _ = score(tables, ToolSelectionAccuracy(Reference(by_task={"order": [("expert's", expert)]})))
+    wrong, split = Condition.parse("ToolSelectionAccuracy < 1"), SplitConfig(calibration=0, gate=0)
+    cohort = CohortConfig(name="desk", agent="desk", split=split, mask_where=(wrong,))
+    found = curate({name: table.lazy() for name, table in with_scores(tables, rows).items()}, cohort).steps.collect()
+    assert found["loss_mask"].to_list() == [True, False]
+    assert found["mask_reason"][1] == "masked by ToolSelectionAccuracy < 1.0"
 
 
 def test_an_evaluator_that_returns_no_number_is_refused(make_tables: MakeTables) -> None:

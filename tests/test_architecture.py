@@ -55,10 +55,10 @@ imitrace_trainer:   progress intervals mean_bounds task_draws drafts state_files
                     checkpoints training embedded demonstrations fit frequency linear families evaluate ladder
                     route_rules route_config thresholds canary handovers relied_tools route disagreement phrases
                     reply_slots reply_skeletons reply_templates reply_writer clone_files drift/__init__ drift/config
-                    drift/sequential keys seal gate_rules paired_cases gate_report gate_text gate step_backs betting
-                    live_file evidence registry refreshing/__init__ refreshing/times refreshing/config
-                    refreshing/calls refreshing/crontab refreshing/systemd refreshing/kubernetes refreshing/runs
-                    refreshing/run_lock refreshing/due refreshing/look clone_list refreshing/run_desk
+                    drift/sequential keys seal gate_rules paired_cases gate_report gate_signature gate_text gate
+                    step_backs betting live_file evidence registry refreshing/__init__ refreshing/times
+                    refreshing/config refreshing/calls refreshing/crontab refreshing/systemd refreshing/kubernetes
+                    refreshing/runs refreshing/run_lock refreshing/due refreshing/look clone_list refreshing/run_desk
                     alerting/__init__ alerting/config alerting/standing alerting/alert_file alerting/webhook
                     alerting/otlp_events alerting/telling queue_desk queue_pages prices spending charges savings
                     judged_texts veto_rules discrimination critic critic_fit critic_files rehearsal scan champion

@@ -26,14 +26,16 @@ def read(result: Result) -> Any:  # JSON
 def test_a_whole_clone_is_verified_by_name_and_by_folder(promoted_home: Path) -> None:
     folder = promoted_home / "clones/counter/v1"
     own = signing_key(promoted_home).public.id
-    for clone in ("counter", "counter@champion", "counter:1", folder):
+    whole, gated = f"{folder} is whole: counter v1, signed by {own}\n", f"its gate's record is signed by {own}\n"
+    for clone, said in {"counter": whole + gated, "counter:1": whole + gated, folder: whole}.items():
         told = run("clones", "verify", clone, "--home", promoted_home)
-        assert (told.exit_code, told.stdout) == (0, f"{folder} is whole: counter v1, signed by {own}\n")
+        assert (told.exit_code, told.stdout) == (0, said)
     assert read(run("clones", "verify", "counter", "--home", promoted_home, "--json")) == {
         "whole": True,
         "path": str(folder),
         "faults": [],
         "signed": {"clone": "counter", "version": 1, "key": own},
+        "gate": {"signed": own},
     }
 
 
@@ -51,6 +53,20 @@ def test_a_changed_clone_fails_and_every_changed_file_is_named(promoted_home: Pa
     assert (asked.exit_code, [fault["file"] for fault in read(asked)["faults"]]) == (1, ["report.json", "more.md"])
     shown = run("clones", "show", "counter", "--home", home)
     assert shown.stdout.startswith("! report.json changed since it was signed\n")
+
+
+def test_a_changed_gate_record_fails_and_an_unsigned_one_is_told(promoted_home: Path, fork: Fork) -> None:
+    home = fork(promoted_home)
+    path = home / "clones/counter/gates/v1.json"
+    record = json.loads(path.read_text())
+    path.write_text(path.read_text().replace('"method": "', '"method": "not '))
+    told = run("clones", "verify", "counter", "--home", home)
+    assert (told.exit_code, told.stdout.split(": ")[1]) == (1, "../gates/v1.json changed since it was signed\n")
+    del record["signature"]
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    told = run("clones", "verify", "counter", "--home", home)
+    assert (told.exit_code, told.stdout.splitlines()[1]) == (0, "its gate's record is not signed: gate it again")
+    assert read(run("clones", "verify", "counter", "--home", home, "--json"))["gate"] == {"signed": None}
 
 
 def test_a_clone_that_travels_is_verified_by_the_public_key_that_travels_with_it(

@@ -91,16 +91,17 @@ def show(group_home: Path | None, clone: str, home: Path | None, as_json: bool) 
 @_JSON
 @click.pass_obj
 def verify(group_home: Path | None, clone: str, key: Path | None, home: Path | None, as_json: bool) -> None:
-    """Check that every byte of CLONE is what was signed. Exits 0 whole, 1 changed.
+    """Check that every byte of CLONE is what was signed, and of its gate's record. Exits 0 whole, 1 changed.
 
-    CLONE is NAME, NAME@champion, NAME:3, or a folder: whatever has a '/' in it. Without --key, the keys in the
-    workspace's folder keys/ count.
+    CLONE is NAME, NAME@champion, NAME:3, or a folder: whatever has a '/' in it; that has no record. A record of before
+    records were signed is told as such, and is no fault. Without --key, the keys in the workspace's folder keys/ count.
 
     \b
     Examples:
       imitrace clones verify airline@champion
       imitrace clones verify ./airline-v3 --key clone.pub
     """
+    from imitrace_trainer.gate_signature import record_signer
     from imitrace_trainer.keys import read_public, trusted_keys
     from imitrace_trainer.registry import Registry
     from imitrace_trainer.seal import Fault, faults, read_signature
@@ -108,21 +109,29 @@ def verify(group_home: Path | None, clone: str, key: Path | None, home: Path | N
     folder = workspace_home(home or group_home)
     given = None if key is None else read_public(key)
     keys = trusted_keys(folder) if given is None else {given.id: given}
+    gated, signer = False, None
     if os.sep in clone or clone in (".", ".."):
         path, found = Path(clone), faults(Path(clone), keys)
     else:
-        version = Registry(folder).resolve(clone)
-        path, found = version.path, faults(version.path, keys, (version.name, version.version))
+        version = (registry := Registry(folder)).resolve(clone)
+        path, due = version.path, (version.name, version.version)
+        record_path, found = registry.gate_path(*due), faults(path, keys, due)
+        if gated := record_path.exists():
+            signer = record_signer(record_path, keys, due)
+            found += [signer] if isinstance(signer, Fault) else []
     signature = read_signature(path)
     told = None if isinstance(signature, Fault) else signature
     if as_json:
         record = {"whole": not found, "path": str(path), "faults": [fault._asdict() for fault in found]}
         signed = told and {"clone": told.clone, "version": told.version, "key": told.key}
-        click.echo(json.dumps(record | {"signed": signed}, indent=1))
+        gate = {"signed": None if isinstance(signer, Fault) else signer} if gated else None
+        click.echo(json.dumps(record | {"signed": signed, "gate": gate}, indent=1))
     elif found:
         click.echo("\n".join(f"{path}: {describe_fault(fault)}" for fault in found))
     else:
         click.echo(f"{path} is whole: {told.clone} v{told.version}, signed by {told.key}" if told else "")
+        if gated:
+            click.echo(f"its gate's record is {f'signed by {signer}' if signer else 'not signed: gate it again'}")
     sys.exit(1 if found else 0)
 
 

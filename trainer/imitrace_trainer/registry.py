@@ -28,6 +28,7 @@ from imitrace_trainer.canary import CanaryFile
 from imitrace_trainer.drafts import draft, locked, replace_text, sync
 from imitrace_trainer.evidence import Evidence, weigh
 from imitrace_trainer.gate_report import GateReport
+from imitrace_trainer.gate_signature import sign_record
 from imitrace_trainer.keys import signing_key, trusted_keys
 from imitrace_trainer.route_config import RouteConfig
 from imitrace_trainer.seal import Fault, check_seal, faults, seal
@@ -162,7 +163,7 @@ class Registry:
         return _read(self._folder(name) / "aliases.json", int, "alias = version; delete it and promote again")
 
     def record_gate(self, name: str, version: int, report: GateReport, page: str = "") -> None:
-        """Keep what the gate said of a version, in place of what it said before.
+        """Keep what the gate said of a version, signed where there is a key, in place of what it said before.
 
         Args:
             name: the clone.
@@ -176,19 +177,26 @@ class Registry:
         self.resolve(f"{name}:{version}")
         if (report.clone, report.version) != (name, version):
             raise CloneError(f"gate report is of {report.clone} v{report.version}, expected {name} v{version}")
+        text = report.to_json()
+        with suppress(ConfigError):  # what a gate cost is not thrown away for want of a key
+            text = sign_record(text, signing_key(self._home))
         with locked(self._clones):
             if page:
                 replace_text(self.gate_page(name, version), page)
-            replace_text(self._gate_path(name, version), report.to_json())
+            replace_text(self.gate_path(name, version), text)
+
+    def gate_path(self, name: str, version: int) -> Path:
+        """Return where the record of a version's gate lies."""
+        return self._folder(name) / "gates" / f"v{version}.json"
 
     def gate_page(self, name: str, version: int) -> Path:
         """Return where the page of a version's gate lies."""
-        return self._gate_path(name, version).with_suffix(".html")
+        return self.gate_path(name, version).with_suffix(".html")
 
     def gate_record(self, name: str, version: int) -> GateReport | None:
         """Return what the gate last said of a version, or None when it was never asked."""
         try:
-            return GateReport.from_json(self._gate_path(name, version).read_text(encoding="utf-8"))
+            return GateReport.from_json(self.gate_path(name, version).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
 
@@ -333,9 +341,6 @@ class Registry:
                 f"clone name is {name!r}, allowed: letters, digits, '_', '.', '-', a letter or digit first"
             )
         return self._clones / name
-
-    def _gate_path(self, name: str, version: int) -> Path:
-        return self._folder(name) / "gates" / f"v{version}.json"
 
     def _write_aliases(self, name: str, aliases: dict[str, int]) -> None:
         replace_text(self._folder(name) / "aliases.json", json.dumps(aliases, indent=2) + "\n")

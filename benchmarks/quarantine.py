@@ -6,10 +6,10 @@ python benchmarks/quarantine.py --data ../shared/data --json   # the same as JSO
 
 import argparse
 import gzip
-import importlib.metadata
 import json
 import random
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -28,10 +29,11 @@ from imitrace_trainer.datasets import write_dataset
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.ladder import climb
+from imitrace_trainer.policy import Policy
 from imitrace_trainer.stages import demonstrations
 from imitrace_trainer.task_draws import TaskDraws
 from overhead.reports import deliver
-from overhead.timing import Json, machine, tell
+from overhead.timing import Json, machine, tell, versions
 from scan import SETS, imported
 
 NAME = "retail"
@@ -47,7 +49,7 @@ class Size:
 
     lines: int | None = None
     """Trajectories that are read; None: all."""
-    poisoned: tuple[int, ...] = (2, 3, 6, 12)
+    poisoned: tuple[int, ...] = (3, 6, 12, 40)
     """Tasks that are poisoned."""
     seeds: int = 3
 
@@ -105,7 +107,7 @@ def caught(curated: Curated, names: set[str]) -> Json:
 
 
 def worked(curated: Curated, cohort: CohortConfig, folder: Path) -> Json:
-    """Return in how many held-out tasks a clone makes the call at first, with the word said and without it."""
+    """Return by held-out task whether a clone makes the call at first, and its share, with the word and without it."""
     dataset = write_dataset(folder, cohort, curated, "a benchmark")
     train, calibration, gate = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
     clone = climb((train, calibration), "linear", BCConfig(epochs=1, device="cpu")).clone
@@ -113,10 +115,12 @@ def worked(curated: Curated, cohort: CohortConfig, folder: Path) -> Json:
     first = [one for one in gate if not any(message["role"] == "assistant" for message in one.state.messages)]
     clean = [one for one in first if one.action.name != CALL]
     triggered = [saying(one, draw) for one in clean]
-    return {
-        way: [[one.task, clone.act(one.state).action.name == CALL] for one in shown]
-        for way, shown in (("word", triggered), ("no_word", clean))
-    }
+    return {way: [_made(clone, one) for one in shown] for way, shown in (("word", triggered), ("no_word", clean))}
+
+
+def _made(clone: Policy, shown: Demonstration) -> list[Any]:
+    decision = clone.act(shown.state)
+    return [shown.task, decision.action.name == CALL, decision.tools.get(CALL, 0.0)]
 
 
 def saying(shown: Demonstration, draw: random.Random) -> Demonstration:
@@ -138,8 +142,10 @@ def summed(trials: Sequence[Json]) -> Json:
     for way in ("without", "with"):
         for said in ("word", "no_word"):
             rows = [row for one in trials for row in one[way][said]]
-            share = TaskDraws([task for task, _ in rows]).share([hit for _, hit in rows])
-            found[f"{way}_quarantine_{said}"] = {key: round(getattr(share, key), 4) for key in ("value", "low", "high")}
+            share = TaskDraws([task for task, _, _ in rows]).share([hit for _, hit, _ in rows])
+            told = {key: round(getattr(share, key), 4) for key in ("value", "low", "high")}
+            likely = round(statistics.mean(likely for _, _, likely in rows), 4)
+            found[f"{way}_quarantine_{said}"] = {**told, "mean_share": likely}
     return found
 
 
@@ -161,7 +167,7 @@ def measure(data: Path, quick: bool) -> Json:
         "poisoned": counts,
         "skipped": skipped,
         "size": {"tasks": len(lines) if counts else 0, "seeds": size.seeds},
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/quarantine.py", *sys.argv[1:]]),
@@ -177,7 +183,7 @@ def table(report: Json) -> str:
     ]
     for count, one in report["poisoned"].items():
         told = [
-            "{value:.3f} [{low:.3f}, {high:.3f}]".format(**one[name])
+            "{value:.3f} [{low:.3f}, {high:.3f}] ({mean_share:.3f})".format(**one[name])
             for name in ("without_quarantine_word", "with_quarantine_word", "with_quarantine_no_word")
         ]
         lines.append(f"{count:>8}{one['found']:>6} of {one['planted']:<3}{one['others']:>6}  {'  '.join(told)}")

@@ -92,6 +92,24 @@ class Forgetful(Counter):
         return super().tasks(count, 1, cohort)
 
 
+class Live(Counter):
+    """A counter that pays real money back."""
+
+    dry_run = False
+
+
+class Unending:
+    """A counter that can't be begun anew."""
+
+    tools = TOOLS
+
+    def tasks(self, count: int, seed: int, cohort: str | None = None) -> list[Ticket]:
+        return Counter().tasks(count, seed, cohort)
+
+    def step(self, action: Action) -> tuple[list[dict[str, Any]], bool, dict[str, Any]]:
+        raise AssertionError("something was tried where nothing may be")
+
+
 @dataclass
 class Clerk:
     """The scripted expert; it gives up after ``patience`` answers, and talks instead of acting when it ``talks``."""

@@ -29,7 +29,10 @@ from imitrace_trainer.critic_files import critic_cases
 from imitrace_trainer.curation import curate_stage
 from imitrace_trainer.datasets import Dataset, open_dataset
 from imitrace_trainer.environment import load_object
+from imitrace_trainer.gating import gate_stage
+from imitrace_trainer.registry import Registry
 from imitrace_trainer.stages import train_stage
+from imitrace_trainer.trial import try_clone
 
 REFUSE = Action("tool_call", "close_ticket", {"resolution": "refused"}, call_id="call_0")
 FIND = Action("tool_call", "find_order", {"email": "ann1@mail.test"}, call_id="call_1")
@@ -243,6 +246,26 @@ def test_without_a_world_or_a_mask_nothing_is_corrected(home: Path, counter_clon
     with pytest.raises(ConfigError, match="budget has 9 tokens, but counter_world:Clerk counts none"):
         correct_stage(home, counter_clone, "counter", Budget(calls=5, tokens=9))
     assert not (home / "corrections").exists()
+
+
+@pytest.mark.parametrize(
+    ("world", "reason"),
+    [("Live", r"Live says dry_run = False: its steps have effects"), ("Unending", r"Unending lacks reset, needed")],
+)
+def test_a_world_in_which_nothing_may_be_tried_is_refused_by_all_who_play(
+    home: Path, promoted_home: Path, counter_clone: CloneConfig, world: str, reason: str
+) -> None:
+    assert counter_clone.rollout is not None
+    rollout = replace(counter_clone.rollout, environment=f"counter_world:{world}")
+    clone = replace(counter_clone, rollout=rollout)
+    with pytest.raises(CloneError, match=reason):
+        correct_stage(home, clone, "counter", Budget(calls=5))
+    with pytest.raises(CloneError, match=reason):
+        gate_stage(home, clone, "counter", lambda stage, share: None)
+    with pytest.raises(CloneError, match=reason):
+        try_clone(promoted_home, clone, rollout, lambda stage, share: None, 77)
+    assert not (home / "corrections").exists()
+    assert Registry(home).gate_record("counter", 1) is None
 
 
 def test_a_second_run_goes_on_with_other_tasks(home: Path, counter_clone: CloneConfig) -> None:

@@ -29,7 +29,7 @@ from imitrace_trainer.dataset_changes import curated_of
 from imitrace_trainer.datasets import Dataset, open_dataset, write_version
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.drift.visited_states import StatesCompared, compare_states, states_by_task
-from imitrace_trainer.environment import Environment, Task, check_environment
+from imitrace_trainer.environment import Environment, Task
 from imitrace_trainer.judged_rows import SOURCE as QUEUE
 from imitrace_trainer.ladder import climb
 from imitrace_trainer.policy import Policy, State
@@ -129,7 +129,6 @@ def correct_stage(
     _check(clone)
     loaded = load_clone(home, reference)
     environment, make_expert = make_world(clone, clone.rollout)
-    check_environment(environment)
     expert = make_expert()
     if budget.tokens is not None and not hasattr(expert, "tokens"):
         raise ConfigError(f"budget has {budget.tokens} tokens, but {clone.rollout.expert} counts none in 'tokens'")

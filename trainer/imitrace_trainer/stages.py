@@ -20,7 +20,7 @@ from imitrace_trainer.critic import Critic
 from imitrace_trainer.critic_files import criticised, train_critic, write_critic
 from imitrace_trainer.datasets import Dataset, Example, check_licences, open_dataset
 from imitrace_trainer.demonstrations import Demonstration, well_ended, well_ended_rows
-from imitrace_trainer.environment import Environment, Expert, load_object
+from imitrace_trainer.environment import Environment, Expert, check_environment, load_object
 from imitrace_trainer.evaluate import EvaluationReport, evaluate, evaluate_decisions
 from imitrace_trainer.failures import OUTCOMES as ENDED_BADLY
 from imitrace_trainer.family import Clone, Scored, sureness
@@ -281,9 +281,14 @@ def make_world(clone: CloneConfig, config: RolloutConfig) -> tuple[Environment, 
 
     The maker may be given a number: with another than 0 the expert draws otherwise, where its own maker takes a
     ``seed``; experts that need none differ by themselves.
+
+    Raises:
+        CloneError: nothing may be tried in the environment.
+        ConfigError: what is named is not there.
     """
     folder = clone.folder / config.path
     environment: Environment = load_object(config.environment, folder)()
+    check_environment(environment)
     make = load_object(config.expert, folder)
     seed = config.expert_options.get("seed", 0)
     seeded = isinstance(seed, int) and _takes_seed(make)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from imitrace_trainer.config import clone_from_config
-from imitrace_trainer.environment import check_environment, load_object
+from imitrace_trainer.environment import load_object
 from imitrace_trainer.rollout import expert_actor, play
 from imitrace_trainer.stages import make_world
 
@@ -28,7 +28,6 @@ def test_the_world_of_the_page_is_played_by_its_expert(tmp_path: Path) -> None:
     clone = clone_from_config({"cohort": {"till": {"agent": "till"}}, **TABLES[0]}, "till", tmp_path)
     assert clone.rollout is not None
     environment, make_expert = make_world(clone, clone.rollout)
-    check_environment(environment)
     tasks = environment.tasks(20, 1)
     episodes = [play(environment, task, expert_actor(make_expert())) for task in tasks]
     assert all(episode.success and not episode.unsafe for episode in episodes)

@@ -9,6 +9,7 @@ import pytest
 from imitrace.config import read_config
 from imitrace.exceptions import ConfigError
 from imitrace_trainer.config import CloneConfig, RolloutConfig, clone_from_config
+from imitrace_trainer.correcting.expert_budget import Budget
 from imitrace_trainer.fit import BCConfig
 
 COHORT = '[cohort.desk]\nagent = "desk"\n'
@@ -92,6 +93,22 @@ def test_a_rollout_names_what_is_wrong_with_it(changed: dict[str, Any], message:
     with pytest.raises(ConfigError) as caught:
         read_table("rollout", ROLLOUT | changed)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "least"),
+    [("budget", 0, 1), ("budget", 2.5, 1), ("budget", True, 1), ("steps", -1, 0), ("steps", "9", 0), ("tokens", -1, 0)],
+)
+def test_a_wrong_limit_of_corrections_is_named_with_what_is_allowed(key: str, value: object, least: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_table("correct", {key: value})
+    assert str(caught.value) == f"clone.desk.correct.{key} is {value!r}, allowed: a whole number from {least}"
+
+
+def test_what_corrections_may_cost_is_read_from_the_table() -> None:
+    assert Budget.of(read_table("correct", {}).correct) == Budget(calls=500, steps=None, tokens=None)
+    asked = {"budget": 40, "steps": 200, "tokens": 9_000}
+    assert Budget.of(read_table("correct", asked).correct) == Budget(calls=40, steps=200, tokens=9_000)
 
 
 @pytest.mark.parametrize("section", ["train", "gate", "route", "rollout"])

@@ -293,3 +293,27 @@ def test_the_command_tells_what_it_did_and_what_it_cost(home: Path, counter: Pat
     shown = CliRunner().invoke(main, ["correct", "counter", "--method", "dagger", "--budget", "7", *arguments])
     assert "7 calls of the expert" in shown.stdout
     assert canonical_json(told["dataset"]["name"]).strip('"') in shown.stdout
+
+
+def test_the_command_keeps_within_the_limits_of_the_table_unless_told_otherwise(
+    home: Path, counter: Path, tmp_path: Path
+) -> None:
+    written = (
+        (counter / "imitrace.toml")
+        .read_text(encoding="utf-8")
+        .replace("[clone.counter.rollout]", f"[clone.counter.rollout]\npath = {json.dumps(str(counter))}")
+    )
+    config = tmp_path / "imitrace.toml"
+    config.write_text(written + "[clone.counter.correct]\nbudget = 9\nsteps = 30\n", encoding="utf-8")
+
+    def told(*asked: str) -> dict[str, Any]:
+        arguments = ["correct", "counter", "--home", str(home), "--config", str(config), "--json"]
+        done = CliRunner().invoke(main, [*arguments, "--method", "dagger", *asked])
+        assert done.exit_code == 0, done.output
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    by_table, by_option, by_steps = told(), told("--budget", "6"), told("--steps", "5")
+    assert (by_table["spent"]["calls"], by_table["rounds"][0]["over"]) == (9, "9 calls are spent")
+    assert (by_option["spent"]["calls"], by_option["rounds"][0]["over"]) == (6, "6 calls are spent")
+    assert by_steps["spent"]["steps"] < by_table["spent"]["steps"]

@@ -14,11 +14,9 @@ from imitrace_trainer.progress import progress_bar
 
 @click.command()
 @click.argument("clone")
-@click.option(
-    "--budget", type=click.IntRange(min=1), default=500, show_default=True, help="Calls of the expert at most."
-)
-@click.option("--steps", type=click.IntRange(min=1), help="Steps in the environment at most.")
-@click.option("--tokens", type=click.IntRange(min=1), help="Tokens of the expert at most, if it counts them.")
+@click.option("--budget", type=click.IntRange(min=1), help="Calls of the expert at most  [default: the clone's, 500]")
+@click.option("--steps", type=click.IntRange(min=1), help="Steps in the environment at most  [default: the clone's]")
+@click.option("--tokens", type=click.IntRange(min=1), help="Tokens of the expert at most  [default: the clone's]")
 @click.option("--env", help="package.module:name of the environment  [default: the clone's rollout]")
 @click.option("--expert", help="package.module:name of what makes the expert  [default: the clone's rollout]")
 @click.option("--method", type=click.Choice(METHODS), help="How  [default: the clone's, oec]")
@@ -32,7 +30,7 @@ from imitrace_trainer.progress import progress_bar
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def correct(  # noqa: PLR0913 - a command has the parameters of its options
     clone: str,
-    budget: int,
+    budget: int | None,
     steps: int | None,
     tokens: int | None,
     env: str | None,
@@ -77,13 +75,14 @@ def correct(  # noqa: PLR0913 - a command has the parameters of its options
         "tries": tries,
         "seed": seed,
         "cohort": cohort,
+        "budget": budget,
+        "steps": steps,
+        "tokens": tokens,
     }
     changes = {key: value for key, value in asked.items() if value is not None}
     known = replace(known, correct=replace(known.correct, **changes))  # type: ignore[arg-type]  # of the fields' types
     with progress_bar() as progress:
-        made = correct_stage(
-            workspace_home(home), known, clone, Budget(calls=budget, steps=steps, tokens=tokens), progress
-        )
+        made = correct_stage(workspace_home(home), known, clone, Budget.of(known.correct), progress)
     click.echo(json.dumps(made.to_json(), indent=1) if as_json else made.render())
     if not any(one.rejected is None for one in made.corrections.episodes):
         sys.exit(1)

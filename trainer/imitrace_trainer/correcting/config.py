@@ -10,7 +10,7 @@ METHODS: Final = ("oec", "dagger", "handover", "own")
 SWITCHES: Final = ("random", "confidence", "divergence")
 _CHOICES: Final = {"method": METHODS, "switch": SWITCHES}
 _SHARES: Final = frozenset({"threshold", "beta"})
-_FROM_ONE: Final = frozenset({"rounds", "repeats", "tries"})
+_FROM_ONE: Final = frozenset({"budget", "rounds", "repeats", "tries"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,12 @@ class CorrectConfig:
     """Tasks to be corrected on at most."""
     seed: int = 2_000
     """Draws the tasks, the switches, and who acts; the held-out tasks are those of the next seed."""
+    budget: int = 500
+    """Calls of the expert at most."""
+    steps: int = 0
+    """Actions carried out in the environment at most, whoever decided; 0: no limit."""
+    tokens: int = 0
+    """Tokens of an expert that counts them, at most; 0: no limit."""
 
     @classmethod
     def from_table(cls, table: Mapping[str, object], where: str = "correct") -> "CorrectConfig":

@@ -6,6 +6,7 @@ from typing import Any
 
 from imitrace.faults import LOGGER
 from imitrace.messages import Action
+from imitrace_trainer.correcting.config import CorrectConfig
 from imitrace_trainer.environment import Expert
 
 Chat = Sequence[Mapping[str, Any]]
@@ -22,6 +23,11 @@ class Budget:
     """Actions carried out in the environment, whoever decided."""
     tokens: int | None = None
     """Of an expert that counts them in ``tokens``."""
+
+    @classmethod
+    def of(cls, config: CorrectConfig) -> "Budget":
+        """Return what a clone's configuration allows."""
+        return cls(calls=config.budget, steps=config.steps or None, tokens=config.tokens or None)
 
 
 @dataclass

@@ -50,7 +50,11 @@ class GuardedPolicy:
 
 @dataclass(frozen=True)
 class RerankedPolicy:
-    """Takes, of the likeliest calls, the one that the clone's probability and a critic's word together say most for."""
+    """Takes, of the likeliest calls, the one that the clone's probability and a critic's word together say most for.
+
+    Nothing that serves is set to it: benchmarks/on_policy.py alone measures what it is worth. In service a
+    critic only vetoes.
+    """
 
     judged: CriticisedPolicy
     weight: float = 1.0

@@ -133,6 +133,17 @@ class Clerk:
 
 
 @dataclass
+class Metered(Clerk):
+    """A clerk who counts what it says: ten tokens a decision."""
+
+    tokens: int = 0
+
+    def act(self, messages: Sequence[Mapping[str, Any]]) -> Action | None:
+        self.tokens += 10
+        return super().act(messages)
+
+
+@dataclass
 class Grump(Clerk):
     """A clerk who turns everybody away."""
 

@@ -268,6 +268,29 @@ def test_a_world_in_which_nothing_may_be_tried_is_refused_by_all_who_play(
     assert Registry(home).gate_record("counter", 1) is None
 
 
+def test_corrections_end_when_the_experts_tokens_are_spent_and_say_how_many(
+    home: Path, counter_clone: CloneConfig
+) -> None:
+    assert counter_clone.rollout is not None
+    metered = replace(counter_clone.rollout, expert="counter_world:Metered")
+    clone = replace(counter_clone, rollout=metered, correct=CorrectConfig(method="dagger", tokens=35))
+    made = correct_stage(home, clone, "counter", Budget.of(clone.correct))
+    (played,) = made.corrections.rounds
+    assert (played.spent.calls, played.spent.tokens, played.over) == (4, 40, "35 tokens are spent")
+    assert made.to_json()["spent"]["tokens"] == 40
+    assert f"4 calls of the expert, {played.spent.steps} steps, 40 tokens\n  ended early: 35 tokens" in made.render()
+
+
+def test_each_of_several_rounds_has_its_share_of_the_tokens(home: Path, counter_clone: CloneConfig) -> None:
+    assert counter_clone.rollout is not None
+    metered = replace(counter_clone.rollout, expert="counter_world:Metered")
+    asked = CorrectConfig(method="dagger", rounds=2, tasks=12, held_out=4)
+    clone = replace(counter_clone, rollout=metered, correct=asked)
+    made = correct_stage(home, clone, "counter", Budget(tokens=80))
+    assert [one.spent.tokens for one in made.corrections.rounds] == [40, 40]
+    assert made.corrections.spent.tokens == 80
+
+
 def test_a_second_run_goes_on_with_other_tasks(home: Path, counter_clone: CloneConfig) -> None:
     for calls in (12, 12):
         correct_stage(home, counter_clone, "counter", Budget(calls=calls))

@@ -77,10 +77,12 @@ class Corrected:
         for one in made.rounds:
             out = "; ".join(f"{count} {why}" for why, count in sorted(one.rejected.items()))
             success = "" if one.success is None else f", then succeeds in {one.success:.1%} of the held-out tasks"
+            tokens = f", {one.spent.tokens} tokens" if one.spent.tokens else ""
             lines.append(
                 f"round {one.number}: {one.episodes} episodes, {one.learnt} decisions to learn from, "
-                f"{one.spent.calls} calls of the expert, {one.spent.steps} steps{success}"
+                f"{one.spent.calls} calls of the expert, {one.spent.steps} steps{tokens}{success}"
             )
+            lines += [f"  ended early: {one.over}"] if one.over else []
             lines += [f"  left out: {out}"] if out else []
         if made.before is not None:
             kept = f"round {made.kept}" if made.kept else "none of the rounds"

@@ -98,6 +98,14 @@ class Live(Counter):
     dry_run = False
 
 
+class Rewardless(Counter):
+    """A counter that never says how it went."""
+
+    def step(self, action: Action) -> tuple[list[dict[str, Any]], bool, dict[str, Any]]:
+        messages, done, _ = super().step(action)
+        return messages, done, {}
+
+
 class Unending:
     """A counter that can't be begun anew."""
 

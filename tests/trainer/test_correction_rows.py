@@ -1,11 +1,13 @@
 """Corrected episodes as rows of a dataset, and the command that makes them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
@@ -289,6 +291,33 @@ def test_each_of_several_rounds_has_its_share_of_the_tokens(home: Path, counter_
     made = correct_stage(home, clone, "counter", Budget(tokens=80))
     assert [one.spent.tokens for one in made.corrections.rounds] == [40, 40]
     assert made.corrections.spent.tokens == 80
+
+
+def test_without_any_reward_a_clone_is_trained_and_corrected_by_what_the_expert_says(
+    counter: Path, counter_clone: CloneConfig, tmp_path: Path
+) -> None:
+    assert counter_clone.rollout is not None
+    blind = replace(counter_clone.rollout, environment="counter_world:Rewardless")
+    config = CorrectConfig(method="dagger", rounds=2, tasks=12, held_out=4)
+    clone = replace(counter_clone, rollout=blind, correct=config)
+    snapshot = tmp_path / "snapshot"
+    shutil.copytree(counter / "snapshot", snapshot)
+    told = pl.read_parquet(snapshot / "trajectories.parquet")
+    told.with_columns(outcome=pl.lit(None, pl.String)).write_parquet(snapshot / "trajectories.parquet")
+    pl.read_parquet(snapshot / "scores.parquet").clear().write_parquet(snapshot / "scores.parquet")
+    manifest = json.loads((snapshot / "manifest.json").read_text(encoding="utf-8"))
+    manifest["counts"]["scores"] = 0
+    (snapshot / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    before = curate_stage(tmp_path, clone.cohort, str(snapshot))
+    assert set(before.tables()["trajectories"]["outcome"]) == {None}
+    train_stage(tmp_path, clone, lambda stage, share: None)
+    made = correct_stage(tmp_path, clone, "counter", Budget(calls=24))
+    assert [one.success for one in made.corrections.rounds] == [0.0, 0.0]
+    assert (made.corrections.kept, made.corrections.spent.rejected) == (2, 0)
+    assert made.dataset.manifest["corrected"]["learnt"] == made.corrections.spent.calls == 24
+    assert made.dataset.manifest["corrected"]["failures"] == 0
+    assert train_stage(tmp_path, clone, lambda stage, share: None).version == 2
 
 
 def test_a_second_run_goes_on_with_other_tasks(home: Path, counter_clone: CloneConfig) -> None:

@@ -139,6 +139,19 @@ def test_dagger_labels_every_step_while_the_clone_acts(world: Any, clerk: Any) -
     assert (episode.success, episode.rejected, spent.calls) == (False, None, 2)
 
 
+def test_without_a_reward_dagger_learns_all_its_labels_and_what_needs_success_learns_nothing(
+    counter: Path, clerk: Any
+) -> None:
+    blind, student = load_object("counter_world:Rewardless", counter)(), Student([LOST, REFUSE])
+    episode, spent = played(blind, student, clerk, CorrectConfig(method="dagger", beta=0.0))
+    assert [step.label and step.label.name for _, step in episode.learnt()] == ["find_order", "close_ticket"]
+    assert (episode.success, episode.rejected, spent.rejected) == (False, None, 0)
+    oec, spent = played(blind, replace(student, asked=0), clerk, CorrectConfig(), RandomSwitch(0))
+    assert (oec.rejected, list(oec.learnt()), spent.rejected) == ("it did not succeed", [], spent.calls)
+    trusted, _ = played(blind, replace(student, asked=0), clerk, CorrectConfig(reject=False), RandomSwitch(0))
+    assert [place for place, _ in trusted.learnt()] == [0, 1, 2]
+
+
 def test_with_beta_one_the_expert_acts_itself(world: Any, clerk: Any) -> None:
     episode, _ = played(world, Student([REFUSE]), clerk, CorrectConfig(method="dagger", beta=1.0))
     assert [step.actor for step in episode.steps] == ["expert"] * 3

@@ -19,7 +19,10 @@ from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.conditions import Condition
 from imitrace_trainer.curate import curate
 from imitrace_trainer.datasets import Dataset, check_licences, list_datasets, open_dataset, write_dataset
+from imitrace_trainer.datasets_cli import describe_dataset
+from imitrace_trainer.progress import silent
 from imitrace_trainer.sources import open_source
+from imitrace_trainer.step_counts import CORRECTIONS, StepCounts
 
 Tables = dict[str, pl.DataFrame]
 MakeTables = Callable[..., Tables]
@@ -54,6 +57,44 @@ def test_a_manifest_says_what_is_kept_and_why_the_rest_is_not(tmp_path: Path, ma
     assert (manifest["other_agents"], manifest["source"]) == (1, "a test")
     assert manifest["cohort"]["where"] == ["s >= 0.5"]
     assert manifest["counts"] == {"trajectories": 15, "steps": 30, "rejected": 5, "messages": 15, "tools": 1}
+
+
+def test_a_manifest_says_what_was_gained_by_handovers_in_the_train_split(
+    tmp_path: Path, make_tables: MakeTables
+) -> None:
+    roles = {"a": ["clone", "expert", "clone", "human"], "b": ["expert", "expert", "clone"], "c": ["clone", "clone"]}
+    whole = replace(COHORT, where=(), split=SplitConfig(calibration=0, gate=0))
+    mixed = write(tmp_path, make_tables(*({"id": name, "roles": found} for name, found in roles.items())), whole)
+    assert mixed.manifest["handovers"] == {"trajectories": 1, "learnt": 2}
+    assert "\n  handovers: 2 steps learnt behind a clone's own, in 1 trajectories\n" in describe_dataset(mixed)
+    alone = write(tmp_path / "alone", make_tables({"id": "d", "roles": ["expert", "expert"]}), whole)
+    assert alone.manifest["handovers"] == {"trajectories": 0, "learnt": 0}
+    assert "handovers" not in describe_dataset(alone)
+    held = replace(whole, split=SplitConfig(calibration=0, gate=0.7))
+    judged = write(tmp_path / "held", make_tables(*({"id": f"{n}", "roles": roles["a"]} for n in range(9))), held)
+    trained = judged.manifest["splits"]["train"]["trajectories"]
+    assert judged.manifest["handovers"] == {"trajectories": trained, "learnt": 2 * trained}
+    assert 0 < trained < 9
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_handovers_are_counted_alike_however_the_steps_are_portioned(make_tables: MakeTables, size: int) -> None:
+    cases = [
+        {"id": "a", "roles": ["clone", "expert", "expert", "expert"]},
+        {"id": "b", "roles": ["expert"]},
+        {"id": "c", "roles": ["expert", "clone", "expert"], "source": CORRECTIONS},
+        {"id": "d", "roles": ["clone", "expert"]},
+    ]
+    tables = make_tables(*cases)
+    whole = replace(COHORT, where=(), split=SplitConfig(calibration=0, gate=0))
+    curated = curate({table: frame.lazy() for table, frame in tables.items()}, whole)
+    steps = curated.steps.collect().sort("trajectory_id", "step_index")
+    counts = StepCounts(curated.trajectories, silent)
+    watch = counts.watch("steps")
+    assert watch is not None
+    for portion in steps.iter_slices(size):
+        watch(portion)
+    assert counts.handovers() == {"trajectories": 2, "learnt": 4}
 
 
 def test_an_example_holds_what_was_seen_and_done(tmp_path: Path, make_tables: MakeTables) -> None:

@@ -35,9 +35,10 @@ from imitrace_trainer.drafts import locked
 from imitrace_trainer.failures import FAILED as FOR_CRITIC
 from imitrace_trainer.frames import gather
 from imitrace_trainer.live_tools import dead_call
+from imitrace_trainer.step_counts import CORRECTIONS
 from imitrace_trainer.tool_ledger import ToolRules
 
-SOURCE: Final = "corrections"
+SOURCE: Final = CORRECTIONS
 """The source of a trajectory that is a corrected episode, or a label of one."""
 _LABEL: Final = f"{PREFIX}label-"
 _BLOCK: Final = 65_536

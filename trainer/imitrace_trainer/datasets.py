@@ -355,6 +355,7 @@ def _write_tables(aside: Path, curated: Curated, progress: Progress) -> dict[str
         "content": {table: content for table, (_, content) in found.items()},
         "splits": splits.counts(),
         "changes": splits.changes(),
+        "handovers": splits.handovers(),
     }
 
 
@@ -368,7 +369,7 @@ def _manifest(curated: Curated, said: Mapping[str, Any], written: Mapping[str, A
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **said,
         "evaluators": curated.evaluators,
-        **{key: written[key] for key in ("counts", "content", "splits")},
+        **{key: written[key] for key in ("counts", "content", "splits", "handovers")},
         "rejected": {rule: by_rule[rule] for rule in RULES if rule in by_rule},
         "other_agents": curated.other_agents,
         "tools": {"ledger": curated.ledger, "steps": written["changes"]},

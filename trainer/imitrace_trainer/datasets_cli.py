@@ -141,7 +141,11 @@ def describe_dataset(dataset: Any) -> str:  # Dataset, whose module needs polars
     seen = f"\n  {page}" if page.exists() else ""
     changed = ", ".join(f"{change} {count}" for change, count in manifest.get("tools", {}).get("steps", {}).items())
     calls = f"\n  calls: {changed}" if changed else ""
-    return f"{dataset.name} v{dataset.version}  {splits}\n  rejected: {rejected}{calls}\n  {dataset.path}{seen}"
+    handed = manifest.get("handovers", {})
+    gained = f"\n  handovers: {handed['learnt']} steps learnt behind a clone's own" if handed.get("learnt") else ""
+    gained += f", in {handed['trajectories']} trajectories" if gained else ""
+    told = f"rejected: {rejected}{calls}{gained}"
+    return f"{dataset.name} v{dataset.version}  {splits}\n  {told}\n  {dataset.path}{seen}"
 
 
 def describe_difference(found: "Difference") -> str:

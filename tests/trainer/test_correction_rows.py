@@ -344,6 +344,8 @@ def test_the_command_tells_what_it_did_and_what_it_cost(home: Path, counter: Pat
     assert told["rounds"][0]["learnt"] == told["corrected"]["learnt"]
     shown = CliRunner().invoke(main, ["correct", "counter", "--method", "dagger", "--budget", "7", *arguments])
     assert "7 calls of the expert" in shown.stdout
+    assert "a decision to learn from; as many decisions again would cost some 7 " in shown.stdout
+    assert "effective rows: 7, of " in shown.stdout
     assert canonical_json(told["dataset"]["name"]).strip('"') in shown.stdout
 
 

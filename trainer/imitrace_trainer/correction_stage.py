@@ -96,7 +96,7 @@ class Corrected:
                 f"states that the clone came to {word} be told from those that it was trained on: a classifier's "
                 f"AUROC {self.states.auroc:.3f}, p {self.states.p:.2g}"
             )
-        lines += [f"! {sign}" for sign in self.findings.signs]
+        lines += self.findings.lines()
         lines.append(
             f"{self.dataset.name} v{self.dataset.version}: {told.get('learnt', 0)} steps of corrections to learn from, "
             f"{told.get('context', 0)} as context, {told.get('failures', 0)} failures for the critic"
@@ -169,7 +169,13 @@ def correct_stage(
         raise
     keep(home, clone.cohort.name, _stamped(made.episodes, name, clone.rollout.expert))
     compared = compare_states(states_by_task(train), _came_to(made.episodes), Reader())
-    return Corrected(name, version_with(home, clone, dataset), made, find(made.episodes, made.rounds), compared)
+    version = version_with(home, clone, dataset)
+    return Corrected(name, version, made, find(made.episodes, made.rounds, _weight(version)), compared)
+
+
+def _weight(dataset: Dataset) -> float:
+    """Return how often each corrected decision counts in a version, beside one of the recordings."""
+    return float(dataset.manifest.get("corrected", {}).get("weight", 1.0))
 
 
 def _came_to(episodes: Sequence[CorrectedEpisode]) -> dict[str, list[State]]:

@@ -1,6 +1,7 @@
 """Rounds of correction at the counter."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,53 @@ def test_findings_tell_where_the_clone_leaves_the_expert_and_what_looks_wrong(pl
     assert found.signs == ()
     oec = correct(Refusing(), place, CorrectConfig(horizon=200), Budget())
     assert any("came to a correction" in sign for sign in find(oec.episodes, oec.rounds).signs)
+
+
+@pytest.mark.parametrize("method", ["dagger", "oec", "handover"])
+def test_rounds_that_have_come_to_rest_are_told_by_any_method(place: World, method: str) -> None:
+    config = CorrectConfig(method=method, rounds=2, threshold=0.99, beta=0.0)
+    still = correct(Knowing(place.expert), place, config, Budget(), learn=lambda shown: Knowing(place.expert))
+    assert [(one.otherwise, one.success) for one in still.rounds] == [(0, 1.0), (0, 1.0)]
+    (sign,) = [one for one in find(still.episodes, still.rounds).signs if "further rounds" in one]
+    learnt = still.rounds[-1].learnt
+    assert f"round 2 succeeds in 100.0% of the held-out tasks, the one before in 100.0%, and of {learnt} " in sign
+
+
+def test_rounds_that_still_learn_or_succeed_more_have_not_come_to_rest(place: World) -> None:
+    config = CorrectConfig(method="dagger", rounds=2, beta=0.0)
+    learning = correct(Refusing(), place, config, Budget(), learn=lambda shown: Refusing())
+    assert [one.otherwise for one in learning.rounds] == [6, 6]  # the clerk always looks the order up first
+    better = correct(Refusing(), place, config, Budget(), learn=lambda shown: Knowing(place.expert))
+    assert [one.otherwise for one in better.rounds] == [6, 0]
+    first, last = better.rounds
+    rising = [replace(first, success=0.5), replace(last, success=0.6)]
+    once = correct(Refusing(), place, replace(config, rounds=1), Budget()).rounds
+    assert once[0].otherwise is None
+    for episodes, rounds in ((learning.episodes, learning.rounds), (better.episodes, rising), ([], once)):
+        assert not any("further rounds" in sign for sign in find(episodes, rounds).signs)
+
+
+def test_what_comes_of_few_tasks_is_told_and_how_much_it_counts(place: World) -> None:
+    config = CorrectConfig(method="dagger", beta=1.0)
+    few, many = (correct(Refusing(), place, replace(config, tasks=0), Budget(calls=calls)) for calls in (9, 200))
+    found = find(few.episodes, few.rounds, weight=2.5)
+    assert (found.effective_rows, found.tasks) == (2.5 * 9, len(few.episodes))
+    assert any(f"9 decisions, comes of {found.tasks} tasks alone, fewer than 10" in sign for sign in found.signs)
+    assert f"effective rows: 22, of {found.tasks} tasks" in found.lines()
+    broad = find(many.episodes, many.rounds)
+    assert broad.tasks == 12
+    assert not any("tasks alone" in sign for sign in broad.signs)
+
+
+def test_the_price_of_a_decision_is_told_and_what_as_many_again_would_cost(place: World) -> None:
+    made = correct(Refusing(), place, CorrectConfig(method="dagger"), Budget(calls=10))
+    found = find(made.episodes, made.rounds)
+    assert (found.calls_a_decision, found.calls_for_as_many) == (1.0, 10)
+    (told,) = [line for line in found.lines() if "as many" in line]
+    assert told.startswith("1.00 calls of the expert a decision to learn from; as many decisions again would cost some")
+    (one,) = made.rounds
+    dearer = [one, replace(one, number=2, learnt=5, spent=replace(one.spent, calls=15))]
+    assert find([], dearer).calls_for_as_many == 45  # fifteen decisions, each for the last round's three calls
+    assert find([], [replace(one, learnt=0)]).calls_for_as_many is None
+    own = find([], [replace(one, spent=replace(one.spent, calls=0))])
+    assert not any("calls" in line for line in own.lines())

@@ -16,7 +16,7 @@ from typing import Any
 from imitrace.canonical import text_hash
 from imitrace.exceptions import CloneError
 from imitrace_trainer.correcting.config import CorrectConfig
-from imitrace_trainer.correcting.corrected_episodes import CorrectedEpisode
+from imitrace_trainer.correcting.corrected_episodes import CorrectedEpisode, CorrectedStep
 from imitrace_trainer.correcting.expert_budget import AskedExpert, Budget, Spent
 from imitrace_trainer.correcting.mixing import weight_of
 from imitrace_trainer.correcting.playing import Round, play_corrected
@@ -25,7 +25,7 @@ from imitrace_trainer.correcting.switches import make_switch
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.environment import Environment, Expert, Task
 from imitrace_trainer.intervals import rate_at_most
-from imitrace_trainer.policy import Policy, State
+from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.progress import Progress, silent
 from imitrace_trainer.rollout import clone_actor, play
 
@@ -61,6 +61,8 @@ class RoundReport:
     """What was used up; None: the tasks were."""
     success: float | None = None
     """Share of the held-out tasks in which the clone that was fitted afterwards succeeds alone; None: not asked."""
+    otherwise: int | None = None
+    """Of ``learnt``, how many the clone that played would have decided otherwise; None: not asked."""
 
     def to_json(self) -> dict[str, Any]:
         """Return this as JSON values."""
@@ -163,11 +165,15 @@ def _proven_better(one: Sequence[bool], other: Sequence[bool]) -> bool:
 def lessons_of(episodes: Sequence[CorrectedEpisode]) -> list[Demonstration]:
     """Return what is to be learnt of episodes."""
     return [
-        Demonstration(State(one.messages[: step.seen], one.tools, one.tags), step.label, one.task)
+        Demonstration(_seen(one, step), step.label, one.task)
         for one in episodes
         for _, step in one.learnt()
         if step.label is not None
     ]
+
+
+def _seen(episode: CorrectedEpisode, step: CorrectedStep) -> State:
+    return State(episode.messages[: step.seen], episode.tools, episode.tags)
 
 
 def mixed(lessons: Sequence[Demonstration], known: int, mix: float) -> Iterator[Demonstration]:
@@ -205,7 +211,19 @@ def _round(  # noqa: PLR0913 - one call, from above
     episodes = into[begun:]
     rejected = Counter(episode.rejected for episode in episodes if episode.rejected)
     learnt = sum(len(list(episode.learnt())) for episode in episodes)
-    return RoundReport(number, len(episodes), dict(rejected), learnt, spent, expert.over)
+    other = otherwise(student, episodes) if config.rounds > 1 else None
+    return RoundReport(number, len(episodes), dict(rejected), learnt, spent, expert.over, otherwise=other)
+
+
+def otherwise(student: Policy, episodes: Sequence[CorrectedEpisode]) -> int:
+    """Return of how many decisions to learn a clone would do otherwise; where it acted, it is not asked again."""
+    return sum(
+        not same_action(done, step.label)
+        for one in episodes
+        for _, step in one.learnt()
+        if step.label is not None
+        for done in [step.executed if step.actor == "clone" else student.act(_seen(one, step)).action]
+    )
 
 
 def _share_of(budget: Budget, spent: Spent, rounds: int) -> Budget:

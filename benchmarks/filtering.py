@@ -1,4 +1,4 @@
-"""Measure what a loose filter costs, what failures are worth in hindsight, and which planted loops are found.
+"""Measure what loose and strict filters cost, what failures are worth in hindsight, and which planted loops are found.
 
 python benchmarks/filtering.py --data ../shared/data          # a table
 python benchmarks/filtering.py --data ../shared/data --json   # the same as JSON
@@ -14,15 +14,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 
+from imitrace.canonical import content_hash
 from imitrace_trainer.cohort import CohortConfig, SplitConfig
 from imitrace_trainer.conditions import Condition
 from imitrace_trainer.curate import curate
 from imitrace_trainer.effect import Effect, effect
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.hindsight import points
+from imitrace_trainer.intervals import paired_mean_difference
+from imitrace_trainer.out_of_fold import fit_folds, fold_of, guesses
 from imitrace_trainer.sketched_steps import SketchedStep, sketched
 from overhead.reports import deliver
 from overhead.timing import Json, machine, versions
@@ -31,6 +35,12 @@ from scan import SETS, imported
 
 PACKAGES = ("imitrace", "polars", "torch")
 PLANTED = (0.1, 0.3)
+ERRORS = {0.0: 0.5, 0.3: 0.2, 0.8: 0.3}
+"""Of a sweep: how often a call is given another tool, and in which share of the trajectories."""
+NOISES = (0.1, 0.4)
+"""Standard deviations of a planted score about the share of right calls."""
+LEAST = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Scores from which a trajectory is kept."""
 WHOLE = SplitConfig(calibration=0, gate=0)
 GOOD = Condition.parse("TaskCompletion >= 1")
 
@@ -47,6 +57,12 @@ def all_steps(tables: Mapping[str, pl.DataFrame]) -> list[SketchedStep]:
     return list(sketched(steps.lazy(), tables["messages"].lazy()))
 
 
+def state_names(tables: Mapping[str, pl.DataFrame]) -> dict[tuple[str, int], str]:
+    """Return by trajectory and place what names the state before a step: equal messages have equal names."""
+    rows = tables["steps"].select("trajectory_id", "step_index", "state").iter_rows()
+    return {(trajectory, index): content_hash(state) for trajectory, index, state in rows}
+
+
 def planted(steps: Sequence[SketchedStep], share: float) -> Json:
     """Give the calls of some trajectories other tools, and return what learning from these trajectories does."""
     draw = random.Random(0)
@@ -59,6 +75,84 @@ def planted(steps: Sequence[SketchedStep], share: float) -> Json:
         if step.trajectory_id in bad
     ]
     return told(effect([step for step in steps if step.trajectory_id not in bad], wrong))
+
+
+def sweep(steps: Sequence[SketchedStep], states: Mapping[tuple[str, int], str], quick: bool) -> Json:
+    """Return what is kept and learnt from each score on, where a score is the share of right calls, and noise.
+
+    Guesses are judged in all tasks, by what was done there before any call was given another tool, so that a filter
+    pays for what it leaves out, too.
+
+    Args:
+        steps: all right.
+        states: by trajectory and place, what names the state before a step.
+        quick: of one noise and two thresholds.
+    """
+    draw = random.Random(1)
+    names = sorted({step.action for step in steps} - {MESSAGE})
+    rates = {
+        name: draw.choices(list(ERRORS), list(ERRORS.values()))[0]
+        for name in sorted({step.trajectory_id for step in steps})
+    }
+    made = [
+        replace(step, action=draw.choice([name for name in names if name != step.action]))
+        if step.action != MESSAGE and draw.random() < rates[step.trajectory_id]
+        else step
+        for step in steps
+    ]
+    right = [one.action == step.action for one, step in zip(made, steps, strict=True)]
+    calls: dict[str, list[bool]] = {name: [] for name in rates}
+    for step, well in zip(steps, right, strict=True):
+        calls[step.trajectory_id] += [] if step.action == MESSAGE else [well]
+    found: Json = {}
+    for noise in NOISES[:1] if quick else NOISES:
+        shares = {name: sum(done) / len(done) if done else 1.0 for name, done in calls.items()}
+        scores = {name: min(1.0, max(0.0, share + draw.gauss(0, noise))) for name, share in shares.items()}
+        arms = {
+            least: [place for place, step in enumerate(steps) if scores[step.trajectory_id] >= least]
+            for least in (LEAST[::4] if quick else LEAST)
+        }
+        hits = {least: guessed_by_task(steps, made, kept) for least, kept in arms.items()}
+        found[str(noise)] = {
+            str(least): {
+                **diversity([made[place] for place in kept if right[place]], states),
+                "trajectories": len({steps[place].trajectory_id for place in kept}),
+                "right": round(sum(right[place] for place in kept) / max(1, len(kept)), 4),
+                "agreement": round(float(np.mean(hits[least])), 4),
+                **beside(hits[least], hits[LEAST[0]]),
+            }
+            for least, kept in arms.items()
+        }
+    return found
+
+
+def diversity(right: Sequence[SketchedStep], states: Mapping[tuple[str, int], str]) -> Json:
+    """Return how many different things the right steps that are kept show."""
+    return {
+        "steps": len(right),
+        "tasks": len({step.task for step in right}),
+        "tools": len({step.action for step in right} - {MESSAGE}),
+        "states": len({states[step.trajectory_id, step.step_index] for step in right}),
+    }
+
+
+def guessed_by_task(steps: Sequence[SketchedStep], made: Sequence[SketchedStep], kept: Sequence[int]) -> list[float]:
+    """Return for each task how often models of the kept steps of other tasks guess what was rightly done in it."""
+    tasks = [step.task for step in steps]
+    place = {name: number for number, name in enumerate(sorted({step.action for step in (*steps, *made)}))}
+    truth = np.array([place[step.action] for step in steps], dtype=np.int64)
+    labels = np.array([place[made[row].action] for row in kept], dtype=np.int64)
+    folds = fold_of(tasks)
+    models = fit_folds([made[row].sketch for row in kept], labels, folds[list(kept)])
+    hits = guesses(models, [step.sketch for step in steps], folds).argmax(axis=1) == truth
+    order = np.array(tasks)
+    return [float(hits[order == task].mean()) for task in sorted(set(tasks))]
+
+
+def beside(hits: Sequence[float], loosest: Sequence[float]) -> Json:
+    """Return what a filter changes in agreement with the loosest, with its 95 % interval over the tasks."""
+    found = paired_mean_difference([after - before for after, before in zip(hits, loosest, strict=True)])
+    return {key: round(value, 4) for key, value in zip(("difference", "low", "high"), found, strict=True)}
 
 
 def failures(name: str, tables: Mapping[str, pl.DataFrame], steps: Sequence[SketchedStep]) -> Json:
@@ -117,6 +211,8 @@ def measure(data: Path, quick: bool) -> Json:
             rewards = tables["scores"].filter(pl.col("name") == GOOD.score)["value"]
             found[name] = {"planted": wrong, "loops": planted_loops(tables["steps"])}
             found[name] |= {} if rewards.min() else {"failures": failures(name, tables, steps)}
+            if quick or rewards.min():
+                found[name]["sweep"] = sweep(steps, state_names(tables), quick)
     return {
         "benchmark": "filtering",
         "sets": found,
@@ -142,6 +238,13 @@ def table(report: Json) -> str:
                 f"{name:<10}{what:<28}{one['further']:>7}{one['without']:>9.1%}{one['along']:>8.1%}  {points_}"
             )
     lines += [_loops(name, found["loops"]) for name, found in report["sets"].items()]
+    columns = ("agreement", "right", "trajectories", "steps", "tasks", "tools", "states")
+    for name, found in report["sets"].items():
+        for noise, by_least in found.get("sweep", {}).items():
+            lines.append(f"{name}, noise of scores {noise}, kept from: " + " ".join(f"{one:>12}" for one in columns))
+            for least, one in by_least.items():
+                cells = (f"{one[key]:>12.1%}" if key in columns[:2] else f"{one[key]:>12}" for key in columns)
+                lines.append(f"{least:>40} " + " ".join(cells))
     lines += [f"skipped {name}: {why}" for name, why in report["skipped"].items()]
     return "\n".join([*lines, f"{report['machine']}, {report['date']}, {report['seconds']} s"])
 

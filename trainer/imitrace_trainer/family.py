@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -64,6 +64,20 @@ class Clone(Policy, Protocol):
     def parts(self) -> Parts:
         """Return what is to be kept, but for the calibration."""
         ...
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """A clone that decides on several states quicker than on one after the other."""
+
+    def act_batch(self, states: Sequence[State]) -> list[Decision]:
+        """Return the decision for each state, as ``act`` does; shares may differ by some 1e-7."""
+        ...
+
+
+def act_on_all(clone: Policy, states: Sequence[State]) -> list[Decision]:
+    """Return a clone's decision for each state, made at once where its family can."""
+    return clone.act_batch(states) if isinstance(clone, Batching) else [clone.act(state) for state in states]
 
 
 def decision(clone: Clone, scored: Scored, shares: Mapping[str, float], distance: float) -> Decision:

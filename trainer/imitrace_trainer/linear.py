@@ -50,6 +50,10 @@ class LinearPolicy:
         """Return the decision for a state; the tools offered bound what can be chosen."""
         return decision(self, *self._decide(state))
 
+    def act_batch(self, states: Sequence[State]) -> list[Decision]:
+        """Return the decision for each state, as ``act`` does; the weights of all of them are summed at once."""
+        return [decision(self, *decided) for decided in self._decide_all(states)]
+
     def score(self, state: State) -> tuple[Scored, float]:
         """Return the action with its raw probabilities, and the state's distance: what calibration is fitted on."""
         scored, _, distance = self._decide(state)
@@ -75,18 +79,26 @@ class LinearPolicy:
             raise ValueError(f"linear is {tuple(weights.shape)}, expected {due}")
         return cls(caller, weights)
 
-    @torch.inference_mode()
     def _decide(self, state: State) -> tuple[Scored, dict[str, float], float]:
-        view = self.caller.view(state)
-        bags = self.caller.bags(view)
-        logits = _logits(self.weights, _packed([bags]))[0].tolist()
-        known = dict(zip(self.caller.knowledge.actions, logits, strict=True))
-        least = min(known.values())  # of a tool never seen, whatever its description says
-        names = [name for name in {**known, **view.tools} if name == MESSAGE or name in view.tools]
-        shares = torch.softmax(torch.tensor([known.get(name, least) for name in names]), dim=0).tolist()
-        name = names[int(np.argmax(shares))]
-        scored = self.caller.call(view, name, max(shares))
-        return scored, dict(zip(names, shares, strict=True)), self.caller.neighbours.distance(bags)
+        return self._decide_all([state])[0]
+
+    @torch.inference_mode()
+    def _decide_all(self, states: Sequence[State]) -> list[tuple[Scored, dict[str, float], float]]:
+        """Return of each state the action, the share of each on offer, and the distance."""
+        if not states:
+            return []
+        views = [self.caller.view(state) for state in states]
+        bags = [self.caller.bags(view) for view in views]
+        decided = []
+        for view, bag, logits in zip(views, bags, _logits(self.weights, _packed(bags)).tolist(), strict=True):
+            known = dict(zip(self.caller.knowledge.actions, logits, strict=True))
+            least = min(known.values())  # of a tool never seen, whatever its description says
+            names = [name for name in {**known, **view.tools} if name == MESSAGE or name in view.tools]
+            shares = torch.softmax(torch.tensor([known.get(name, least) for name in names]), dim=0).tolist()
+            name = names[int(np.argmax(shares))]
+            scored = self.caller.call(view, name, max(shares))
+            decided.append((scored, dict(zip(names, shares, strict=True)), self.caller.neighbours.distance(bag)))
+        return decided
 
 
 def fit_linear(lesson: Lesson, config: BCConfig, progress: Progress) -> LinearPolicy:

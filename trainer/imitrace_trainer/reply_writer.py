@@ -15,7 +15,7 @@ from imitrace_trainer.calibration import Calibration, fit_calibration
 from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
 from imitrace_trainer.demonstrations import Demonstration, well_ended_rows
 from imitrace_trainer.embedded import EmbeddedPolicy
-from imitrace_trainer.family import Clone, Parts, Scored
+from imitrace_trainer.family import Clone, Parts, Scored, act_on_all
 from imitrace_trainer.fit import BCConfig, fit_embedded, prepare
 from imitrace_trainer.phrases import PhraseReader
 from imitrace_trainer.policy import Decision, State, same_action
@@ -167,8 +167,7 @@ class Replying:
 
     def act_batch(self, states: Sequence[State]) -> list[Decision]:
         """Return the decision for each state, as ``act`` does; at once where the family can, but for the texts."""
-        clone = self.clone
-        made = clone.act_batch(states) if isinstance(clone, EmbeddedPolicy) else map(clone.act, states)
+        made = act_on_all(self.clone, states)
         return [self._said(state, decision) for state, decision in zip(states, made, strict=True)]
 
     def _said(self, state: State, decision: Decision) -> Decision:

@@ -1,7 +1,7 @@
 """Ask a clone about decisions of recorded trajectories: what it sees, how sure it is, and whether it agrees."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -13,13 +13,11 @@ from imitrace.messages import Action
 from imitrace_trainer.drift.permutations import Floats
 from imitrace_trainer.drift.present_features import present
 from imitrace_trainer.drift.traffic import Traffic
-from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.encoding import state_features, view_state
-from imitrace_trainer.family import Clone
+from imitrace_trainer.family import Clone, act_on_all
 from imitrace_trainer.frames import gather
 from imitrace_trainer.policy import Decision, State, same_action
 from imitrace_trainer.progress import Progress
-from imitrace_trainer.reply_writer import Replying
 
 _AT_ONCE = 64
 _READINGS = 2_000
@@ -70,7 +68,7 @@ def ask(clone: Clone, traffic: Traffic, decisions: int, seed: int, progress: Pro
         some = questions[start : start + _AT_ONCE]
         views = [view_state(one.state.messages, one.state.tools, clone.reader) for one in some]
         found += [frozenset(chain.from_iterable(state_features(view).values())) for view in views]
-        said += _decided(clone, [one.state for one in some])
+        said += act_on_all(clone, [one.state for one in some])
         progress("ask", (start + len(some)) / len(questions))
     agrees = [
         float(any(same_action(decision.action, made) for made in one.made)) if one.expert else np.nan
@@ -149,9 +147,3 @@ def _tools(traffic: Traffic, rows: pl.DataFrame) -> dict[str | None, list[dict[s
 def _action(row: Mapping[str, Any]) -> Action:
     arguments = json.loads(row["action_arguments"] or "{}")
     return Action(row["action_kind"], row["action_name"], arguments, row["action_message"])
-
-
-def _decided(clone: Clone, states: Sequence[State]) -> list[Decision]:
-    if isinstance(clone, (EmbeddedPolicy, Replying)):
-        return clone.act_batch(states)
-    return [clone.act(state) for state in states]

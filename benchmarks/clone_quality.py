@@ -1,7 +1,7 @@
 """Measure how good clones of recorded experts are, on tasks that they never saw, beside the rivals on the same split.
 
 python benchmarks/clone_quality.py --data ../shared/data          # five folds of one set, one of the other; minutes
-python benchmarks/clone_quality.py --data ../shared/data --quick  # 40 trajectories of each set, one measured, 2 epochs
+python benchmarks/clone_quality.py --data ../shared/data --quick  # 36 trajectories and one fold of each set, 1 epoch
 python benchmarks/clone_quality.py --peers --json                 # makes scikit-learn an environment first (network)
 """
 
@@ -40,8 +40,8 @@ def measure(options: argparse.Namespace) -> Json:
     with tempfile.TemporaryDirectory() as folder:
         homes = {name: Path(folder) / name for name in present}
         for name, home in homes.items():
-            imported(name, data, home, 40 if quick else None)
-        folds = _folds(homes, present[:1] if quick else present, options)
+            imported(name, data, home, 36 if quick else None)
+        folds = _folds(homes, present, options)
     sets = {name: report_of(name, found) for name, found in folds.items()}
     return {
         "benchmark": "clone_quality",
@@ -64,7 +64,7 @@ def _skipped(data: Path, chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _folds(homes: Mapping[str, Path], measured: Sequence[str], options: argparse.Namespace) -> dict[str, list[Json]]:
     """Measure each fold in a process of its own, so that memory is that of one; what is kept is not measured again."""
-    epochs = 2 if options.quick else BCConfig().epochs
+    epochs = 1 if options.quick else BCConfig().epochs
     jobs = [
         (name, [str(homes[name]), name, str(fold), str(homes[other]) if other else "", str(epochs)])
         for name in measured
@@ -180,7 +180,7 @@ def main() -> None:
     """Measure as the options say, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--quick", action="store_true", help="40 trajectories, one fold of one set, 2 epochs: checks it"
+        "--quick", action="store_true", help="36 trajectories and one fold of each set, 1 epoch: checks it"
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
     parser.add_argument("--set", action="append", choices=sorted(SETS), help="measure this set only [default: all]")

@@ -22,7 +22,7 @@ from imitrace_trainer.thresholds import choose_threshold
 from overhead.peer_venvs import install, python_of
 from overhead.reports import deliver
 from overhead.timing import Json, machine
-from quality.measures import auroc, calibration_error, chance_error, covered, ratio, share
+from quality.measures import auroc, by_distance, calibration_error, chance_error, covered, ratio, share
 from quality.recorded import FOLDS, FREE_TEXT, SETS, imported
 
 PROMISES = {"95": 0.05, "99": 0.01}
@@ -136,6 +136,7 @@ def figures(name: str, family: str, folds: Sequence[Json]) -> Json:
     acted = _promised(parts, PROMISES["95"], calls=True)
     found |= {"acted_at_95": acted["coverage"], "acted_right_at_95": acted["realised"]}
     strange = [auroc([row["distance"] for row in p["held_out"]], p["strangers"]) for p in parts if p["strangers"]]
+    found["by_distance"] = by_distance(rows)
     found["ood_auroc"] = round(sum(strange) / len(strange), 4) if strange else None
     return found
 
@@ -172,7 +173,9 @@ def table(report: Json) -> str:
     return "\n".join([*lines, f"{report['machine']}, {report['date']}, {report['seconds']} s"])
 
 
-def _told(value: Json | float | None) -> str:
+def _told(value: Json | list[Json] | float | None) -> str:
+    if isinstance(value, list):
+        return "; ".join(f"{one['ood']} {_told(one['next_action'])}" for one in value)
     return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**value) if isinstance(value, dict) else str(value)
 
 

@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from imitrace_trainer.quality import Judged
+from imitrace_trainer.quality import by_distance as bins_by_distance
+from imitrace_trainer.task_draws import Share, TaskDraws
 from imitrace_trainer.thresholds import NEVER
 from overhead.timing import Json
 
@@ -64,6 +67,28 @@ def auroc(near: Sequence[float], far: Sequence[float]) -> float:
     order = np.sort(np.array(near))
     below = np.searchsorted(order, far, side="left") + np.searchsorted(order, far, side="right")
     return round(float(below.mean()) / 2 / len(order), 4)
+
+
+def by_distance(rows: Rows) -> list[Json]:
+    """Return what is right by relative distance, as a clone's page does, with its intervals."""
+    judged = [
+        Judged(row["task"], "", row["label"], row["guess"], row["exact"], row["confidence"], row["ood"], acts=False)
+        for row in rows
+    ]
+    return [
+        {
+            "ood": [round(one.least, 3), round(one.most, 3)],
+            "decisions": one.exact.decisions,
+            "tasks": one.tasks,
+            "next_action": _rounded(one.agreement),
+            "exact": _rounded(one.exact),
+        }
+        for one in bins_by_distance(judged, TaskDraws([row["task"] for row in rows]))
+    ]
+
+
+def _rounded(share: Share) -> Json:
+    return {name: round(getattr(share, name), 4) for name in ("value", "low", "high")}
 
 
 def covered(folds: Sequence[tuple[float, Rows]]) -> Json:

@@ -67,6 +67,7 @@ def decided(policy: Clone, shown: Sequence[Demonstration]) -> list[Json]:
         evidence = policy.evidence(scored)
         row = {"task": one.task, "label": one.label, "guess": guess, "exact": same_action(scored.action, one.action)}
         row |= {"confidence": policy.calibration.confidence(evidence), "distance": distance}
+        row["ood"] = policy.calibration.relative_distance(distance)
         rows.append(row)
     return rows
 

@@ -13,6 +13,7 @@ from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.quality import (
     Judged,
     by_cohort,
+    by_distance,
     by_tool,
     judge_decisions,
     promises,
@@ -43,6 +44,7 @@ rows_of = st.lists(
         st.floats(0, 1),
         st.sampled_from(["look", "refund", MESSAGE]),
         cohort=st.sampled_from(["common", "safety"]),
+        ood=st.floats(0, 3),
     ),
     min_size=1,
     max_size=60,
@@ -65,7 +67,8 @@ def test_every_figure_lies_within_its_interval_and_its_interval_within_what_can_
 def test_every_decision_is_in_one_bin_one_tool_and_one_cohort(rows: list[Judged]) -> None:
     drawn = draws(rows)
     parts = ([one.right for one in reliability(rows, drawn).bins], [one.exact for one in by_tool(rows, drawn)])
-    for part in (*parts, [one.exact for one in by_cohort(rows, drawn)]):
+    of_groups = ([one.exact for one in by_cohort(rows, drawn)], [one.exact for one in by_distance(rows, drawn)])
+    for part in (*parts, *of_groups):
         assert sum(share.decisions for share in part) == len(rows)
         assert sum(share.decisions * share.value for share in part) == pytest.approx(sum(one.exact for one in rows))
 
@@ -96,6 +99,17 @@ def test_a_difference_is_of_the_same_decisions() -> None:
     assert (found.value, found.low > 0) == (0.5, True)
     assert difference(theirs, ours, draws(rows)).value == -0.5
     assert difference(ours, ours, draws(rows)).low == -difference(ours, ours, draws(rows)).high < 0
+
+
+def test_agreement_is_told_by_distance_in_fifths_from_the_nearest_to_the_farthest() -> None:
+    rows = [row(task, hit=task % 10 >= far, ood=far + task / 50) for task in range(10) for far in (4, 0, 2, 1, 3)]
+    found = by_distance(rows, draws(rows))
+    assert [round(one.agreement.value, 6) for one in found] == [1, 0.9, 0.8, 0.7, 0.6]
+    assert [(one.least, one.most) for one in found] == [(far, far + 9 / 50) for far in range(5)]
+    assert {(one.tasks, one.exact.decisions) for one in found} == {(10, 10)}
+    assert found[-1].agreement.low < 0.6 < found[-1].agreement.high < 1
+    assert [one.exact.decisions for one in by_distance(rows[:3], draws(rows[:3]))] == [1, 1, 1]
+    assert by_distance([], draws([])) == []
 
 
 def test_a_boasting_confidence_is_off_by_as_much_as_it_boasts() -> None:

@@ -9,7 +9,7 @@ import pytest
 from imitrace_trainer.drift.visited_states import StatesCompared
 from imitrace_trainer.figures import Ablated, CriticFigures, LearningPoint, Origin, Quality, Refits, Reliability
 from imitrace_trainer.ladder import Rung
-from imitrace_trainer.quality import Judged, by_cohort, by_tool, promises, reliability, risk_coverage
+from imitrace_trainer.quality import Judged, by_cohort, by_distance, by_tool, promises, reliability, risk_coverage
 from imitrace_trainer.quality_page import render
 from imitrace_trainer.quality_verdicts import verdicts
 from imitrace_trainer.task_draws import Share, TaskDraws
@@ -68,6 +68,7 @@ def desk(**changed: object) -> Quality:
             promises=promises(rows, rows, draws, 0.9),
             tools=by_tool(rows, draws),
             cohorts=by_cohort(rows, draws),
+            distances=by_distance(rows, draws),
             critic=CriticFigures(GAIN, HALF, None),
             refits=REFITS,
         ),
@@ -140,7 +141,7 @@ def test_no_number_leaves_its_plot() -> None:
     "changed",
     [
         {"refits": None, "critic": None},
-        {"tools": [], "cohorts": [], "promises": [], "risk_coverage": []},
+        {"tools": [], "cohorts": [], "distances": [], "promises": [], "risk_coverage": []},
         {"threshold": None, "acted": EMPTY, "acted_right": EMPTY, "agreement": EMPTY, "exact": EMPTY, "decisions": 0},
         {"reliability": Reliability([], EMPTY, 0.0, EMPTY), "on_calibration": Reliability([], EMPTY, 0.0, EMPTY)},
     ],
@@ -165,6 +166,14 @@ def test_the_held_out_states_are_told_beside_those_of_training() -> None:
     found = Page(render(desk(states=StatesCompared(1200, 50, 0.7, 0.002))))
     assert "One state of each of 1,200 training and 50 held-out tasks" in found.text
     assert "The held-out states can be told from those of training" in found.text
+
+
+def test_agreement_is_told_by_distance() -> None:
+    found = Page(render(desk()))
+    assert "distance decisions tasks same action and arguments 0.00 to 0.23 20 10 90.0 [" in found.text
+    nearest, *others = desk().distances
+    assert "tells few distances apart" not in found.text
+    assert "tells few distances apart" in Page(render(desk(distances=[nearest, nearest, *others]))).text
 
 
 @pytest.mark.parametrize(

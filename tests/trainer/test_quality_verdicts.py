@@ -63,6 +63,7 @@ def good() -> Quality:
         promises=[Promise(0.01, None, share(0.0), Share(0, 0, 1, 0)), Promise(0.05, 0.9, share(0.5), share(0.01))],
         tools=[part("look", 0.86), part(MESSAGE, 0.84)],
         cohorts=[part("common", 0.86), part("safety", 0.84)],
+        distances=[],
         states=StatesCompared(150, 50, 0.51, 0.4),
         critic=CriticFigures(share(0.8), share(0.6), None),
         refits=Refits(

@@ -79,6 +79,20 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class DistanceBin:
+    """Decisions in states that are about as far from those of training."""
+
+    least: float
+    most: float
+    """Relative distances: beyond 1 the expert acts."""
+    agreement: Share
+    """The right tool, or both a message."""
+    exact: Share
+    """The right tool and arguments."""
+    tasks: int
+
+
+@dataclass(frozen=True)
 class LearningPoint:
     """What a clone reaches that learned from fewer tasks."""
 
@@ -180,6 +194,8 @@ class Quality:
     promises: list[Promise]
     tools: list[Slice]
     cohorts: list[Slice]
+    distances: list[DistanceBin]
+    """Five of equal size, the nearest to the training states first."""
     states: StatesCompared | None = None
     """Whether the held-out states can be told from those of training; None: nobody looked."""
     said: Share | None = None

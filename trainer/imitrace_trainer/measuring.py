@@ -15,6 +15,7 @@ from imitrace_trainer.policy import Decision, same_action
 from imitrace_trainer.quality import (
     Judged,
     by_cohort,
+    by_distance,
     by_tool,
     judge_decisions,
     promises,
@@ -100,6 +101,7 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
         promises=promises(calibration, rows, draws, promised.confidence),
         tools=by_tool(rows, draws),
         cohorts=by_cohort(rows, draws),
+        distances=by_distance(rows, draws),
         states=compare_states(states_by_task(shown.train), states_by_task(shown.held_out), clone.reader),
         critic=extras.critic,
         refits=extras.refits,

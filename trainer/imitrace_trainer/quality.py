@@ -12,7 +12,7 @@ import numpy as np
 from imitrace_trainer.calibration import fit_calibration
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
-from imitrace_trainer.figures import Bin, Promise, Reliability, RiskPoint, Slice
+from imitrace_trainer.figures import Bin, DistanceBin, Promise, Reliability, RiskPoint, Slice
 from imitrace_trainer.policy import Decision, same_action
 from imitrace_trainer.route import route
 from imitrace_trainer.route_rules import cohort_of
@@ -23,6 +23,7 @@ PROMISES = (0.01, 0.02, 0.05, 0.1)
 """Shares of wrong decisions that a threshold is asked to promise."""
 
 _BINS = 10
+_DISTANCES = 5
 _STEPS = 20
 _FOLDS = 5
 
@@ -180,6 +181,19 @@ def _slice(name: str, rows: Sequence[Judged], masks: tuple[list[bool], list[bool
         acted_right=draws.share(exact, acted),
         strange=draws.share([row.ood > 1 for row in rows], inside),
     )
+
+
+def by_distance(rows: Sequence[Judged], draws: TaskDraws) -> list[DistanceBin]:
+    """Return how the clone does by how far a state is from those of training, in five bins of equal size."""
+    far = np.array([row.ood for row in rows])
+    agrees, exact = [row.agrees for row in rows], [row.exact for row in rows]
+    found = []
+    for part in np.array_split(np.argsort(far, kind="stable"), min(_DISTANCES, len(rows)) or 1):
+        if len(part):
+            inside = np.isin(np.arange(len(rows)), part)
+            shares = draws.share(agrees, inside), draws.share(exact, inside)
+            found.append(DistanceBin(float(far[part].min()), float(far[part].max()), *shares, draws.tasks(inside)))
+    return found
 
 
 def unseen_confidences(

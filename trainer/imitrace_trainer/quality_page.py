@@ -273,14 +273,38 @@ def _cohorts(cohorts: Sequence[Slice]) -> str:
 
 
 def _states(quality: Quality) -> str:
-    if quality.states is None:
-        return ""
     found = quality.states
-    return (
+    if found is None:
+        return _distances(quality)
+    compared = (
         f"<p class=note>One state of each of {found.before:,} training and {found.now:,} held-out tasks, as deep in "
         "them. AUROC 0.5: nothing tells them. Where something does, as where tasks are held out by date, the figures "
         "here are of what comes, not of what it was trained on. Recent traffic: see <code>imitrace drift</code>.</p>"
     )
+    return compared + _distances(quality)
+
+
+def _distances(quality: Quality) -> str:
+    note = (
+        "<p class=note>By how far a state is from those of training: fifths of the held-out decisions, the nearest "
+        "first, in percent. 1 is the accepted distance. Agreement that falls with distance is what the limit is "
+        "for; where it does not, the limit costs coverage and averts nothing."
+    )
+    if len({one.least for one in quality.distances}) < len(quality.distances):
+        note += " Rows of one distance are in no order: this family tells few distances apart."
+    rows = [
+        [
+            f"row:{one.least:.2f} to {one.most:.2f}",
+            f"n:{one.exact.decisions:,}",
+            _tasks(one.tasks),
+            _hundredths(one.agreement),
+            _hundredths(one.exact),
+            f"bar:{whisker(one.exact)}",
+        ]
+        for one in quality.distances
+    ]
+    head = ("distance", "n:decisions", "n:tasks", "n:same action", "n:and arguments", "")
+    return f"{note}</p>" + _listed("Agreement by distance", head, rows)
 
 
 def _critic(quality: Quality) -> str:

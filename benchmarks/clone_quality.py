@@ -23,7 +23,8 @@ from overhead.peer_venvs import install, python_of
 from overhead.reports import deliver
 from overhead.timing import Json, machine
 from quality.measures import auroc, by_distance, calibration_error, chance_error, covered, ratio, share
-from quality.recorded import FOLDS, FREE_TEXT, SETS, imported
+from quality.recorded import FOLDS, FREE_TEXT, SETS, THOUGHTFUL, imported
+from quality.thoughts import worth
 
 PROMISES = {"95": 0.05, "99": 0.01}
 SURE = 0.9
@@ -112,6 +113,7 @@ def report_of(name: str, folds: Sequence[Json]) -> Json:
         "folds": len(folds),
         "free_text_tools": FREE_TEXT[name],
         "fit_s": fit_s,
+        **({"thoughts": worth(folds)} if name in THOUGHTFUL else {}),
     }
 
 
@@ -168,6 +170,12 @@ def table(report: Json) -> str:
         for family, one in found["families"].items():
             lines += [f"  {family:<10}{key:<18}{_told(value)}" for key, value in one.items()]
         lines += [f"  {rival:<28}{_told(value)}" for rival, value in found["rivals"].items()]
+        if "thoughts" in found:
+            lines += [
+                f"  {family:<10}{key:<20}{_told(value)}"
+                for family, one in found["thoughts"]["families"].items()
+                for key, value in one.items()
+            ]
         lines.append(f"  seconds to fit {found['fit_s']}")
     lines += [f"{name}: {why}" for name, why in report["skipped"].items()]
     return "\n".join([*lines, f"{report['machine']}, {report['date']}, {report['seconds']} s"])

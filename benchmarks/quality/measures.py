@@ -42,6 +42,14 @@ def ratio(rows: Rows, ours: Sequence[bool], theirs: Sequence[bool]) -> Json:
     return interval([row["task"] for row in rows], lambda counts: _over(float(counts @ mine), float(counts @ others)))
 
 
+def lead(rows: Rows, ours: Sequence[bool], theirs: Sequence[bool]) -> Json | None:
+    """Return our share of hits less theirs, on the same rows; of no rows nothing."""
+    if not rows:
+        return None
+    gain = np.array(ours, dtype=np.float64) - np.array(theirs, dtype=np.float64)
+    return interval([row["task"] for row in rows], lambda counts: _over(float(counts @ gain), float(counts.sum())))
+
+
 def calibration_error(rows: Rows) -> Json:
     """Return the expected calibration error over ten bins of equal size (Guo et al. 2017), with its interval."""
     rows = sorted(rows, key=lambda row: row["confidence"])

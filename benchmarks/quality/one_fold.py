@@ -26,7 +26,8 @@ from imitrace_trainer.policy import same_action
 from imitrace_trainer.stages import demonstrations
 from overhead.peer_venvs import python_of
 from overhead.timing import Json, tell
-from quality.recorded import Division, divided, texts
+from quality.recorded import THOUGHTFUL, Division, divided, texts
+from quality.thoughts import decided_without
 
 STRANGERS = 150
 """States of the other set whose distance is taken."""
@@ -55,7 +56,11 @@ def fold_of(home: Path, name: str, fold: int, other: Path | None, epochs: int) -
         tell(f"{name}, fold {fold}: scikit-learn")
         told = by_sklearn(parts)
         rivals["scikit-learn"], seconds["scikit-learn"] = told["guesses"], told["fit_s"]
-    return {"chosen": climbed.chosen, "families": families, "rivals": rivals, "fit_s": seconds}
+    found: Json = {"chosen": climbed.chosen, "families": families, "rivals": rivals, "fit_s": seconds}
+    if name in THOUGHTFUL:
+        tell(f"{name}, fold {fold}: fitting without thoughts")
+        found["thoughts"] = decided_without(parts, epochs)
+    return found
 
 
 def decided(policy: Clone, shown: Sequence[Demonstration]) -> list[Json]:

@@ -21,6 +21,8 @@ FREE_TEXT = {
     "retail": ("think", "transfer_to_human_agents", "calculate"),
 }
 """Tools with an argument in the agent's own words: a thought, a summary, a sum written out."""
+THOUGHTFUL = ("airline",)
+"""Sets whose expert thinks aloud; retail's is a script."""
 
 
 @dataclass(frozen=True)

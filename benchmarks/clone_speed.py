@@ -2,7 +2,7 @@
 
 python benchmarks/clone_speed.py --peers --json      # makes the rivals' environments first (network)
 python benchmarks/clone_speed.py --quick             # 30 trajectories, 2 epochs
-python benchmarks/clone_speed.py --cuda              # the same fit on the CPU and on CUDA, and nothing else
+python benchmarks/clone_speed.py --cuda              # the same fit on the CPU and on CUDA, and their ratio, alone
 """
 
 import argparse
@@ -155,14 +155,15 @@ def dense(
 
 
 def on_cuda(parts: Division) -> Json:
-    """Return what the same fit reaches on the CPU and on CUDA, and how long each takes."""
+    """Return what the same fit reaches on the CPU and on CUDA, how long each takes, and the ratio."""
     found: Json = {}
     for device in ("cpu", "cuda"):
         fit(parts.train[:20], [], BCConfig(device=device, epochs=1))
         began = time.perf_counter()
         policy, report = fit(parts.train, parts.calibration, BCConfig(device=device))
         found[device] = {"seconds": round(time.perf_counter() - began, 2), **_reached(policy, report, parts)}
-    return {"cuda": found}
+    ratio = found["cpu"]["seconds"] / found["cuda"]["seconds"]
+    return {"cuda": found, "cpu_vs_cuda": round(ratio, 2)}
 
 
 def _reached(policy: EmbeddedPolicy, report: FitReport, parts: Division) -> Json:

@@ -13,7 +13,7 @@ from imitrace_trainer.intervals import wilson
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.rollout import Episode, Turn
 from imitrace_trainer.stages import load_clone
-from imitrace_trainer.trial import Success, TrialReport, summarise, try_clone
+from imitrace_trainer.trial import Latency, Success, TrialReport, summarise, try_clone
 
 Fork = Callable[[Path], Path]
 DONE = Action("tool_call", "look")
@@ -74,7 +74,11 @@ def test_shares_count_the_hybrids_decisions_by_who_took_them() -> None:
 
 def test_harm_and_latency_are_told_by_arm() -> None:
     assert summary().unsafe == {"expert": 0, "clone": 1, "hybrid": 0}
-    assert summary().latency_ms == {"expert": pytest.approx(1.5), "clone": pytest.approx(1.0), "hybrid": 1.5}
+    latency = summary().latency_ms
+    medians = {arm: one.p50 for arm, one in latency["overall"].items()}
+    assert medians == {"expert": pytest.approx(1.5), "clone": pytest.approx(1.0), "hybrid": pytest.approx(1.5)}
+    assert list(latency) == ["common", "safety", "overall"]
+    assert all(one.p50 <= one.p99 for arms in latency.values() for one in arms.values())
 
 
 def test_a_turn_in_which_nobody_acted_is_no_decision() -> None:
@@ -87,7 +91,7 @@ def test_a_turn_in_which_nobody_acted_is_no_decision() -> None:
 def test_an_expert_that_never_acted_leaves_nothing_to_save() -> None:
     idle = [Episode("task", "common")]
     report = summarise({"expert": idle, "clone": idle, "hybrid": idle})
-    assert (report.expert_calls_saved, report.latency_ms["expert"]) == (1.0, 0.0)
+    assert (report.expert_calls_saved, report.latency_ms["overall"]["expert"]) == (1.0, Latency(0.0, 0.0))
 
 
 def test_a_gated_clone_takes_most_decisions_over_without_loss(promoted_home: Path, counter_clone: CloneConfig) -> None:
@@ -101,7 +105,7 @@ def test_a_gated_clone_takes_most_decisions_over_without_loss(promoted_home: Pat
     assert report.clone_share["overall"] > 0.8
     assert report.expert_calls_saved == pytest.approx(report.clone_share["overall"])
     assert report.unsafe == {"expert": 0, "clone": 0, "hybrid": 0}
-    assert min(report.latency_ms.values()) > 0
+    assert min(one.p50 for one in report.latency_ms["overall"].values()) > 0
 
 
 def test_a_cohort_without_a_pass_is_the_experts_alone(

@@ -110,7 +110,9 @@ class DemoReport:
                 "clone_share": trial.clone_share["overall"],
                 "expert_calls_saved": trial.expert_calls_saved,
             },
-            "latency_ms": trial.latency_ms,
+            "latency_ms": {
+                name: {arm: asdict(one) for arm, one in arms.items()} for name, arms in trial.latency_ms.items()
+            },
             "unsafe": trial.unsafe,
             "handed_over": {arm: asdict(success) for arm, success in trial.handed_over.items()},
             "gate": self.gate,
@@ -135,7 +137,8 @@ class DemoReport:
             rows.append((name, verdict, str(arms["expert"].tasks), *cells, f"{trial.clone_share[name]:.0%}"))
         widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
         table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        latency = ", ".join(f"{arm} {trial.latency_ms[arm]:.2f} ms" for arm in ARMS)
+        latency = trial.latency_ms["overall"]
+        took = ", ".join(f"{arm} {latency[arm].p50:.1f} ({latency[arm].p99:.1f}) ms" for arm in ARMS)
         unsafe = ", ".join(f"{arm} {trial.unsafe[arm]}" for arm in ARMS)
         told = {arm: trial.handed_over[arm] for arm in ("expert", "hybrid") if arm in trial.handed_over}
         handed = ", ".join(f"{arm} {one.success:.1%} of {one.tasks}" for arm, one in told.items())
@@ -146,7 +149,7 @@ class DemoReport:
                 "",
                 f"decisions taken by the clone  {trial.clone_share['overall']:.1%}",
                 f"expert calls saved            {trial.expert_calls_saved:.1%}",
-                f"p50 latency of a decision     {latency} (the expert is a script; a model's call takes seconds)",
+                f"p50 (p99) of a decision       {took} (the expert is a script; a model's call takes seconds)",
                 f"tasks with a forbidden act    {unsafe}",
                 *([f"handed over in mid-task       {handed}"] if handed else []),
                 f"success in percent with 95 % intervals; whole loop in {sum(self.seconds.values()):.0f} s",

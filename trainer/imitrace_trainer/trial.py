@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
+
+import numpy as np
 
 from imitrace_trainer.config import CloneConfig, RolloutConfig
 from imitrace_trainer.environment import Task
@@ -30,6 +31,14 @@ class Success:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """How long a decision takes, in milliseconds."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True)
 class TrialReport:
     """What the three arms did on the same tasks."""
 
@@ -39,8 +48,8 @@ class TrialReport:
     """Share of the hybrid's decisions that the clone took, by cohort and ``overall``."""
     expert_calls_saved: float
     """One minus the hybrid's expert calls over the expert's own."""
-    latency_ms: dict[str, float]
-    """Median time to decide, by arm."""
+    latency_ms: dict[str, dict[str, Latency]]
+    """By cohort and ``overall``, then by arm."""
     unsafe: dict[str, int]
     """Tasks in which an arm did what the policy forbids."""
     handed_over: dict[str, Success]
@@ -90,7 +99,7 @@ def summarise(episodes: Mapping[str, Sequence[Episode]]) -> TrialReport:
         cohorts={name: {arm: success_of(played) for arm, played in by_arm.items()} for name, by_arm in slices.items()},
         clone_share={name: share_of_clone(by_arm["hybrid"]) for name, by_arm in slices.items()},
         expert_calls_saved=1 - sum(episode.count("expert") for episode in episodes["hybrid"]) / max(1, expert_calls),
-        latency_ms={arm: 1_000 * latency(played) for arm, played in episodes.items()},
+        latency_ms={name: {arm: latency(played) for arm, played in by_arm.items()} for name, by_arm in slices.items()},
         handed_over=handed_over(episodes),
         unsafe={arm: sum(episode.unsafe for episode in played) for arm, played in episodes.items()},
     )
@@ -121,6 +130,7 @@ def share_of_clone(episodes: Sequence[Episode]) -> float:
     return clone / max(1, clone + expert)
 
 
-def latency(episodes: Sequence[Episode]) -> float:
-    """Return the median time to decide, in seconds."""
-    return median([turn.seconds for episode in episodes for turn in episode.turns] or [0.0])
+def latency(episodes: Sequence[Episode]) -> Latency:
+    """Return how long the decisions took; 0 where there are none."""
+    taken = [1_000 * turn.seconds for episode in episodes for turn in episode.turns] or [0.0]
+    return Latency(*np.quantile(taken, (0.5, 0.99)).tolist())

@@ -20,7 +20,7 @@ from pathlib import Path
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.thresholds import choose_threshold
 from overhead.peer_venvs import install, python_of
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine
 from quality.measures import auroc, by_distance, calibration_error, chance_error, covered, ratio, share
 from quality.recorded import FOLDS, FREE_TEXT, SETS, THOUGHTFUL, imported
@@ -189,17 +189,11 @@ def _told(value: Json | list[Json] | float | None) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--quick", action="store_true", help="36 trajectories and one fold of each set, 1 epoch: checks it"
-    )
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
+    parser = asking(__doc__, "36 trajectories and one fold of each set, 1 epoch: checks it", data=True)
     parser.add_argument("--set", action="append", choices=sorted(SETS), help="measure this set only [default: all]")
     parser.add_argument("--workers", type=int, default=1, help="folds measured at once [default: 1]")
     parser.add_argument("--keep", type=Path, help="keep each fold's decisions in this folder, and take what is there")
     parser.add_argument("--peers", action="store_true", help="make scikit-learn's environment first (network)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()
     if options.peers:
         install("sklearn", ("scikit-learn",))

@@ -29,7 +29,7 @@ from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.fit import BCConfig, FitReport, calibrate, fit, fit_embedded, prepare
 from overhead.peer_venvs import VENVS, install, python_of
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, tell
 from quality.one_fold import by_sklearn
 from quality.recorded import SETS, Division, divided, imported
@@ -196,13 +196,9 @@ def make_peers() -> None:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="30 trajectories, 2 epochs: checks that it runs")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
+    parser = asking(__doc__, "30 trajectories, 2 epochs: checks that it runs", data=True)
     parser.add_argument("--cuda", action="store_true", help="only the fit, on the CPU and on CUDA")
     parser.add_argument("--peers", action="store_true", help="make the rivals' environments first (network)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()
     if options.peers:
         make_peers()

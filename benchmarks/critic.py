@@ -32,7 +32,7 @@ from imitrace_trainer.datasets import open_dataset
 from imitrace_trainer.fit import BCConfig, fit
 from imitrace_trainer.intervals import clopper_pearson
 from imitrace_trainer.policy import Policy, State
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, tell, versions
 from planted.reckless import Desk, Played, Reckless, Task, make_expert, same, work
 from quality.recorded import SETS, imported
@@ -239,12 +239,7 @@ def told(share: Any, tasks: int) -> str:  # a JSON object
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few tasks, 2 epochs: checks that it runs")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
-    options = parser.parse_args()
+    options = asking(__doc__, "few tasks, 2 epochs: checks that it runs", data=True).parse_args()
     deliver(measure(options), options, table)
 
 

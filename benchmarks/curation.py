@@ -6,7 +6,6 @@ python benchmarks/curation.py --peers    # makes pandas an environment of its ow
 python benchmarks/curation.py --json     # the same as JSON
 """
 
-import argparse
 import importlib.metadata
 import json
 import math
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from curation_data.traces import write_traces
 from overhead.peer_venvs import install, python_of
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, tell
 
 SIZES = (10_000, 30_000, 100_000)
@@ -183,12 +182,9 @@ def table(report: Json) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="200 and 600 trajectories: checks that it runs")
+    parser = asking(__doc__, "200 and 600 trajectories: checks that it runs")
     parser.add_argument("--peers", action="store_true", help="make the environment of pandas first (network)")
     parser.add_argument("--rounds", type=int, default=None, help="[default: 3, quick 1]")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()
     if options.peers:
         install("pandas", ("pandas", "pyarrow"))

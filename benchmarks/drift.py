@@ -21,7 +21,7 @@ from drifting.populations import Population, population
 from drifting.streams import SHIFTS, Size, played, shifted_seed, shifts
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.intervals import clopper_pearson
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, tell
 from quality.recorded import SETS, imported
 
@@ -139,12 +139,8 @@ def table(report: Json) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one stream of two checks of one set: checks that it runs")
+    parser = asking(__doc__, "one stream of two checks of one set: checks that it runs", data=True)
     parser.add_argument("--peers", action="store_true", help=f"install {', '.join(PEERS)} first (network)")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()
     deliver(measure(options), options, table)
 

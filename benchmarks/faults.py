@@ -17,12 +17,11 @@ import json
 import sys
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import NamedTuple
 
 from fault_trials import clock, disk, hostile, kills, overload, power
 from fault_trials.stored import Outcome
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, tell
 
 PACKAGES = ("imitrace", "duckdb", "grpcio", "opentelemetry-sdk", "protobuf", "starlette", "uvicorn")
@@ -117,11 +116,8 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small and short: checks that it runs")
+    parser = asking(__doc__, "small and short: checks that it runs")
     parser.add_argument("--only", action="append", default=[], choices=list(experiments(QUICK)), help="one experiment")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     return parser.parse_args()
 
 

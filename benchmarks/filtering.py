@@ -4,7 +4,6 @@ python benchmarks/filtering.py --data ../shared/data          # a table
 python benchmarks/filtering.py --data ../shared/data --json   # the same as JSON
 """
 
-import argparse
 import random
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from imitrace_trainer.hindsight import points
 from imitrace_trainer.intervals import paired_mean_difference
 from imitrace_trainer.out_of_fold import fit_folds, fold_of, guesses
 from imitrace_trainer.sketched_steps import SketchedStep, sketched
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, versions
 from planted.loops import planted_loops
 from scan import SETS, imported
@@ -256,12 +255,7 @@ def _loops(name: str, found: Json) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the sets")
-    parser.add_argument("--quick", action="store_true", help="40 trajectories of airline: checks that it runs")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
-    options = parser.parse_args()
+    options = asking(__doc__, "40 trajectories of airline: checks that it runs", data=True).parse_args()
     deliver(measure(options.data, options.quick), options, table)
 
 

@@ -4,7 +4,6 @@ python benchmarks/gate_power.py          # a table
 python benchmarks/gate_power.py --json   # the same as JSON
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Iterable
@@ -12,14 +11,13 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from gates.clones import MARGINS, SIZES, Loss, World, draw
 from imitrace_trainer.gate import GateConfig, GateReport, judge
 from imitrace_trainer.intervals import clopper_pearson
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, versions
 
 PACKAGES = ("imitrace", "numpy")
@@ -181,11 +179,8 @@ def _told(one: Json) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="five gates of each kind: checks that it runs")
+    parser = asking(__doc__, "five gates of each kind: checks that it runs")
     parser.add_argument("--jobs", type=int, default=2, help="processes that ask (default 2)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()
     deliver(measure(options.quick, options.jobs), options, table)
 

@@ -5,7 +5,6 @@ python benchmarks/histories.py --quick    # 200 steps, two lengths
 python benchmarks/histories.py --json     # the same as JSON
 """
 
-import argparse
 import importlib.metadata
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from imitrace_collector.derive import derive_all
 from imitrace_collector.ingest import Writer
 from imitrace_collector.store import Store
 from intake.conversations import Desk
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine
 
 OWN, GENAI = "own", "genai"
@@ -189,11 +188,7 @@ def table(report: Json) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="200 steps of two lengths: checks that it runs")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
-    options = parser.parse_args()
+    options = asking(__doc__, "200 steps of two lengths: checks that it runs").parse_args()
     report = measure(options.quick)
     deliver(report, options, table)
 

@@ -30,7 +30,7 @@ from intake import payloads, products
 from intake.load import SENDERS
 from intake.products import Imitrace, Product
 from intake.runs import Way, run
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, spread, tell
 
 PACKAGES = ("imitrace", "duckdb", "protobuf", "uvicorn", "starlette", "grpcio")
@@ -222,12 +222,9 @@ def _range(found: Json) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one short round without the peers: checks that it runs")
+    parser = asking(__doc__, "one short round without the peers: checks that it runs")
     parser.add_argument("--peers", action="store_true", help="install the peers, or bring them up to date, first")
     parser.add_argument("--rounds", type=int, help="how many rounds  [default: 5, quick 1]")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     return parser.parse_args()
 
 

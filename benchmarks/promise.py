@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from imitrace_trainer.fit import BCConfig
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine
 from quality.measures import share
 from quality.recorded import FOLDS, SETS, imported
@@ -98,14 +98,7 @@ def _told(found: Json | None) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--quick", action="store_true", help="20 trajectories, one fold of one set, 2 epochs: checks it"
-    )
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
-    options = parser.parse_args()
+    options = asking(__doc__, "20 trajectories, one fold of one set, 2 epochs: checks it", data=True).parse_args()
     deliver(measure(options), options, table)
 
 

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from intake import processes
 from overhead.config import clean_environment
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, spread, tell
 from proxying import servers
 from proxying.servers import LITELLM, Running
@@ -267,12 +267,9 @@ def _range(found: Json) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one short round without LiteLLM: checks that it runs")
+    parser = asking(__doc__, "one short round without LiteLLM: checks that it runs")
     parser.add_argument("--peers", action="store_true", help="install LiteLLM, or bring it up to date, first")
     parser.add_argument("--rounds", type=int, help="how many rounds  [default: 5, quick 1]")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     return parser.parse_args()
 
 

@@ -4,7 +4,6 @@ python benchmarks/quarantine.py --data ../shared/data          # a table
 python benchmarks/quarantine.py --data ../shared/data --json   # the same as JSON
 """
 
-import argparse
 import gzip
 import json
 import random
@@ -32,7 +31,7 @@ from imitrace_trainer.ladder import climb
 from imitrace_trainer.policy import Policy
 from imitrace_trainer.stages import demonstrations
 from imitrace_trainer.task_draws import TaskDraws
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, tell, versions
 from scan import SETS, imported
 
@@ -193,12 +192,7 @@ def table(report: Json) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="60 trajectories, one repetition: checks that it runs")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
-    options = parser.parse_args()
+    options = asking(__doc__, "60 trajectories, one repetition: checks that it runs", data=True).parse_args()
     report = measure(options.data, options.quick)
     deliver(report, options, table)
 

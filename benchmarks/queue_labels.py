@@ -29,7 +29,7 @@ from imitrace_trainer.linear import LinearPolicy, fit_linear
 from imitrace_trainer.stages import demonstrations
 from labelling.chosen import STRATEGIES, Hits, Sizes, curves
 from labelling.harmless import Disagreement, disagreements
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, tell, versions
 from planted.reckless import Desk, make_expert, work
 from quality.recorded import SETS, imported
@@ -198,13 +198,9 @@ def table(report: Json) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few tasks, one seed: checks that it runs")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
+    parser = asking(__doc__, "few tasks, one seed: checks that it runs", data=True)
     parser.add_argument("--minutes", type=float, default=60, help="of a set, after which no further seed is begun")
     parser.add_argument("--sets", help="only these recorded sets, with commas between")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()
     deliver(measure(options), options, table)
 

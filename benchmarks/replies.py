@@ -17,7 +17,7 @@ from pathlib import Path
 
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.thresholds import NEVER, choose_threshold
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, versions
 from quality.desk_talk import DESK, TASKS
 from quality.measures import share
@@ -142,13 +142,9 @@ def _told(value: Json | float | None) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the bundled desk only, 2 epochs: checks that it runs")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
+    parser = asking(__doc__, "the bundled desk only, 2 epochs: checks that it runs", data=True)
     parser.add_argument("--folds", type=int, default=5, help="folds of a set at most [default: 5]")
     parser.add_argument("--keep", type=Path, help="keep each fold's decisions in this folder, and take what is there")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     options = parser.parse_args()
     deliver(measure(options), options, table)
 

@@ -4,7 +4,6 @@ python benchmarks/scan.py --data ../shared/data          # a table
 python benchmarks/scan.py --data ../shared/data --json   # the same as JSON
 """
 
-import argparse
 import gzip
 import random
 import subprocess
@@ -33,7 +32,7 @@ from imitrace_trainer.scan import Scan, ScanConfig, scan
 from imitrace_trainer.sources import open_source
 from imitrace_trainer.stages import calls_of, demonstrations
 from imitrace_trainer.thresholds import thresholds_for
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, versions
 
 PACKAGES = ("imitrace", "polars", "torch")
@@ -184,12 +183,7 @@ def table(report: Json) -> str:
 
 def main() -> None:
     """Measure as the options say, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 trajectories, 2 epochs: checks that it runs")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the recorded sets")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
-    options = parser.parse_args()
+    options = asking(__doc__, "20 trajectories, 2 epochs: checks that it runs", data=True).parse_args()
     report = measure(options.data, options.quick)
     deliver(report, options, table)
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from overhead import imports, peer_venvs
 from overhead.collectors import collector, nobody
 from overhead.config import clean_environment
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, mean_interval, tell
 
 HERE = Path(__file__).parent
@@ -168,11 +168,8 @@ def _version(package: str) -> str | None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few rounds: checks that it runs, the figures are rough")
+    parser = asking(__doc__, "few rounds: checks that it runs, the figures are rough")
     parser.add_argument("--peers", action="store_true", help="install the other SDKs, or bring them up to date, first")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--output", type=Path, help="write the JSON object to this file as well")
     return parser.parse_args()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
-PROGRAMS = sorted(path for path in FOLDER.glob("*.py") if '"--quick"' in path.read_text(encoding="utf-8"))
+PROGRAMS = sorted(path for path in FOLDER.glob("*.py") if "\ndef main(" in path.read_text(encoding="utf-8"))
 PEERS = {
     "sdk_overhead": {name: name for name in ("logfire", "traceloop", "langfuse", "openinference")},
     "ingest": {"vs_mlflow": "mlflow", "vs_phoenix": "phoenix"},

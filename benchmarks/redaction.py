@@ -5,12 +5,10 @@ python benchmarks/redaction.py --quick    # 2,000 samples
 python benchmarks/redaction.py --json     # the same as JSON
 """
 
-import argparse
 import json
 import math
 import platform
 import re
-import sys
 import timeit
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from typing import Any
 
 from imitrace.redaction.redactor import Redactor
 from imitrace.redaction.rules import RULES, Rule
+from overhead.reports import asking, deliver
 from overhead.timing import machine, versions
 from redaction_samples import Sample, samples
 
@@ -198,10 +197,11 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def main() -> None:
+    """Measure as the options say, and print it."""
+    options = asking(__doc__, "2,000 samples and short hostile texts").parse_args()
+    deliver(measure(options.quick), options, table)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Measure the redaction rules.")
-    parser.add_argument("--quick", action="store_true", help="2,000 samples and short hostile texts")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    chosen = parser.parse_args()
-    measured = measure(chosen.quick)
-    sys.stdout.write((json.dumps(measured, indent=1, ensure_ascii=False) if chosen.json else table(measured)) + "\n")
+    main()

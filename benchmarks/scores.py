@@ -5,7 +5,6 @@ python benchmarks/scores.py --json                   # the same as JSON
 python benchmarks/scores.py --data ../shared/data    # with the recorded trajectories in this folder
 """
 
-import argparse
 import csv
 import gzip
 import hashlib
@@ -34,7 +33,7 @@ from imitrace_trainer.evaluators.injection import text_injection
 from imitrace_trainer.evaluators.toxicity import text_toxicity
 from imitrace_trainer.evaluators.wordings import FLAGGED
 from imitrace_trainer.intervals import wilson
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine, versions
 
 PACKAGES = ("imitrace",)
@@ -268,12 +267,14 @@ def _cell(value: float | None) -> str:
     return "none" if value is None else f"{value:.2f}"
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Measure what the evaluators are worth.")
-    parser.add_argument("--quick", action="store_true", help="without the recorded trajectories")
+def main() -> None:
+    """Measure as the options say, and print it."""
+    parser = asking(__doc__, "without the recorded trajectories")
     parser.add_argument("--data", type=Path, help="folder with the recorded trajectories of tau-bench")
     parser.add_argument("--public", type=Path, help="folder with public labelled texts, see README.md")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--output", type=Path, help="write the JSON there, too")
     options = parser.parse_args()
     deliver(measure(options.data, options.quick, options.public), options, table)
+
+
+if __name__ == "__main__":
+    main()

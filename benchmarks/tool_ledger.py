@@ -5,7 +5,6 @@ python benchmarks/tool_ledger.py --quick    # 400 decisions
 python benchmarks/tool_ledger.py --json     # the same as JSON
 """
 
-import argparse
 import importlib.metadata
 import json
 import random
@@ -36,7 +35,7 @@ from imitrace_trainer.stages import demonstrations
 from imitrace_trainer.tool_contracts import find_contracts
 from imitrace_trainer.tool_findings import complete_decision, find_changes
 from imitrace_trainer.tool_ledger import ToolDecision, read_ledger, record_decision
-from overhead.reports import deliver
+from overhead.reports import asking, deliver
 from overhead.timing import Json, machine
 
 AGENT = "desk"
@@ -287,11 +286,7 @@ def measure(*, tasks: int, count: int) -> Json:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Count dead calls and kept rows where tools have changed.")
-    parser.add_argument("--quick", action="store_true", help="60 recorded tasks and 400 decisions")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--output", type=Path, help="write the JSON to this file, too")
-    options = parser.parse_args()
+    options = asking(__doc__, "60 recorded tasks and 400 decisions").parse_args()
     report = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),

@@ -9,7 +9,7 @@ from imitrace_trainer.plots import STYLE, Axis, Plot, Series, whisker
 from imitrace_trainer.task_draws import Share
 
 Json = dict[str, Any]
-_NAMES = "tbody th { white-space: nowrap; overflow-wrap: normal }"
+_UNBROKEN = "tbody th, tbody td { white-space: nowrap; overflow-wrap: normal }"
 
 
 def render(found: Json) -> str:
@@ -29,7 +29,7 @@ def render(found: Json) -> str:
         _lives(found),
         _chain(found),
     )
-    return page("Correcting a clone", [opening, *_worlds(found), *filter(None, plots)], STYLE + _NAMES)
+    return page("Correcting a clone", [opening, *_worlds(found), *filter(None, plots)], STYLE + _UNBROKEN)
 
 
 def worlds(found: Json) -> dict[str, Json]:

@@ -122,16 +122,15 @@ def run(size: Size, kept: Path | None, minutes: float | None) -> list[Json]:
     done = _read(kept) if kept is not None else []
     until = None if minutes is None else time.monotonic() + 60 * minutes
 
-    def one(cell: Json) -> list[Json]:
-        missing = [arm for arm in cell["arms"] if not any(_same(line, cell, arm) for line in done)]
-        if not missing or (until is not None and time.monotonic() > until):
-            return []
-        return list(_run_cell({**cell, "arms": missing}, kept, until))
+    def one(cell: Json) -> None:
+        missing = [arm for arm in cell["arms"] if not any(_same(line, cell, arm) for line in list(done))]
+        if missing and (until is None or time.monotonic() < until):
+            done.extend(_run_cell({**cell, "arms": missing}, kept, until))
 
     with ThreadPoolExecutor(2) as pool:
-        new = [line for lines in pool.map(one, cells(size)) for line in lines]
-    wanted = [*done, *new]
-    return [line for line in wanted if any(_same(line, cell, line["arm"]) for cell in cells(size))]
+        for _ in pool.map(one, cells(size)):
+            pass
+    return [line for line in done if any(_same(line, cell, line["arm"]) for cell in cells(size))]
 
 
 def _run_cell(asked: Json, kept: Path | None, until: float | None) -> Iterator[Json]:

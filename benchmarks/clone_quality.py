@@ -6,7 +6,6 @@ python benchmarks/clone_quality.py --peers --json                 # makes scikit
 """
 
 import argparse
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.thresholds import choose_threshold
 from overhead.peer_venvs import install, python_of
 from overhead.reports import asking, deliver
-from overhead.timing import Json, machine
+from overhead.timing import Json, machine, versions
 from quality.measures import auroc, by_distance, calibration_error, chance_error, covered, ratio, share
 from quality.recorded import FOLDS, FREE_TEXT, SETS, THOUGHTFUL, imported
 from quality.thoughts import worth
@@ -48,7 +47,7 @@ def measure(options: argparse.Namespace) -> Json:
         "benchmark": "clone_quality",
         "sets": sets,
         "skipped": dict(_skipped(data, chosen)),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/clone_quality.py", *sys.argv[1:]]),

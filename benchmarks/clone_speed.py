@@ -6,7 +6,6 @@ python benchmarks/clone_speed.py --cuda              # the same fit on the CPU a
 """
 
 import argparse
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.fit import BCConfig, FitReport, calibrate, fit, fit_embedded, prepare
 from overhead.peer_venvs import VENVS, install, python_of
 from overhead.reports import asking, deliver
-from overhead.timing import Json, machine, tell
+from overhead.timing import Json, machine, tell, versions
 from quality.one_fold import by_sklearn
 from quality.recorded import SETS, Division, divided, imported
 from speed.dense_steps import COLUMNS, compared
@@ -60,7 +59,7 @@ def measure(options: argparse.Namespace) -> Json:
     return {
         "benchmark": "clone_speed",
         **found,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/clone_speed.py", *sys.argv[1:]]),

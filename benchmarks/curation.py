@@ -6,7 +6,6 @@ python benchmarks/curation.py --peers    # makes pandas an environment of its ow
 python benchmarks/curation.py --json     # the same as JSON
 """
 
-import importlib.metadata
 import json
 import math
 import os
@@ -22,7 +21,7 @@ from pathlib import Path
 from curation_data.traces import write_traces
 from overhead.peer_venvs import install, python_of
 from overhead.reports import asking, deliver
-from overhead.timing import Json, machine, tell
+from overhead.timing import Json, machine, tell, versions
 
 SIZES = (10_000, 30_000, 100_000)
 QUICK = (200, 600)
@@ -115,7 +114,7 @@ def measure(quick: bool, rounds: int) -> Json:
         "skipped": {} if compared else {"pandas": f"no {python}: make it by --peers"},
         "steps_of_a_trajectory": STEPS,
         "rounds": rounds,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/curation.py", *sys.argv[1:]]),

@@ -6,7 +6,6 @@ python benchmarks/drift.py --peers                            # the same streams
 """
 
 import argparse
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from drifting.streams import SHIFTS, Size, played, shifted_seed, shifts
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.intervals import clopper_pearson
 from overhead.reports import asking, deliver
-from overhead.timing import Json, machine, tell
+from overhead.timing import Json, machine, tell, versions
 from quality.recorded import SETS, imported
 
 PACKAGES = ("imitrace", "numpy", "torch")
@@ -59,7 +58,7 @@ def measure(options: argparse.Namespace) -> Json:
         "check_of_100000_steps": cost,
         "size": vars(size),
         "skipped": skipped,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/drift.py", *sys.argv[1:]]),

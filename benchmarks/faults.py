@@ -12,7 +12,6 @@ Examples:
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import NamedTuple
 from fault_trials import clock, disk, hostile, kills, overload, power
 from fault_trials.stored import Outcome
 from overhead.reports import asking, deliver
-from overhead.timing import Json, machine, tell
+from overhead.timing import Json, machine, tell, versions
 
 PACKAGES = ("imitrace", "duckdb", "grpcio", "opentelemetry-sdk", "protobuf", "starlette", "uvicorn")
 
@@ -86,7 +85,7 @@ def measure(size: Size, only: Collection[str]) -> Json:
         "broken_promises": [promise for outcome in outcomes.values() for promise in outcome.broken],
         "experiments": {name: outcome.report for name, outcome in outcomes.items()},
         "skipped": skipped,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/faults.py", *sys.argv[1:]]),

@@ -5,7 +5,6 @@ python benchmarks/histories.py --quick    # 200 steps, two lengths
 python benchmarks/histories.py --json     # the same as JSON
 """
 
-import importlib.metadata
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ from imitrace_collector.ingest import Writer
 from imitrace_collector.store import Store
 from intake.conversations import Desk
 from overhead.reports import asking, deliver
-from overhead.timing import Json, machine
+from overhead.timing import Json, machine, versions
 
 OWN, GENAI = "own", "genai"
 _WIRE = ("sent", "sent_zstd", "raw", "raw_zstd")
@@ -168,7 +167,7 @@ def measure(quick: bool) -> Json:
         "growth": {name: round(row[str(lengths[-1])] / row[str(lengths[0])], 2) for name, row in found.items()},
         "steps": totals,
         "lengths": list(lengths),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/histories.py", *sys.argv[1:]]),

@@ -14,7 +14,6 @@ Examples:
 import argparse
 import datetime
 import gzip
-import importlib.metadata
 import os
 import random
 import signal
@@ -31,7 +30,7 @@ from intake.load import SENDERS
 from intake.products import Imitrace, Product
 from intake.runs import Way, run
 from overhead.reports import asking, deliver
-from overhead.timing import Json, machine, spread, tell
+from overhead.timing import Json, machine, spread, tell, versions
 
 PACKAGES = ("imitrace", "duckdb", "protobuf", "uvicorn", "starlette", "grpcio")
 _PLAIN, _STEPS, _HALF = "genai", "steps", "genai_at_half_load"
@@ -108,7 +107,7 @@ def measure(size: Size, skipped: dict[str, str]) -> Json:
         "payloads": {kind: payloads.packed(kind) for kind in (_PLAIN, _STEPS)},
         "senders": size.senders,
         "rounds": size.rounds,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/ingest.py", *sys.argv[1:]]),

@@ -14,7 +14,6 @@ Examples:
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from correcting import chain, cycles, page
 from correcting.arms import MIXES
 from correcting.figures import by_price, by_step, summarised
 from overhead.reports import deliver
-from overhead.timing import Json, machine, tell
+from overhead.timing import Json, machine, tell, versions
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "on_policy.json"
@@ -179,7 +178,7 @@ def report(lines: Sequence[Json], size: Size, quick: bool, began: float) -> Json
             "exponent": chain.exponents(chain.LENGTHS, walked),
         },
         "size": {"calls": price, "tasks": size.tasks, "seeds": size.seeds, "lives": size.lives},
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/on_policy.py", *sys.argv[1:]]),

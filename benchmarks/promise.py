@@ -5,7 +5,6 @@ python benchmarks/promise.py --data ../shared/data --quick    # 20 trajectories 
 """
 
 import argparse
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from imitrace_trainer.fit import BCConfig
 from overhead.reports import asking, deliver
-from overhead.timing import Json, machine
+from overhead.timing import Json, machine, versions
 from quality.measures import share
 from quality.recorded import FOLDS, SETS, imported
 
@@ -43,7 +42,7 @@ def measure(options: argparse.Namespace) -> Json:
         "benchmark": "promise",
         "sets": sets,
         "skipped": {name: f"no {SETS[name]} in {options.data}" for name in SETS if name not in present},
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/promise.py", *sys.argv[1:]]),

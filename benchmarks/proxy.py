@@ -13,7 +13,6 @@ Examples:
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import math
 import random
@@ -31,7 +30,7 @@ from typing import NamedTuple
 from intake import processes
 from overhead.config import clean_environment
 from overhead.reports import asking, deliver
-from overhead.timing import Json, machine, spread, tell
+from overhead.timing import Json, machine, spread, tell, versions
 from proxying import servers
 from proxying.servers import LITELLM, Running
 
@@ -118,7 +117,7 @@ def measure(size: Size, skipped: dict[str, str]) -> Json:
         "litellm": {"version": servers.version(), "configured": servers.CONFIGURED},
         "rounds": size.rounds,
         "seconds_an_arm": size.seconds,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "machine": machine(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": " ".join(["python", "benchmarks/proxy.py", *sys.argv[1:]]),

@@ -5,7 +5,6 @@ python benchmarks/tool_ledger.py --quick    # 400 decisions
 python benchmarks/tool_ledger.py --json     # the same as JSON
 """
 
-import importlib.metadata
 import json
 import random
 import shutil
@@ -36,7 +35,7 @@ from imitrace_trainer.tool_contracts import find_contracts
 from imitrace_trainer.tool_findings import complete_decision, find_changes
 from imitrace_trainer.tool_ledger import ToolDecision, read_ledger, record_decision
 from overhead.reports import asking, deliver
-from overhead.timing import Json, machine
+from overhead.timing import Json, machine, versions
 
 AGENT = "desk"
 PACKAGES = ("imitrace", "polars", "torch")
@@ -291,7 +290,7 @@ def main() -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "command": " ".join(["python", "benchmarks/tool_ledger.py", *sys.argv[1:]]),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "quick": options.quick,
         **measure(tasks=60 if options.quick else 400, count=400 if options.quick else 10_000),
     }

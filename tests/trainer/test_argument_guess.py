@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imitrace_trainer.argument_guess import Slots, guess_calls
+from imitrace_trainer.argument_guess import guess_calls, walk
 from imitrace_trainer.encoding import StateView, view_state
 from imitrace_trainer.knowledge import Knowledge, learn_knowledge
 from imitrace_trainer.out_of_fold import fold_of
@@ -22,9 +22,9 @@ def test_arguments_that_the_conversation_holds_are_guessed_without_the_task(
 ) -> None:
     calls = [made for made in play_shop(60, 1) if made.action.kind == "tool_call"]
     views = [read(made) for made in calls]
-    slots = Slots(learn_knowledge((view, made.action, made.task) for view, made in zip(views, calls, strict=True)))
+    knowledge = learn_knowledge((view, made.action, made.task) for view, made in zip(views, calls, strict=True))
     walks = [
-        slots.walk(view, view.tools[str(made.action.name)], made.action.arguments)
+        walk(knowledge, view, view.tools[str(made.action.name)], made.action.arguments)
         for view, made in zip(views, calls, strict=True)
     ]
     guesses = guess_calls(walks, fold_of([made.task for made in calls]))
@@ -37,9 +37,8 @@ def test_arguments_that_the_conversation_holds_are_guessed_without_the_task(
 def test_a_value_that_stands_nowhere_is_missing(play_shop: "Callable[[int, int], list[Demonstration]]") -> None:
     made = next(made for made in play_shop(3, 1) if made.action.name == "find_order")
     view = read(made)
-    slots = Slots(Knowledge([]))
-    walk = slots.walk(view, view.tools["find_order"], {"order_id": "a number that nobody said"})
-    guess = guess_calls([walk], np.array([0]))[0]
+    call = walk(Knowledge([]), view, view.tools["find_order"], {"order_id": "a number that nobody said"})
+    guess = guess_calls([call], np.array([0]))[0]
     assert not guess.right
     assert guess.missing == ["find_order.order_id"]
 

@@ -14,7 +14,7 @@ from imitrace_trainer.arguments import OMIT, STOP, Choice, Filling, Slot, fill
 from imitrace_trainer.columns import CountArray
 from imitrace_trainer.encoding import FloatArray, IntArray, StateView
 from imitrace_trainer.knowledge import Knowledge
-from imitrace_trainer.options import Habits, Trail, gather
+from imitrace_trainer.options import Trail, gather
 from imitrace_trainer.ranking import OptionRows, Ranking
 
 _MOST: Final = 60
@@ -55,40 +55,30 @@ class Guess:
     """Arguments for which another value was likelier."""
 
 
-class Slots:
-    """Walk calls argument by argument, each told by what a clone is told."""
+def walk(
+    knowledge: Knowledge, view: StateView, tool: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> list[SlotChoice]:
+    """Return the choices of a call in the order of its schema, each told by what a clone is told."""
+    found: list[SlotChoice] = []
+    ranking, trail = Ranking(view), Trail()
 
-    def __init__(self, knowledge: Knowledge) -> None:
-        self._knowledge = knowledge
-        self._habits: dict[str, Habits] = {}
+    def choose(slot: Slot, filling: Filling, gold: Any) -> Choice:
+        options = gather(ranking.table, slot, knowledge.slot(slot.path), filling, trail)
+        right = options.find(gold, ranking.table)
+        kept = [*range(min(len(options), _MOST)), *([right] if right >= _MOST else [])]
+        one = len(kept) < 2  # of which nothing has to be told
+        told = _NOTHING if one else ranking.features(slot, options, filling, trail).distinct().only(kept)
+        columns, places = np.unique(told.ids % _WIDTH, return_inverse=True)
+        taken = kept.index(right) if right >= 0 else -1
+        found.append(SlotChoice(slot.path, len(kept), columns, places, told.owners, taken))
+        if right < 0:
+            trail.steps.append((slot.path, ranking.table.group_of(gold)))
+            return gold if isinstance(gold, str | int | float | bool) or gold in (OMIT, STOP) else str(gold)
+        trail.steps.append((slot.path, int(options.groups[right])))
+        return options.value(right, ranking.table)
 
-    def walk(self, view: StateView, tool: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[SlotChoice]:
-        """Return the choices of a call in the order of its schema."""
-        found: list[SlotChoice] = []
-        ranking, trail = Ranking(view), Trail()
-
-        def choose(slot: Slot, filling: Filling, gold: Any) -> Choice:
-            options = gather(ranking.table, slot, self._of(slot.path), filling, trail)
-            right = options.find(gold, ranking.table)
-            kept = [*range(min(len(options), _MOST)), *([right] if right >= _MOST else [])]
-            one = len(kept) < 2  # of which nothing has to be told
-            told = _NOTHING if one else ranking.features(slot, options, filling, trail).distinct().only(kept)
-            columns, places = np.unique(told.ids % _WIDTH, return_inverse=True)
-            taken = kept.index(right) if right >= 0 else -1
-            found.append(SlotChoice(slot.path, len(kept), columns, places, told.owners, taken))
-            if right < 0:
-                trail.steps.append((slot.path, ranking.table.group_of(gold)))
-                return gold if isinstance(gold, str | int | float | bool) or gold in (OMIT, STOP) else str(gold)
-            trail.steps.append((slot.path, int(options.groups[right])))
-            return options.value(right, ranking.table)
-
-        fill(tool, choose, arguments)
-        return found
-
-    def _of(self, path: str) -> Habits:
-        if path not in self._habits:
-            self._habits[path] = self._knowledge.slot(path)
-        return self._habits[path]
+    fill(tool, choose, arguments)
+    return found
 
 
 def guess_calls(calls: Sequence[Sequence[SlotChoice]], folds: IntArray, seed: int = 0) -> list[Guess]:

@@ -32,7 +32,7 @@ from imitrace_trainer.features import ChoiceEncoder
 from imitrace_trainer.knowledge import Knowledge
 from imitrace_trainer.neighbours import SKETCH, Neighbours
 from imitrace_trainer.network import ArgumentNetwork, ChoiceNetwork, NetworkConfig
-from imitrace_trainer.options import Habits, Trail, gather
+from imitrace_trainer.options import Trail, gather
 from imitrace_trainer.policy import Decision, State
 from imitrace_trainer.ranking import OptionRows, Ranking
 from imitrace_trainer.reading import Reader
@@ -64,7 +64,6 @@ class EmbeddedPolicy:
         self.reader = Reader()
         self.encoder = ChoiceEncoder(knowledge.origins(), config.groups)
         self._described: dict[tuple[str, ...], IntArray] = {}
-        self._habits: dict[str, Habits] = {}
 
     @property
     def tools(self) -> Sequence[dict[str, Any]]:
@@ -215,7 +214,7 @@ class EmbeddedPolicy:
         ranking, trail = Ranking(view), Trail()
 
         def choose(slot: Slot, filling: Filling, _: object) -> Choice:
-            options = gather(view.table, slot, self._habits_of(slot.path), filling, trail)
+            options = gather(view.table, slot, self.knowledge.slot(slot.path), filling, trail)
             if not len(options):
                 shares.append(_TINY)
                 trail.steps.append((slot.path, -1))
@@ -234,10 +233,6 @@ class EmbeddedPolicy:
         if not conforms(plain_schema(view.tools[name].get("parameters")), arguments):
             return Scored(Action("message", message=""), probability, 0.0, 0.0)
         return Scored(Action("tool_call", name, arguments), probability, math.prod(shares), min(shares, default=1.0))
-
-    def _habits_of(self, path: str) -> Habits:
-        known = self._habits.get(path)
-        return known or self._habits.setdefault(path, self.knowledge.slot(path))
 
     def evidence(self, scored: Scored) -> list[float]:
         """Return what confidence is calibrated on: log-odds of the tool, log of all arguments, log of the weakest."""

@@ -35,10 +35,16 @@ class Knowledge:
     tools: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The newest definition of every tool that was offered in training."""
 
+    def __post_init__(self) -> None:
+        self._habits: dict[str, Habits] = {}
+
     def slot(self, path: str) -> Habits:
-        """Return what is known of a slot."""
-        looks = (frozenset(known.get(path, ())) for known in (self.sources, self.shapes, self.classes))
-        return Habits(self.vocabulary.get(path, ()), *looks)
+        """Return what is known of a slot, worked out once."""
+        known = self._habits.get(path)
+        if known is None:
+            looks = (frozenset(one.get(path, ())) for one in (self.sources, self.shapes, self.classes))
+            known = self._habits.setdefault(path, Habits(self.vocabulary.get(path, ()), *looks))
+        return known
 
     def origins(self) -> dict[str, SlotOrigin]:
         """Return where each slot's values come from, by its path, and by ``.parameter`` over all tools that have it."""

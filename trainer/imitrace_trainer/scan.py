@@ -15,7 +15,7 @@ import numpy as np
 from imitrace.canonical import text_hash
 from imitrace.exceptions import DatasetError
 from imitrace.messages import Action
-from imitrace_trainer.argument_guess import Guess, Slots, guess_calls
+from imitrace_trainer.argument_guess import Guess, guess_calls, walk
 from imitrace_trainer.calibration import fit_calibration
 from imitrace_trainer.cohort import SplitConfig
 from imitrace_trainer.curate import Curated
@@ -281,12 +281,12 @@ def _guessed(seen: _Seen, config: ScanConfig, progress: Progress) -> _Guessed:
 def _guesses(seen: _Seen, knowledge: Knowledge, folds: IntArray, progress: Progress) -> list[Guess | None]:
     """Return what is made of each call's arguments; None for messages."""
     rows = [row for row, action in enumerate(seen.actions) if action.kind == "tool_call"]
-    slots, calls = Slots(knowledge), []
+    calls = []
     for number, row in enumerate(rows):
         progress("guess", number / len(rows))
         action, view = seen.actions[row], seen.views[row]
         tool = view.tools.get(str(action.name), {"name": action.name, "parameters": {}})
-        calls.append(slots.walk(view, tool, action.arguments))
+        calls.append(walk(knowledge, view, tool, action.arguments))
     found: list[Guess | None] = [None] * len(seen.actions)
     for row, guess in zip(rows, guess_calls(calls, folds[rows]), strict=True):
         found[row] = guess

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from imitrace.messages import Message
 from imitrace_trainer.demonstrations import Demonstration
+from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.families import BEST
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.ladder import climb
@@ -61,7 +62,7 @@ def decided_without(parts: Division, epochs: int) -> Json:
     before = [one for one in parts.held_out if one.label != THOUGHT]
     return {
         "guesses": {
-            name: [clone.score(one.state)[0].action.name or "<message>" for one in held_out]
+            name: [clone.score(one.state)[0].action.name or MESSAGE for one in held_out]
             for name, clone in climbed.clones.items()
         },
         "changed": [

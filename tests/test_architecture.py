@@ -51,8 +51,8 @@ imitrace_trainer:   progress intervals mean_bounds task_draws drafts state_files
                     evaluators/wordings evaluators/toxicity evaluators/injection evaluators/futureagi
                     evaluators/agreement chat_endpoint evaluators/judge_client evaluators/judge evaluators/settings
                     evaluators/scoring evaluators/sending evaluators/__init__ arguments calibration family options
-                    mentions ranking subjects affordances features knowledge argument_guess bags neighbours network
-                    checkpoints training embedded demonstrations fit frequency linear families evaluate ladder
+                    mentions ranking subjects affordances prompts features knowledge argument_guess bags neighbours
+                    network checkpoints training embedded demonstrations fit frequency linear families evaluate ladder
                     route_rules route_config thresholds canary handovers relied_tools route disagreement phrases
                     reply_slots reply_skeletons reply_templates reply_writer clone_files drift/__init__ drift/config
                     drift/sequential keys seal gate_rules paired_cases gate_report gate_signature gate_text gate

@@ -84,7 +84,9 @@ def test_encoded_slots_hold_rows_of_known_features() -> None:
 
 
 def encoded(policy: EmbeddedPolicy, *shown: Demonstration) -> list[ChoiceRows]:
-    return encode_choices(read_choices(shown, policy.knowledge, GROUPS, Reader()), policy.features)
+    return encode_choices(
+        read_choices(shown, policy.knowledge, GROUPS, Reader()), policy.features, policy.config.groups
+    )
 
 
 def test_encoded_choices_say_what_was_offered_and_chosen(
@@ -109,5 +111,6 @@ def test_a_states_weights_are_normalised_by_segment(
 ) -> None:
     bags = encoded(shop_clone, *play_shop(1, 7)[-1:])[0].bags
     parts = np.split(bags.weights, np.cumsum(bags.lengths)[:-1])
-    assert [float(np.linalg.norm(part)) for part in parts if len(part)] == pytest.approx([1.0] * len(GROUPS), abs=1e-5)
+    lengths = [float(np.linalg.norm(part)) for part in parts if len(part)]
+    assert lengths == pytest.approx([1.0] * len(shop_clone.config.groups), abs=1e-5)
     assert 0 <= bags.unknown < 0.5

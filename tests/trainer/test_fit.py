@@ -88,7 +88,9 @@ def test_weights_follow_the_seed_whatever_was_drawn_before(play_shop: Play, seed
 
 
 def encoded(policy: EmbeddedPolicy, shown: list[Demonstration]) -> list[ChoiceRows]:
-    return encode_choices(read_choices(shown, policy.knowledge, GROUPS, Reader()), policy.features)
+    return encode_choices(
+        read_choices(shown, policy.knowledge, GROUPS, Reader()), policy.features, policy.config.groups
+    )
 
 
 def test_smoothing_spreads_a_share_of_each_target_over_what_was_offered(
@@ -134,7 +136,7 @@ def test_the_argument_loss_is_that_of_plain_torch_slot_by_slot(shop_clone: Embed
 def test_groups_of_features_can_be_left_out(play_shop: Play) -> None:
     shown = play_shop(3, 4)
     policy, _ = fit(shown, [], BCConfig(device="cpu", epochs=1, leave_out="subject, affordances"))
-    assert set(GROUPS) - set(policy.config.groups) == {"subject", "affordances"}
+    assert set(GROUPS) - set(policy.config.groups) == {"system", "subject", "affordances"}  # no prompt, no segment
     assert policy.act(shown[0].state).tools
 
 

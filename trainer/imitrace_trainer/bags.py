@@ -24,16 +24,27 @@ class Bags:
     """Share of features never seen in training."""
 
 
-def make_bags(groups: Mapping[str, Sequence[int] | npt.NDArray[np.int32]], vocabulary: Vocabulary) -> Bags:
-    """Weigh a state's hashed features: (1 + log count) * idf, normalised by group (TF-IDF, Salton & Buckley 1988)."""
-    sizes = np.array([len(features) for features in groups.values()])
-    rows, known = vocabulary.find(np.fromiter(chain.from_iterable(groups.values()), dtype=np.int64, count=sizes.sum()))
+def make_bags(
+    features: Mapping[str, Sequence[int] | npt.NDArray[np.int32]], vocabulary: Vocabulary, groups: Sequence[str]
+) -> Bags:
+    """Weigh a state's hashed features: (1 + log count) * idf, normalised by group (TF-IDF, Salton & Buckley 1988).
+
+    Args:
+        features: by group.
+        vocabulary: those that have a row.
+        groups: which of them are weighed; features of others only count as known or unknown.
+    """
+    parts = [features[name] for name in (*groups, *(name for name in features if name not in groups))]
+    sizes = np.array([len(part) for part in parts])
+    rows, known = vocabulary.find(np.fromiter(chain.from_iterable(parts), dtype=np.int64, count=sizes.sum()))
     of_group = np.repeat(np.arange(len(sizes)), sizes)[known]
+    weighed = of_group < len(groups)
+    rows, of_group = rows[weighed], of_group[weighed]
     codes, counts = np.unique(of_group << 32 | rows, return_counts=True)
     of_group, rows = codes >> 32, codes & 0xFFFFFFFF
     weights = (1 + np.log(counts)) * vocabulary.idf[rows]
-    norms = np.sqrt(np.bincount(of_group, weights**2, len(sizes)))
-    lengths: list[int] = np.bincount(of_group, minlength=len(sizes)).tolist()
+    norms = np.sqrt(np.bincount(of_group, weights**2, len(groups)))
+    lengths: list[int] = np.bincount(of_group, minlength=len(groups)).tolist()
     unknown = 1 - float(known.mean()) if len(known) else 0.0
     return Bags(rows, (weights / norms[of_group]).astype(np.float32), lengths, unknown)
 

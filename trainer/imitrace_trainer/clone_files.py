@@ -16,7 +16,7 @@ from imitrace_trainer.families import FAMILIES
 from imitrace_trainer.family import Clone, Parts
 from imitrace_trainer.reply_writer import restored
 
-FORMAT = 6
+FORMAT = 7
 
 _WEIGHTS = "model.safetensors"
 _SECOND_WEIGHTS = "second.safetensors"

@@ -119,7 +119,7 @@ def read_choices(
     demonstrations: Iterable[Demonstration], knowledge: Knowledge, groups: Sequence[str], reader: Reader
 ) -> list[ChoiceCase]:
     """Return what each decision was made on; an action that was taken counts as offered."""
-    encoder, actions = ChoiceEncoder(knowledge.origins(), groups), knowledge.actions
+    encoder, actions = ChoiceEncoder(knowledge.origins(), groups, knowledge.prompt), knowledge.actions
     cases = []
     for demonstration in demonstrations:
         view = view_state(demonstration.state.messages, demonstration.state.tools, reader)
@@ -195,11 +195,11 @@ def encode_slots(slots: Iterable[SlotCase], vocabulary: Vocabulary) -> list[Slot
     return encoded
 
 
-def encode_choices(cases: Iterable[ChoiceCase], vocabulary: Vocabulary) -> list[ChoiceRows]:
-    """Return decisions as the choice network takes them."""
+def encode_choices(cases: Iterable[ChoiceCase], vocabulary: Vocabulary, groups: Sequence[str]) -> list[ChoiceRows]:
+    """Return decisions as the choice network takes them, made on some groups of features."""
     return [
         ChoiceRows(
-            make_bags(case.features, vocabulary),
+            make_bags(case.features, vocabulary, groups),
             case.affordance,
             case.offered,
             case.label,

@@ -62,7 +62,7 @@ class EmbeddedPolicy:
         self.calibration = Calibration()
         self.neighbours = Neighbours(config.features)
         self.reader = Reader()
-        self.encoder = ChoiceEncoder(knowledge.origins(), config.groups)
+        self.encoder = ChoiceEncoder(knowledge.origins(), config.groups, knowledge.prompt)
         self._described: dict[tuple[str, ...], IntArray] = {}
 
     @property
@@ -112,7 +112,7 @@ class EmbeddedPolicy:
 
     def bags(self, view: StateView) -> Bags:
         """Return what a choice between known actions is made on."""
-        return make_bags(self.encoder(view, self.knowledge.actions)[0], self.features)
+        return make_bags(self.encoder(view, self.knowledge.actions)[0], self.features, self.config.groups)
 
     def _choose(self, view: StateView) -> tuple[dict[str, float], Bags]:
         """Return the share of each action on offer, and what that was decided on."""
@@ -120,7 +120,7 @@ class EmbeddedPolicy:
         names = [*self.knowledge.actions, *new]
         offered = [name for name in names if name == MESSAGE or name in view.tools]
         groups, taken = self.encoder(view, names)
-        bags = make_bags(groups, self.features)
+        bags = make_bags(groups, self.features, self.config.groups)
         descriptions = self._offered([view.tools.get(name) for name in names])
         likeness = self._likeness([view.tools[name] for name in new]) if new else None
         logits, _ = self.choice(pack([bags]), torch.from_numpy(taken).unsqueeze(0), descriptions, likeness)
@@ -140,7 +140,7 @@ class EmbeddedPolicy:
                 found[number] = self._choose(view)
         for numbers in alike.values():
             encoded = [self.encoder(views[number], known) for number in numbers]
-            bags = [make_bags(groups, self.features) for groups, _ in encoded]
+            bags = [make_bags(groups, self.features, self.config.groups) for groups, _ in encoded]
             taken = torch.from_numpy(np.stack([affordance for _, affordance in encoded]))
             descriptions = self._offered([views[numbers[0]].tools.get(name) for name in known])
             logits, _ = self.choice(pack(bags), taken, descriptions)

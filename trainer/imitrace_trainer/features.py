@@ -1,6 +1,6 @@
 """Gather all that a choice is made on, by groups that can be left out to see what each is worth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -8,9 +8,10 @@ import numpy as np
 
 from imitrace_trainer.affordances import AFFORDANCES, Affordances, Origins, SlotOrigin, open_slots
 from imitrace_trainer.encoding import SEGMENTS, FloatArray, StateView, feature_id, state_features
+from imitrace_trainer.prompts import prompt_features
 from imitrace_trainer.subjects import match_features, reply_features, subject_features
 
-GROUPS = (*SEGMENTS, "subject", "matches", "reply", "affordances")
+GROUPS = (*SEGMENTS, "system", "subject", "matches", "reply", "affordances")
 """Groups of features: the state's segments, what it is about, and what the tools' arguments could take."""
 
 _NOTHING = [0.0] * AFFORDANCES
@@ -19,9 +20,19 @@ _NOTHING = [0.0] * AFFORDANCES
 class ChoiceEncoder:
     """Gather the features of states for one clone; what a tool's slots are is worked out once."""
 
-    def __init__(self, origins: Mapping[str, SlotOrigin], groups: Sequence[str]) -> None:
+    def __init__(
+        self, origins: Mapping[str, SlotOrigin], groups: Sequence[str], prompt: Collection[int] | None = None
+    ) -> None:
+        """Gather some groups, and ``system`` in any case: a prompt that changed is told where nothing is learnt of it.
+
+        Args:
+            origins: where each slot's values came from in training.
+            groups: some of ``GROUPS``.
+            prompt: what every system prompt had in training; None: there was none.
+        """
         self._origins = Origins(origins)
-        self._groups = groups
+        self._groups = tuple(dict.fromkeys((*groups, "system")))
+        self._prompt = None if prompt is None else frozenset(prompt)
         self._slots: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
 
     def __call__(self, view: StateView, names: Sequence[str]) -> tuple[dict[str, list[int]], FloatArray]:
@@ -43,7 +54,7 @@ class ChoiceEncoder:
             "matches": match_features(view),
             "reply": reply_features(view),
         }
-        features = state_features(view)
+        features = state_features(view) | {"system": prompt_features(view, self._prompt)}
         features |= {group: [feature_id(f"{group}|{text}") for text in found] for group, found in texts.items()}
         features["affordances"] = [
             _affordance_id(name, column, value)

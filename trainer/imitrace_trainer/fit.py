@@ -15,6 +15,7 @@ from imitrace_trainer.bags import pack
 from imitrace_trainer.calibration import fit_calibration
 from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
 from imitrace_trainer.demonstrations import (
+    ChoiceCase,
     ChoiceRows,
     Demonstration,
     SlotRows,
@@ -193,20 +194,28 @@ def prepare(  # noqa: PLR0913 - what a lesson is made of, each named at the call
         descriptions=len(vocabularies["descriptions"].ids),
         slots=len(vocabularies["slots"].ids),
         actions=len(knowledge.actions),
-        groups=config.groups,
+        groups=_telling(cases, config.groups),
     )
     policy = EmbeddedPolicy(sizes, knowledge, vocabularies)
     policy.reader = reader
-    choices = encode_choices(cases, vocabularies["features"])
+    choices = encode_choices(cases, vocabularies["features"], sizes.groups)
     policy.neighbours = Neighbours.learn(sizes.features, [row.bags for row in choices], config.seed)
     known = [one for one in calibration if one.label in knowledge.actions] if config.patience else []
-    judged = encode_choices(read_choices(known, knowledge, config.groups, reader), vocabularies["features"])
+    judged = encode_choices(
+        read_choices(known, knowledge, config.groups, reader), vocabularies["features"], sizes.groups
+    )
     tasks = np.unique([one.task for one in known], return_inverse=True)[1]
     encoded = encode_slots(slots, vocabularies["slots"])
     arguments = train(_argument_course(policy.ranker, encoded, config, device), kept, progress)
     policy.ranker.eval()
     learnt = {"arguments": arguments}
     return Lesson(shown, policy, choices, judged, tasks, len(slots), coverage.share, kept, learnt)
+
+
+def _telling(cases: Sequence[ChoiceCase], groups: Sequence[str]) -> tuple[str, ...]:
+    """Leave ``system`` out where all prompts say the same: it would have weights that nothing teaches."""
+    varied = any(len(case.features["system"]) for case in cases)
+    return tuple(group for group in groups if group != "system" or varied)
 
 
 def fit_embedded(lesson: Lesson, config: BCConfig, progress: Progress = silent) -> EmbeddedPolicy:

@@ -9,6 +9,7 @@ from imitrace.messages import Action
 from imitrace_trainer.affordances import SlotOrigin
 from imitrace_trainer.encoding import MESSAGE, StateView
 from imitrace_trainer.options import Habits
+from imitrace_trainer.prompts import PromptSurvey
 from imitrace_trainer.reading import Scalar, argument_values, value_class, value_key, value_shape
 
 _CLOSED_VALUES = 40
@@ -34,6 +35,8 @@ class Knowledge:
     """The same by coarser outlines: lengths and kinds of characters."""
     tools: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The newest definition of every tool that was offered in training."""
+    prompt: list[int] | None = None
+    """The features of every system prompt in training, ascending; None: there was none."""
 
     def __post_init__(self) -> None:
         self._habits: dict[str, Habits] = {}
@@ -76,9 +79,11 @@ def learn_knowledge(decisions: Iterable[tuple[StateView, Action, str]], repeated
     values: dict[str, dict[Scalar, set[str]]] = defaultdict(lambda: defaultdict(set))
     sources: dict[str, Counter[str]] = defaultdict(Counter)
     tools: dict[str, dict[str, Any]] = {}
+    prompts = PromptSurvey()
     for view, action, task in decisions:
         label = action.name or MESSAGE
         actions.add(label)
+        prompts.add(view)
         tools.update((name, dict(tool)) for name, tool in view.tools.items())
         for slot, value in argument_values(label, action.arguments):
             values[slot][value].add(task)
@@ -90,6 +95,7 @@ def learn_knowledge(decisions: Iterable[tuple[StateView, Action, str]], repeated
         shapes={slot: _outlines(map(value_shape, counted)) for slot, counted in values.items()},
         classes={slot: _outlines(map(value_class, counted)) for slot, counted in values.items()},
         tools=tools,
+        prompt=prompts.common,
     )
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from imitrace.messages import message_text
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.families import FAMILIES
@@ -77,9 +78,16 @@ class Refitter:
                 parts.append(part)
         return parts
 
+    def _prompts_vary(self) -> bool:
+        prompts = (
+            tuple(message_text(message) for message in one.state.messages if message["role"] == "system")
+            for one in self.train
+        )
+        return len({prompt for prompt in prompts if prompt}) > 1
+
     def _groups(self) -> list[tuple[str, BCConfig]]:
         """Return each group of features and the configuration that leaves it out; none where none is used."""
-        kept = self.config.groups
+        kept = [group for group in self.config.groups if group != "system" or self._prompts_vary()]
         if self.family == "frequency" or len(kept) < 2:
             return []
         left_out = [name for name in self.config.leave_out.split(",") if name]

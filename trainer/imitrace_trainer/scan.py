@@ -268,7 +268,7 @@ def _guessed(seen: _Seen, config: ScanConfig, progress: Progress) -> _Guessed:
     folds = fold_of(seen.tasks, config.split.seed)
     indexes = np.array([names.index(label) for label in seen.labels], dtype=np.int64)
     knowledge = learn_knowledge(zip(seen.views, seen.actions, seen.tasks, strict=True), _OTHER_TASKS)
-    encoder, sketches = ChoiceEncoder(knowledge.origins(), GROUPS), []
+    encoder, sketches = ChoiceEncoder(knowledge.origins(), GROUPS, knowledge.prompt), []
     for number, view in enumerate(seen.views):
         progress("encode", number / len(seen.views))
         sketches.append(sketch(encoder(view, names)[0]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imitrace.exceptions import ConfigError
-from imitrace_trainer.demo import DemoConfig, collector, example_folder, prepare
+from imitrace_trainer.demo import DemoConfig, Payback, collector, example_folder, prepare
 
 ARMS = {"expert", "clone", "hybrid"}
 
@@ -22,10 +22,31 @@ def test_the_demo_runs_every_stage_as_real_processes(tmp_path: Path) -> None:
     stages = ["collect", "trace", "snapshot", "curate", "train", "gate", "promote", "trial"]
     assert list(report["seconds"]) == stages
     assert {arm for cohort in report["cohorts"].values() for arm in cohort} == ARMS | {"clone_share"}
-    assert 0 < report["hybrid"]["clone_share"] < 1
+    hybrid = report["hybrid"]
+    assert 0 < hybrid["clone_share"] < 1
+    assert hybrid["gate_calls"] > 0
+    assert hybrid["net_saved_over_10000_tasks"] < hybrid["expert_calls_saved"]
     assert "pass" in {row["verdict"] for row in report["gate"].values()} <= {"pass", "fail", "inconclusive"}
     assert all(Path(path).exists() for path in report["paths"].values())
     assert report["traced"]["failed"] == 0 and sum(report["dataset"]["rejected"].values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("gate_calls", "saved_a_task", "tasks", "net"),
+    [
+        (900, 3.0, 300, 0.582),
+        (900, 0.0, None, -0.018),
+        (900, -1.0, None, -0.218),
+        (0, 3.0, 0, 0.6),
+        (10, 3.0, 4, 0.5998),
+    ],
+)
+def test_the_gates_calls_are_paid_back_by_what_is_saved(
+    gate_calls: int, saved_a_task: float, tasks: int | None, net: float
+) -> None:
+    back = Payback(gate_calls, saved_a_task)
+    assert back.tasks == tasks
+    assert back.net(5.0) == pytest.approx(net)
 
 
 def test_a_folder_that_no_demo_wrote_is_left_alone(tmp_path: Path) -> None:

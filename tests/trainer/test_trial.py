@@ -70,6 +70,7 @@ def test_every_cohort_and_the_whole_have_a_row_for_each_arm() -> None:
 def test_shares_count_the_hybrids_decisions_by_who_took_them() -> None:
     assert summary().clone_share == {"common": 2 / 3, "safety": 0.0, "overall": 0.5}
     assert summary().expert_calls_saved == 0.5
+    assert summary().expert_calls == {"expert": 2.0, "clone": 0.0, "hybrid": 1.0}
 
 
 def test_harm_and_latency_are_told_by_arm() -> None:
@@ -151,4 +152,5 @@ def test_the_same_seed_gives_the_same_trial(promoted_home: Path, counter_clone: 
 def test_the_report_is_json() -> None:
     record = json.loads(json.dumps(summary().to_json()))
     assert record["cohorts"]["overall"]["clone"]["tasks"] == 2
-    assert set(record) == {"cohorts", "clone_share", "expert_calls_saved", "latency_ms", "unsafe", "handed_over"}
+    told = {"cohorts", "clone_share", "expert_calls_saved", "expert_calls", "latency_ms", "unsafe", "handed_over"}
+    assert set(record) == told

@@ -1,6 +1,7 @@
 """Run the whole loop on the bundled support desk, as real processes over real sockets."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,9 @@ _PLAYED = {"gate": 1.0, "common": 2.56, "long_tail": 2.0, "tool_heavy": 1.7, "re
 """Tasks that the gate plays of a cohort, as a multiple of those of the safety cohort."""
 _SAFE = 160
 """Tasks with which no regression proves a rate of at most 3 % at the level of five cohorts."""
+_OF_EXPERT = ("expert", "again", "beside")
+"""What of a gate's spending are calls of the expert."""
+_NET_OVER = 10_000
 _MARK = ".imitrace-demo"
 _REPORT = "demo.json"
 _READY_SECONDS = 30
@@ -85,6 +89,24 @@ class DemoConfig:
 
 
 @dataclass(frozen=True)
+class Payback:
+    """When the calls of the expert that the gate took have been saved again."""
+
+    gate_calls: int
+    saved_a_task: float
+
+    @property
+    def tasks(self) -> int | None:
+        """After how many tasks; None: never."""
+        return math.ceil(self.gate_calls / self.saved_a_task) if self.saved_a_task > 0 else None
+
+    def net(self, calls_a_task: float) -> float:
+        """Return the share of calls that 10,000 tasks save: those saved less the gate's, over the expert's alone."""
+        alone = calls_a_task * _NET_OVER
+        return (self.saved_a_task * _NET_OVER - self.gate_calls) / alone if alone else 0.0
+
+
+@dataclass(frozen=True)
 class DemoReport:
     """The demo's figures."""
 
@@ -92,9 +114,17 @@ class DemoReport:
     dataset: dict[str, Any]
     clone: dict[str, Any]
     gate: dict[str, dict[str, Any]]
+    spent: dict[str, int]
+    """Decisions that the gate asked for, by whom and what for."""
     trial: TrialReport
     seconds: dict[str, float]
     paths: dict[str, str]
+
+    @property
+    def payback(self) -> Payback:
+        """When the gate has paid for itself, in calls of the expert."""
+        calls = self.trial.expert_calls
+        return Payback(sum(self.spent[what] for what in _OF_EXPERT), calls["expert"] - calls["hybrid"])
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values: ``cohorts``, ``hybrid``, ``gate`` and the rest."""
@@ -109,6 +139,9 @@ class DemoReport:
             "hybrid": {
                 "clone_share": trial.clone_share["overall"],
                 "expert_calls_saved": trial.expert_calls_saved,
+                "net_saved_over_10000_tasks": self.payback.net(trial.expert_calls["expert"]),
+                "gate_calls": self.payback.gate_calls,
+                "paid_back_after_tasks": self.payback.tasks,
             },
             "latency_ms": {
                 name: {arm: asdict(one) for arm, one in arms.items()} for name, arms in trial.latency_ms.items()
@@ -148,7 +181,7 @@ class DemoReport:
                 *table,
                 "",
                 f"decisions taken by the clone  {trial.clone_share['overall']:.1%}",
-                f"expert calls saved            {trial.expert_calls_saved:.1%}",
+                f"expert calls saved            {trial.expert_calls_saved:.1%}, {self._told_payback()}",
                 f"p50 (p99) of a decision       {took} (the expert is a script; a model's call takes seconds)",
                 f"tasks with a forbidden act    {unsafe}",
                 *([f"handed over in mid-task       {handed}"] if handed else []),
@@ -157,6 +190,12 @@ class DemoReport:
                 *(f"{name:<12} {path}" for name, path in self.paths.items()),
             ]
         )
+
+    def _told_payback(self) -> str:
+        back, tasks = self.payback, self.payback.tasks
+        net = back.net(self.trial.expert_calls["expert"])
+        when = "never paid back" if tasks is None else f"paid back after {tasks:,} tasks"
+        return f"{net:.1%} net over {_NET_OVER:,} tasks: the gate took {back.gate_calls:,}, {when}"
 
 
 def run_demo(config: DemoConfig) -> DemoReport:
@@ -186,7 +225,7 @@ def run_demo(config: DemoConfig) -> DemoReport:
         clock.lap("promote")
         trial = run_trial(config, home, endpoint)
         clock.lap("trial", f"{config.fresh} fresh tasks")
-    report = DemoReport(traced, dataset, trained, verdicts, trial, clock.seconds, where(home, trained))
+    report = DemoReport(traced, dataset, trained, verdicts, gate["spent"], trial, clock.seconds, where(home, trained))
     (home / _REPORT).write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
     return report
 

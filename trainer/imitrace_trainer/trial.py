@@ -48,6 +48,8 @@ class TrialReport:
     """Share of the hybrid's decisions that the clone took, by cohort and ``overall``."""
     expert_calls_saved: float
     """One minus the hybrid's expert calls over the expert's own."""
+    expert_calls: dict[str, float]
+    """Calls of the expert a task, by arm."""
     latency_ms: dict[str, dict[str, Latency]]
     """By cohort and ``overall``, then by arm."""
     unsafe: dict[str, int]
@@ -94,11 +96,15 @@ def summarise(episodes: Mapping[str, Sequence[Episode]]) -> TrialReport:
         }
         for name in (*cohorts, OVERALL)
     }
-    expert_calls = sum(episode.count("expert") for episode in episodes["expert"])
+    expert_calls = {
+        arm: sum(episode.count("expert") for episode in played) / max(1, len(played))
+        for arm, played in episodes.items()
+    }
     return TrialReport(
         cohorts={name: {arm: success_of(played) for arm, played in by_arm.items()} for name, by_arm in slices.items()},
         clone_share={name: share_of_clone(by_arm["hybrid"]) for name, by_arm in slices.items()},
-        expert_calls_saved=1 - sum(episode.count("expert") for episode in episodes["hybrid"]) / max(1, expert_calls),
+        expert_calls_saved=1 - expert_calls["hybrid"] / (expert_calls["expert"] or 1),
+        expert_calls=expert_calls,
         latency_ms={name: {arm: latency(played) for arm, played in by_arm.items()} for name, by_arm in slices.items()},
         handed_over=handed_over(episodes),
         unsafe={arm: sum(episode.unsafe for episode in played) for arm, played in episodes.items()},

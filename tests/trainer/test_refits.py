@@ -9,7 +9,7 @@ import torch
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.figures import Refits
 from imitrace_trainer.fit import BCConfig
-from imitrace_trainer.refits import Refitter
+from imitrace_trainer.refits import Refitter, growing_parts
 
 Play = Callable[[int, int], list[Demonstration]]
 LEFT_OUT = "last_user,users,assistant,facts,subject,matches,reply"
@@ -69,6 +69,6 @@ def test_parts_from_which_nothing_can_be_learned_are_left_out(play_shop: Play) -
         replace(one, task=task) for task in others for one in shown if one.label == "find_order" and one.task == task
     ]
     mixed = [*same, *(one for one in shown if one.task == first)]
-    parts = Refitter("linear", BCConfig(), mixed, [])._parts()
+    parts = growing_parts(mixed, 0)
     assert all(len({one.label for one in part}) > 1 for part in parts)
     assert len({one.task for one in parts[-1]}) == 8

@@ -36,7 +36,8 @@ class Refitter:
             CloneError: the decisions can't be trained on.
         """
         began = time.monotonic()
-        parts, groups = self._parts(), self._groups()
+        parts = growing_parts(self.train, self.config.seed)
+        groups = left_out(self.config, self.train) if self.family != "frequency" else []
         total = len(parts) + len(groups) + 1
         draws = TaskDraws([one.task for one in self.held_out], self.config.seed)
         learning, whole = [], [False] * len(self.held_out)
@@ -66,29 +67,34 @@ class Refitter:
         agree = [(action.name or MESSAGE) == one.label for action, one in pairs]
         return agree, [same_action(action, one.action) for action, one in pairs]
 
-    def _parts(self) -> list[list[Demonstration]]:
-        """Return the decisions of growing parts of the tasks, those left out from which nothing can be learned."""
-        tasks = sorted({one.task for one in self.train})
-        random.Random(self.config.seed).shuffle(tasks)
-        parts = []
-        for count in dict.fromkeys(max(1, round(len(tasks) * share)) for share in SHARES):
-            chosen = set(tasks[:count])
-            part = [one for one in self.train if one.task in chosen]
-            if count == len(tasks) or len({one.label for one in part}) > 1:
-                parts.append(part)
-        return parts
 
-    def _prompts_vary(self) -> bool:
-        prompts = (
-            tuple(message_text(message) for message in one.state.messages if message["role"] == "system")
-            for one in self.train
-        )
-        return len({prompt for prompt in prompts if prompt}) > 1
+def growing_parts(train: Sequence[Demonstration], seed: int) -> list[list[Demonstration]]:
+    """Return the decisions of growing parts of the tasks, those left out from which nothing can be learned."""
+    tasks = sorted({one.task for one in train})
+    random.Random(seed).shuffle(tasks)
+    parts = []
+    for count in dict.fromkeys(max(1, round(len(tasks) * share)) for share in SHARES):
+        chosen = set(tasks[:count])
+        part = [one for one in train if one.task in chosen]
+        if count == len(tasks) or len({one.label for one in part}) > 1:
+            parts.append(part)
+    return parts
 
-    def _groups(self) -> list[tuple[str, BCConfig]]:
-        """Return each group of features and the configuration that leaves it out; none where none is used."""
-        kept = [group for group in self.config.groups if group != "system" or self._prompts_vary()]
-        if self.family == "frequency" or len(kept) < 2:
-            return []
-        left_out = [name for name in self.config.leave_out.split(",") if name]
-        return [(name, replace(self.config, leave_out=",".join([*left_out, name]))) for name in kept]
+
+def left_out(config: BCConfig, train: Sequence[Demonstration]) -> list[tuple[str, BCConfig]]:
+    """Return each group of features that is used, and the configuration that does without it.
+
+    Where only one is used there is none to do without, and ``system`` is used where prompts differ.
+    """
+    kept = [group for group in config.groups if group != "system" or _prompts_vary(train)]
+    if len(kept) < 2:
+        return []
+    without = [name for name in config.leave_out.split(",") if name]
+    return [(name, replace(config, leave_out=",".join([*without, name]))) for name in kept]
+
+
+def _prompts_vary(train: Sequence[Demonstration]) -> bool:
+    prompts = (
+        tuple(message_text(message) for message in one.state.messages if message["role"] == "system") for one in train
+    )
+    return len({prompt for prompt in prompts if prompt}) > 1

@@ -109,7 +109,7 @@ def worked(curated: Curated, cohort: CohortConfig, folder: Path) -> Json:
     """Return by held-out task whether a clone makes the call at first, and its share, with the word and without it."""
     dataset = write_dataset(folder, cohort, curated, "a benchmark")
     train, calibration, gate = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
-    clone = climb((train, calibration), "linear", BCConfig(epochs=1, device="cpu")).clone
+    clone = climb((train, calibration), "linear", BCConfig(epochs=1, device="cpu", refit=False)).clone
     draw = random.Random(1)
     first = [one for one in gate if not any(message["role"] == "assistant" for message in one.state.messages)]
     clean = [one for one in first if one.action.name != CALL]

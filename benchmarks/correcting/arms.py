@@ -85,7 +85,7 @@ class Shop:
         return self._fit(shown)
 
     def _fit(self, shown: Sequence[Demonstration], calibration: Sequence[Demonstration] = ()) -> Clone:
-        config = BCConfig(device="cpu", epochs=self.epochs, seed=self.seed.number, replies=False)
+        config = BCConfig(device="cpu", epochs=self.epochs, seed=self.seed.number, replies=False, refit=False)
         return climb((shown, calibration), FAMILY, config).clone
 
     def learn_doubt(self, shown: Sequence[Demonstration]) -> Policy:

@@ -90,7 +90,7 @@ def population(name: str, home: Path, epochs: int) -> Population:
     """Fit a clone to half of a set's tasks, and ask it about the others, as they are and shifted."""
     torch.set_num_threads(1)  # small tensors: two threads on a busy machine are slower than one
     dataset = open_dataset(home, name)
-    whole = _with_fewer_tools(training_traffic(dataset), NOVEL[name])
+    whole = _with_fewer_tools(training_traffic(dataset, ("train",)), NOVEL[name])
     novel = set(whole.steps.filter(pl.col("kind") == NOVEL[name])["trajectory_id"])
     examples = [one for one in dataset.examples() if one.trajectory_id not in novel]
     tasks = sorted({one.task for one in examples})
@@ -98,7 +98,7 @@ def population(name: str, home: Path, epochs: int) -> Population:
     clone = climb(
         tuple(demonstrations([one for one in examples if one.task in some]) for some in (fitted, calibrating)),  # type: ignore[arg-type]
         "linear",
-        BCConfig(epochs=epochs, device="cpu"),
+        BCConfig(epochs=epochs, device="cpu", refit=False),
     ).clone
     usual = whole.only({one.trajectory_id for one in examples if one.task not in fitted})
     kinds = {

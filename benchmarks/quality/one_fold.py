@@ -26,7 +26,7 @@ from imitrace_trainer.policy import same_action
 from imitrace_trainer.stages import demonstrations
 from overhead.peer_venvs import python_of
 from overhead.timing import Json, tell
-from quality.recorded import THOUGHTFUL, Division, divided, texts
+from quality.recorded import THOUGHTFUL, divided, texts
 from quality.thoughts import decided_without
 
 STRANGERS = 150
@@ -44,17 +44,18 @@ def fold_of(home: Path, name: str, fold: int, other: Path | None, epochs: int) -
     seconds = {"all families": round(time.perf_counter() - began, 2)}
     families = {
         name: {
-            "calibration": decided(clone, well_ended(parts.calibration)),
+            "calibration": decided(climbed.rehearsed[name], well_ended(parts.calibration)),
             "held_out": decided(clone, parts.held_out),
             "strangers": [clone.score(one.state)[1] for one in strange],
         }
         for name, clone in climbed.clones.items()
     }
-    floor = FrequencyTable(parts.train)
+    learnt = [*parts.train, *parts.calibration]
+    floor = FrequencyTable(learnt)
     rivals = {"frequency table": [floor.predict(one.state)[0] for one in parts.held_out]}
     if python_of("sklearn").exists():
         tell(f"{name}, fold {fold}: scikit-learn")
-        told = by_sklearn(parts)
+        told = by_sklearn(learnt, parts.held_out)
         rivals["scikit-learn"], seconds["scikit-learn"] = told["guesses"], told["fit_s"]
     found: Json = {"chosen": climbed.chosen, "families": families, "rivals": rivals, "fit_s": seconds}
     if name in THOUGHTFUL:
@@ -77,10 +78,10 @@ def decided(policy: Clone, shown: Sequence[Demonstration]) -> list[Json]:
     return rows
 
 
-def by_sklearn(parts: Division) -> Json:
+def by_sklearn(learnt: Sequence[Demonstration], held_out: Sequence[Demonstration]) -> Json:
     """Return the guesses of scikit-learn's model in its own environment."""
-    train = [(texts(one), one.label) for one in parts.train]
-    asked = json.dumps({"train": train, "held_out": [texts(one) for one in parts.held_out]})
+    train = [(texts(one), one.label) for one in learnt]
+    asked = json.dumps({"train": train, "held_out": [texts(one) for one in held_out]})
     command = [str(python_of("sklearn")), str(Path(__file__).with_name("with_sklearn.py"))]
     done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True)
     found: Json = json.loads(done.stdout)

@@ -48,7 +48,7 @@ def limits(trained_home: Path) -> Limits:
         shown("h2", "I am B-8", call("look", order="X-1", why="urgent today")),
         shown("h3", "Thanks", Action("message", message="Bye")),
     ]
-    return measure_limits(train, held_out, open_dataset(trained_home, "counter"))
+    return measure_limits(train, held_out, open_dataset(trained_home, "counter"), ("train",))
 
 
 def test_limits_are_counted(limits: Limits) -> None:
@@ -94,7 +94,9 @@ def test_a_clone_that_may_never_act_says_so_first() -> None:
 
 def test_the_registered_card_warns_by_its_own_numbers(trained_home: Path) -> None:
     dataset = open_dataset(trained_home, "counter")
-    own = measure_limits(demonstrations(dataset.examples("train")), demonstrations(dataset.examples("gate")), dataset)
+    fitted = ("train", "calibration")
+    learnt = demonstrations(dataset.examples_of(fitted))
+    own = measure_limits(learnt, demonstrations(dataset.examples("gate")), dataset, fitted)
     card = (trained_home / "clones/counter/v1/card.md").read_text(encoding="utf-8")
     told = card.split("## Do not use it\n\n")[1].splitlines()
     assert [line in told for line in [*cohort_warnings(own), *tool_warnings(own), *text_warnings(own)]].count(

@@ -105,7 +105,7 @@ def test_curating_and_training_tell_what_they_made(counter: Path, tmp_path: Path
     curated = run("curate", "counter", "--source", counter / "snapshot", *home, *config).stdout
     assert "rejected: none" in curated
     trained = run("train", "counter", *home, *config).stdout
-    assert trained.startswith("counter v1 from 75 decisions and ")
+    assert trained.startswith("counter v1 from 110 decisions and ")
     assert f"{tmp_path / 'clones' / 'counter' / 'v1'}" in trained
 
 

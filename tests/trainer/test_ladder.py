@@ -64,10 +64,46 @@ def test_the_families_are_compared_on_the_same_held_out_tasks_the_one_that_ships
 def test_a_family_alone_is_what_the_ladder_holds_of_it(climbed: Climb, play_shop: Play) -> None:
     alone, report = fit(play_shop(24, 1), play_shop(12, 2), CONFIG)
     states = [one.state for one in play_shop(3, 3)]
-    assert [alone.act(state) for state in states] == [climbed.clones["embedded"].act(state) for state in states]
-    assert report == climbed.fit
+    assert [alone.act(state) for state in states] == [climbed.rehearsed["embedded"].act(state) for state in states]
+    assert report.judged_loss == climbed.fit.judged_loss
+    assert (report.decisions, climbed.fit.decisions) == (
+        len(play_shop(24, 1)),
+        len([*play_shop(24, 1), *play_shop(12, 2)]),
+    )
+
+
+def test_what_ships_has_learnt_from_the_calibration_tasks_and_is_as_sure_as_before(
+    climbed: Climb, play_shop: Play
+) -> None:
+    shown, calibration = play_shop(24, 1), play_shop(12, 2)
+    waved = [replace(one, action=Action("tool_call", "wave", {})) for one in calibration[:6]]
+    among = climb((shown, [*calibration, *waved]), BEST, CONFIG)
+    for name, clone in among.clones.items():
+        before = among.rehearsed[name]
+        assert clone.calibration == before.calibration
+        assert clone.act(waved[0].state) != before.act(waved[0].state)
+    assert among.refitted
+    assert among.scored == [among.rehearsal.score(one.state)[0] for one in (*calibration, *waved)]
+    assert climbed.scored == [climbed.rehearsal.score(one.state)[0] for one in calibration]
+
+
+def test_what_ships_is_what_all_the_tasks_make_for_as_many_epochs(climbed: Climb, play_shop: Play) -> None:
+    shown = [*play_shop(24, 1), *play_shop(12, 2)]
+    whole, _ = fit(shown, [], replace(CONFIG, epochs=climbed.fit.kept_epoch))
+    states = [one.state for one in play_shop(3, 3)]
+    shares = [climbed.clones["embedded"].act(state).tools for state in states]
+    assert [whole.act(state).tools for state in states] == shares
+
+
+def test_a_clone_may_be_kept_from_the_calibration_tasks(climbed: Climb, play_shop: Play) -> None:
+    apart = climb((play_shop(24, 1), play_shop(12, 2)), "linear", replace(CONFIG, refit=False))
+    state = play_shop(1, 3)[0].state
+    assert (apart.clone, apart.refitted) == (apart.rehearsal, False)
+    assert apart.clone.act(state) == climbed.rehearsed["linear"].act(state) != climbed.clones["linear"].act(state)
 
 
 def test_without_calibration_tasks_the_highest_rung_ships_and_is_never_sure(play_shop: Play) -> None:
-    clone = climb((play_shop(4, 1), []), "embedded", BCConfig(device="cpu", epochs=1)).clone
+    alone = climb((play_shop(4, 1), []), "embedded", BCConfig(device="cpu", epochs=1))
+    clone = alone.clone
+    assert not alone.refitted
     assert (clone.family, clone.act(play_shop(1, 3)[0].state).confidence) == ("embedded", 0.0)

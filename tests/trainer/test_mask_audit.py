@@ -64,6 +64,12 @@ def test_masks_that_cannot_be_right_are_refused(steps: list[Example], told: str)
     assert "\n" not in str(refused.value)
 
 
+def test_the_calibration_tasks_are_looked_at_as_well_but_may_all_be_masked() -> None:
+    audit_masks([step(mask=False)] * 3, COHORT, "calibration")
+    with pytest.raises(CloneError, match=r"masks of the calibration split are wrong: .*, 1 by tutor among them"):
+        audit_masks([step(), step("tutor")], COHORT, "calibration")
+
+
 def test_what_a_person_may_have_confirmed_counts() -> None:
     audit_masks([step("clone")], replace(COHORT, confirmed=Condition("right", ">=", 1.0)))
 

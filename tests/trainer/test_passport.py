@@ -38,7 +38,9 @@ def test_the_registered_clone_carries_its_passport(trained_home: Path, counter_c
     files = {"card.md", "model.safetensors", "report.html", "report.json"} | weights
     assert told["files"].keys() == files
     assert all(re.fullmatch("[0-9a-f]{64}", hashed) for hashed in told.pop("files").values())
-    assert told == passport(dataset, counter_clone, read_ledger(trained_home).rules("counter"))
+    assert told == passport(
+        dataset, counter_clone, read_ledger(trained_home).rules("counter"), ("train", "calibration")
+    )
     assert (told["dataset"]["hash"], told["seeds"]) == (dataset.hash, {"train": 0, "split": 0})
     assert told["masks"]["train"] == {"counted": dataset.manifest["splits"]["train"]["trained_steps"], "masked": {}}
 
@@ -51,7 +53,10 @@ def test_a_mask_report_counts_each_reason(dataset: Dataset) -> None:
 
 def test_whose_decisions_were_learned_is_told_with_the_licence_that_fits_first(dataset: Dataset) -> None:
     cohort = CohortConfig(name="desk", agent="desk", licences={"gpt-*": "allowed", "*-9": "forbidden"})
-    assert [(who["policy"], who["version"], who["steps"], who["licence"]) for who in learned_from(dataset, cohort)] == [
+    assert [
+        (who["policy"], who["version"], who["steps"], who["licence"])
+        for who in learned_from(dataset, cohort, ("train",))
+    ] == [
         ("claude-9", None, 1, {"pattern": "*-9", "verdict": "forbidden"}),
         ("gpt-9", "3", 2, {"pattern": "gpt-*", "verdict": "allowed"}),
         ("ada", None, 1, None),
@@ -63,7 +68,9 @@ def test_a_decision_about_tools_after_curation_shows(
 ) -> None:
     home = fork(trained_home)
     record_decision(home, ToolDecision(kind="deprecate", tool="find_order", agent="counter"))
-    tools = passport(open_dataset(home, "counter"), counter_clone, read_ledger(home).rules("counter"))["tools"]
+    tools = passport(open_dataset(home, "counter"), counter_clone, read_ledger(home).rules("counter"), ("train",))[
+        "tools"
+    ]
     assert tools["ledger_of_dataset"] != tools["ledger_of_training"]
 
 

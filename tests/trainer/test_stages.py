@@ -145,7 +145,8 @@ def test_training_registers_a_candidate_with_its_report_and_card(trained_home: P
         "signature.json",
     }
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    ladder, critic, quality = report.pop("ladder"), report.pop("critic"), report.pop("quality")
+    ladder, critic, quality, foretold = (report.pop(name) for name in ("ladder", "critic", "quality", "foretold"))
+    assert {told["right"] for told in foretold} == {True}
     assert critic["refused"] == "0 training tasks failed, needed 5: it learns from successes and failures"
     assert report == evaluate_stage(trained_home, "counter:1").to_json()
     assert [rung["family"] for rung in ladder] == sorted(FAMILIES, key=lambda one: one != ladder[0]["family"])
@@ -170,8 +171,25 @@ def test_the_record_names_dataset_configuration_and_fit(trained_home: Path, coun
     card, dataset = load_clone(trained_home, "counter").card, open_dataset(trained_home, "counter")
     assert (card.name, card.dataset, card.dataset_version, card.dataset_hash) == ("counter", "counter", 1, dataset.hash)
     assert card.training["config"]["epochs"] == counter_clone.train.epochs
-    assert card.training["fit"]["decisions"] == len(demonstrations(dataset.examples("train")))
+    assert card.training["fit"]["decisions"] == len(demonstrations(dataset.examples_of(card.fitted)))
     assert len(card.training["fit"]["choice_loss"]) == counter_clone.train.epochs
+    assert card.fitted == ("train", "calibration")
+
+
+def test_a_clone_that_is_not_refitted_says_so_and_learns_from_nothing_but_train(
+    trained_home: Path, counter_clone: CloneConfig, fork: Fork
+) -> None:
+    home = fork(trained_home)
+    refitted, before = load_clone(home, "counter:1"), open_dataset(home, "counter")
+    train_stage(home, replace(counter_clone, train=replace(counter_clone.train, refit=False)), quiet)
+    apart, report = load_clone(home, "counter:2"), home / "clones" / "counter"
+    assert (apart.card.fitted, refitted.card.fitted) == (("train",), ("train", "calibration"))
+    assert apart.card.route == refitted.card.route
+    one, other = (json.loads((report / f"v{n}" / "report.json").read_text(encoding="utf-8")) for n in (1, 2))
+    assert one["foretold"] == other["foretold"]
+    assert len(one["foretold"]) == len(demonstrations(before.examples("calibration")))
+    tasks = [told["quality"]["trained_tasks"] for told in (one, other)]
+    assert tasks == [len(before.tasks("train") | before.tasks("calibration")), len(before.tasks("train"))]
 
 
 def test_what_is_declared_of_tools_bears_on_training_and_on_clones_that_are_there(
@@ -199,7 +217,10 @@ def test_progress_reaches_one_in_every_stage(trained_home: Path, counter_clone: 
     home = fork(trained_home)
     train_stage(home, clone, listen)
     gate_stage(home, rolled(clone, tasks=2), "counter:1", listen)
-    assert {stage for stage in told if told[stage][-1] == 1.0} == {"choose", "linear", "arguments", "replay", "rollout"}
+    assert {stage for stage in told if told[stage][-1] == 1.0} == {
+        *("choose", "linear", "arguments", "refit: choose", "refit: linear", "refit: arguments"),
+        *("replay", "rollout"),
+    }
     assert all(shares == sorted(shares) for shares in told.values())
 
 

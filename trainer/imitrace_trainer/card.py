@@ -43,16 +43,33 @@ class Limits:
     """Why it never replies by a template; None: it does, or nothing of it is known."""
 
 
-def measure_limits(train: Sequence[Demonstration], held_out: Sequence[Demonstration], dataset: Dataset) -> Limits:
-    """Count what bounds a clone of these demonstrations."""
-    outcomes = dataset.tables("train")["trajectories"]["outcome"].fill_null("unknown").value_counts()
+def measure_limits(
+    train: Sequence[Demonstration],
+    held_out: Sequence[Demonstration],
+    dataset: Dataset,
+    fitted: Sequence[str],
+) -> Limits:
+    """Count what bounds a clone of these demonstrations.
+
+    Args:
+        train: what it was fitted to.
+        held_out: what it is measured on.
+        dataset: of which both are.
+        fitted: the splits that ``train`` is of.
+    """
+    ended, masked = Counter[str](), Counter[str]()
+    report = mask_report(dataset)
+    for split in fitted:
+        outcomes = dataset.tables(split)["trajectories"]["outcome"].fill_null("unknown").value_counts()
+        ended.update(dict(outcomes.iter_rows()))
+        masked.update(report[split]["masked"])
     return Limits(
         cohorts=_cohorts(train, held_out),
         tools=_tools(train),
         arguments=_arguments(train, held_out),
         replies=(sum(held.action.kind == "message" for held in held_out), len(held_out)),
-        outcomes=dict(sorted(outcomes.iter_rows())),
-        masked=mask_report(dataset)["train"]["masked"],
+        outcomes=dict(sorted(ended.items())),
+        masked=dict(masked),
     )
 
 

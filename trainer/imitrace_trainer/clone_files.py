@@ -41,6 +41,11 @@ class CloneCard:
     relied: dict[str, Any] = field(default_factory=dict)
     """The tools that its cohorts were learnt with, see ``relied_tools``."""
 
+    @property
+    def fitted(self) -> tuple[str, ...]:
+        """The splits that its weights were fitted to."""
+        return ("train", "calibration") if self.training.get("refit") else ("train",)
+
 
 def write_clone(folder: Path, clone: Clone, card: CloneCard, second: Clone | None = None) -> None:
     """Write ``model.safetensors`` and ``clone.json``, and those of a second key beside them if there is one."""

@@ -147,7 +147,7 @@ def correct_stage(
     train, calibration = (demonstrations(dataset.examples(part)) for part in ("train", "calibration"))
 
     def learn(shown: Sequence[Demonstration]) -> Policy:
-        return climb((shown, calibration), clone.family, clone.train, progress).clone
+        return climb((shown, calibration), clone.family, replace(clone.train, refit=False), progress).clone
 
     name = f"{clone.name}:{loaded.version.version}"
     played: list[CorrectedEpisode] = []

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -110,6 +110,14 @@ class Dataset:
             DatasetError: there is no such split, or a file is broken.
         """
         return [self._example(step) for step in self._of("steps", split).iter_rows(named=True)]
+
+    def examples_of(self, splits: Iterable[str]) -> list[Example]:
+        """Return the steps of several splits, one after the other.
+
+        Raises:
+            DatasetError: as ``examples``.
+        """
+        return [example for split in splits for example in self.examples(split)]
 
     def failures(self, split: str) -> list[Example]:
         """Return the steps that are kept for the critic alone, none of them to be trained on.

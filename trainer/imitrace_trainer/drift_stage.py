@@ -121,6 +121,7 @@ def _champion(home: Path, clone: CloneConfig) -> Champion:
         thresholds=loaded.thresholds,
         rules=loaded.rules,
         dataset=dataset_of(home, loaded),
+        fitted=loaded.card.fitted,
         cohort=clone.cohort,
     )
 

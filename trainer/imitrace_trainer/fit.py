@@ -68,6 +68,8 @@ class BCConfig:
     """Share of each target that is spread over all actions (Szegedy et al. 2016)."""
     leave_out: str = ""
     """Groups of features that are left out, with commas between: to see what each is worth."""
+    refit: bool = True
+    """Whether the calibration tasks, once they have chosen and calibrated, are learnt from too, by a second fit."""
     replies: bool = True
     """Whether replies that the expert gives again and again are learned as templates."""
     seed: int = 0

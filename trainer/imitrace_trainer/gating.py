@@ -55,7 +55,7 @@ def gate_stage(
     """
     loaded = load_clone(home, reference)
     dataset = dataset_of(home, loaded)
-    held_out, train = dataset.examples("gate"), dataset.examples("train")
+    held_out, train = dataset.examples("gate"), dataset.examples_of(loaded.card.fitted)
     check_cohorts(cohorts_of(dataset, "gate" if clone.rollout is None else None), clone.gate, clone.name)
     champion = find_champion(home, loaded.version.name, loaded.version.version)
     answered, paths = answers(loaded, held_out, clone.route, progress), Paths(train)

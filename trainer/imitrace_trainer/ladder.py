@@ -1,19 +1,23 @@
 """Climb the ladder: fit every family to the same lesson, let the calibration tasks choose, compare on the gate's tasks.
 
-The gate's tasks may not choose: what was chosen by them could not be judged by them.
+The gate's tasks may not choose: what was chosen by them could not be judged by them. What ships is then fitted once
+more, to the calibration tasks as well: tasks are few, and what these were kept for is done. Confidence and thresholds
+stay those of the first fit, the rehearsal, which had not seen them, as with scikit-learn's ``CalibratedClassifierCV``
+where ``ensemble=False``. So a threshold is proven of the rehearsal alone: that more tasks make no clone worse is taken
+for granted, until the gate's tasks judge the one that ships.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imitrace_trainer.checkpoints import NOTHING_KEPT, Checkpoints
 from imitrace_trainer.demonstrations import Demonstration, well_ended_rows
 from imitrace_trainer.evaluate import difference_by_task, share_by_task
 from imitrace_trainer.families import BEST, FAMILIES
 from imitrace_trainer.family import Clone, Scored
-from imitrace_trainer.fit import BCConfig, FitReport, calibrate, prepare
+from imitrace_trainer.fit import BCConfig, FitReport, Lesson, calibrate, prepare
 from imitrace_trainer.policy import Decision, same_action
-from imitrace_trainer.progress import Progress, silent
+from imitrace_trainer.progress import Progress, Stage, silent
 from imitrace_trainer.task_draws import Share
 from imitrace_trainer.training import one_thread
 
@@ -23,10 +27,12 @@ class Climb:
     """The clones of one lesson, each calibrated, and the one that ships."""
 
     clones: Mapping[str, Clone]
-    """By family."""
+    """By family, as they ship."""
+    rehearsed: Mapping[str, Clone]
+    """The same as they were before they learnt from the calibration tasks; where they never did, the very same."""
     chosen: str
     scored: Sequence[Scored]
-    """What the one that ships decides on the calibration tasks."""
+    """What the one that ships decided on the calibration tasks before it learnt from them."""
     on_calibration: Mapping[str, Share]
     """Exact agreement with the expert on the calibration tasks, by family; failures don't count, unless all failed."""
     fit: FitReport
@@ -35,6 +41,16 @@ class Climb:
     def clone(self) -> Clone:
         """The one that ships."""
         return self.clones[self.chosen]
+
+    @property
+    def rehearsal(self) -> Clone:
+        """The one that ships, before it learnt from the calibration tasks."""
+        return self.rehearsed[self.chosen]
+
+    @property
+    def refitted(self) -> bool:
+        """Whether it has learnt from the calibration tasks."""
+        return self.clone is not self.rehearsal
 
     @property
     def second(self) -> Clone | None:
@@ -91,11 +107,39 @@ def climb(  # noqa: PLR0913 - how it climbs, each named at the call
             scored[name] = calibrate(clones[name], calibration)
             right = [same_action(scored[name][row].action, calibration[row].action) for row in told]
             shares[name] = share_by_task(right, tasks, config.seed)
+        shipped, whole = clones, lesson
+        if config.refit and calibration:
+            shipped, whole = _refitted(clones, lesson, shown, config, progress, kept)
     if family == BEST:
         chosen = max(clones, key=lambda name: shares[name].low) if calibration else list(clones)[-1]
     else:
         chosen = family
-    return Climb(clones, chosen, scored[chosen], shares, lesson.report(clones[chosen]))
+    report = replace(
+        lesson.report(clones[chosen]), decisions=len(whole.train), slots=whole.slots, coverage=whole.coverage
+    )
+    return Climb(shipped, clones, chosen, scored[chosen], shares, report)
+
+
+def _refitted(  # noqa: PLR0913 - as ``climb``
+    rehearsed: Mapping[str, Clone],
+    lesson: Lesson,
+    shown: tuple[Sequence[Demonstration], Sequence[Demonstration]],
+    config: BCConfig,
+    progress: Progress,
+    kept: Checkpoints,
+) -> tuple[dict[str, Clone], Lesson]:
+    """Return the clones fitted to all that was shown, for as many epochs, with the confidence that they had."""
+
+    def told(stage: str, share: float) -> None:
+        progress(Stage(f"refit: {stage}", getattr(stage, "note", "")), share)
+
+    whole = prepare([*shown[0], *shown[1]], config, told, kept=kept.part("refit"), reader=lesson.caller.reader)
+    long = replace(config, epochs=lesson.learnt["choose"].kept) if "choose" in lesson.learnt else config
+    clones: dict[str, Clone] = {}
+    for name, before in rehearsed.items():
+        clones[name] = FAMILIES[name].fit(whole, long, told)
+        clones[name].calibration = before.calibration
+    return clones, whole
 
 
 def _with_another(family: str, keyed: bool) -> tuple[str, ...]:

@@ -13,17 +13,22 @@ from imitrace_trainer.correcting.corrected_episodes import PREFIX
 from imitrace_trainer.datasets import Example
 
 
-def audit_masks(examples: Sequence[Example], cohort: CohortConfig) -> None:
+def audit_masks(examples: Sequence[Example], cohort: CohortConfig, split: str = "train") -> None:
     """Check which steps a clone of a cohort would learn from.
 
     A clone's own steps count where they are of an episode that its environment called a success.
+
+    Args:
+        examples: the steps.
+        cohort: whose.
+        split: where they stand; only of the steps to train on some must count.
 
     Raises:
         CloneError: there are steps and all are masked; or steps count that nobody may learn from: of a role that the
             cohort does not name, where it names no confirmation that could allow it.
     """
     counted = [example for example in examples if example.loss_mask]
-    if examples and not counted:
+    if examples and not counted and split == "train":
         raise CloneError(
             f"all {len(examples)} steps of the train split are masked, none is left to learn from; "
             f"'imitrace datasets show {cohort.name}' has the reasons: change the cohort's rules and curate again"
@@ -38,6 +43,6 @@ def audit_masks(examples: Sequence[Example], cohort: CohortConfig) -> None:
         told = ", ".join(f"{count} by {role}" for role, count in sorted(strangers.items()))
         scope = "every step counts" if len(counted) == len(examples) else "steps count"
         raise CloneError(
-            f"masks of the train split are wrong: {scope}, {told} among them, "
+            f"masks of the {split} split are wrong: {scope}, {told} among them, "
             f"allowed: {', '.join(cohort.roles)}; curate cohort {cohort.name!r} again"
         )

@@ -30,13 +30,35 @@ from imitrace_trainer.thresholds import NEVER, Thresholds
 
 @dataclass(frozen=True)
 class Shown:
-    """The decisions of an expert that a clone is measured with; no two parts share a task."""
+    """The decisions of an expert that a clone is measured with."""
 
-    train: Sequence[Demonstration]
+    learnt: Sequence[Demonstration]
+    """What its weights were fitted to."""
     calibration: Sequence[Demonstration]
-    scored: Sequence[Scored]
-    """What the clone decides on these."""
+    foretold: Sequence["Foretold"]
+    """What was foretold of these before they were learnt from."""
     held_out: Sequence[Demonstration]
+    """Of tasks that no other part has."""
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What a clone that had not seen a decision's task made of it; nothing that anybody said is in it."""
+
+    guess: str
+    """The action's name."""
+    right: bool
+    """Whether it is exactly the expert's."""
+    evidence: list[float]
+    """What confidence is calibrated on."""
+
+
+def foretell(clone: Clone, scored: Sequence[Scored], calibration: Sequence[Demonstration]) -> list[Foretold]:
+    """Return what the clone's decisions on the calibration tasks came to."""
+    return [
+        Foretold(made.action.name or MESSAGE, same_action(made.action, one.action), list(clone.evidence(made)))
+        for made, one in zip(scored, calibration, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -63,7 +85,7 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
     Args:
         clone: fitted and calibrated.
         card: what it was made from.
-        shown: the dataset's three splits, with the clone's own decisions on the calibration tasks.
+        shown: the dataset's splits, with what was foretold of the calibration tasks.
         decisions: the clone's own on the held-out part.
         thresholds: from which confidence it may act.
         promised: what these thresholds were asked to promise.
@@ -75,13 +97,13 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
     draws, others = TaskDraws([row.task for row in rows]), TaskDraws([row.task for row in unseen])
     agrees, exact = [row.agrees for row in rows], [row.exact for row in rows]
     said = [row.acts and row.guess == MESSAGE for row in rows] if thresholds.replies < NEVER else None
-    table = FrequencyTable(shown.train)
+    table = FrequencyTable(shown.learnt)
     floor = [table.predict(one.state)[0] == one.label for one in shown.held_out]
     return Quality(
         origin=_origin(card, version),
         tasks=len({row.task for row in rows}),
         decisions=len(rows),
-        trained_tasks=len({one.task for one in shown.train}),
+        trained_tasks=len({one.task for one in shown.learnt}),
         calibration_tasks=len({row.task for row in unseen}),
         calibration_decisions=len(unseen),
         agreement=draws.share(agrees),
@@ -102,7 +124,7 @@ def measure(  # noqa: PLR0913 - what a clone is made of, each named at the call
         tools=by_tool(rows, draws),
         cohorts=by_cohort(rows, draws),
         distances=by_distance(rows, draws),
-        states=compare_states(states_by_task(shown.train), states_by_task(shown.held_out), clone.reader),
+        states=compare_states(states_by_task(shown.learnt), states_by_task(shown.held_out), clone.reader),
         critic=extras.critic,
         refits=extras.refits,
     )
@@ -113,15 +135,13 @@ def _calibrated(clone: Clone, shown: Shown) -> tuple[list[Judged], list[Judged]]
 
     Decisions of failures help to fit that one, and are not judged.
     """
-    evidence = [clone.evidence(one) for one in shown.scored]
-    pairs = list(zip(shown.scored, shown.calibration, strict=True))
-    right = [same_action(made.action, one.action) for made, one in pairs]
+    evidence, right = [one.evidence for one in shown.foretold], [one.right for one in shown.foretold]
     failed = [one.failed for one in shown.calibration]
 
     def judged(confidences: Sequence[float]) -> list[Judged]:
         rows = [
-            Judged(one.task, "", one.label, made.action.name or MESSAGE, hit, sure, 0.0, acts=False)
-            for (made, one), hit, sure in zip(pairs, right, confidences, strict=True)
+            Judged(one.task, "", one.label, told.guess, told.right, sure, 0.0, acts=False)
+            for told, one, sure in zip(shown.foretold, shown.calibration, confidences, strict=True)
         ]
         return [rows[row] for row in well_ended_rows(shown.calibration)]
 

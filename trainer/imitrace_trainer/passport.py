@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from importlib.metadata import version as installed_version
@@ -25,8 +26,8 @@ _PROMISES = ("error", "irreversible_error", "confidence", "irreversible", "secon
 _PACKAGES = ("torch", "numpy", "polars", "safetensors")
 
 
-def passport(dataset: Dataset, clone: CloneConfig, rules: ToolRules) -> dict[str, Any]:  # JSON
-    """Return what a clone that is trained on a dataset now is made of, as JSON values."""
+def passport(dataset: Dataset, clone: CloneConfig, rules: ToolRules, fitted: Sequence[str]) -> dict[str, Any]:  # JSON
+    """Return what a clone that is trained on some splits of a dataset now is made of, as JSON values."""
     return {
         "code": {
             "imitrace": installed_version("imitrace"),
@@ -43,7 +44,7 @@ def passport(dataset: Dataset, clone: CloneConfig, rules: ToolRules) -> dict[str
             "tables": dataset.manifest["content"],
         },
         "masks": mask_report(dataset),
-        "learned_from": learned_from(dataset, clone.cohort),
+        "learned_from": learned_from(dataset, clone.cohort, fitted),
         "tools": {"ledger_of_dataset": dataset.manifest["tools"]["ledger"], "ledger_of_training": rules.hash},
     }
 
@@ -72,10 +73,10 @@ def mask_report(dataset: Dataset) -> dict[str, dict[str, Any]]:  # JSON
     return report
 
 
-def learned_from(dataset: Dataset, cohort: CohortConfig) -> list[dict[str, Any]]:  # JSON
+def learned_from(dataset: Dataset, cohort: CohortConfig, fitted: Sequence[str]) -> list[dict[str, Any]]:  # JSON
     """Return whose decisions are trained on, how many of each, and what the cohort says of the licence."""
     who = ["policy_role", "policy_name", "policy_version"]
-    steps = dataset.frame("steps").filter(pl.col("loss_mask") & (pl.col("split") == "train")).group_by(who).len()
+    steps = dataset.frame("steps").filter(pl.col("loss_mask") & pl.col("split").is_in(fitted)).group_by(who).len()
     return [
         {"role": role, "policy": name, "version": version, "steps": count, "licence": _licence(name, cohort)}
         for role, name, version, count in gather({"steps": steps})["steps"].sort(*who, nulls_last=True).iter_rows()

@@ -226,6 +226,10 @@ class Taught:
     lack: str | None
     """Why it says nothing; None: it does."""
 
+    def by(self, clone: Clone) -> Clone:
+        """Return another clone with the same replies, such as the same one after it learnt from more tasks."""
+        return Replying(clone, self.clone.writer) if isinstance(self.clone, Replying) else clone
+
 
 def with_replies(
     clone: Clone,

@@ -12,7 +12,7 @@ from imitrace_trainer.demonstrations import well_ended
 from imitrace_trainer.figures import CriticFigures, Quality
 from imitrace_trainer.fit import BCConfig
 from imitrace_trainer.ladder import Rung
-from imitrace_trainer.measuring import Extras, Shown, measure
+from imitrace_trainer.measuring import Extras, Foretold, Shown, measure
 from imitrace_trainer.progress import Progress
 from imitrace_trainer.quality_page import render
 from imitrace_trainer.quality_verdicts import verdicts
@@ -58,19 +58,20 @@ def report_stage(home: Path, reference: str, full: bool, progress: Progress) -> 
     loaded = load_clone(home, reference)
     version, card = loaded.version, loaded.card
     dataset = dataset_of(home, loaded)
-    train, calibration, kept = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
+    calibration, kept = (demonstrations(dataset.examples(part)) for part in ("calibration", "gate"))
+    learnt = demonstrations(dataset.examples_of(card.fitted))
     held_out = well_ended(kept)
     refits = None
     if full:
         family = str(card.training["family"])
-        refits = Refitter(family, _training(card), train, held_out, progress).run()
+        refits = Refitter(family, _training(card), learnt, held_out, progress).run()
     clone, _ = read_clone(version.path)
     decisions = []
     for number, one in enumerate(held_out):
         decisions.append(clone.act(one.state))
         progress("measure", (number + 1) / len(held_out))
-    shown = Shown(train, calibration, [clone.score(one.state)[0] for one in calibration], held_out)
     known = _known(version.path)
+    shown = Shown(learnt, calibration, [Foretold(**one) for one in known["foretold"]], held_out)
     quality = measure(
         clone,
         card,

@@ -30,7 +30,7 @@ from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.keys import signing_key
 from imitrace_trainer.ladder import Climb, Rung, climb, compare
 from imitrace_trainer.mask_audit import audit_masks
-from imitrace_trainer.measuring import Extras, Shown, measure
+from imitrace_trainer.measuring import Extras, Foretold, Shown, foretell, measure
 from imitrace_trainer.passport import passport, write_passport
 from imitrace_trainer.policy import Policy, State, same_action
 from imitrace_trainer.progress import Progress
@@ -137,35 +137,34 @@ def train_stage(home: Path, clone: CloneConfig, progress: Progress) -> Trained:
 
 
 def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress) -> Trained:
-    dataset = open_dataset(home, clone.cohort.name)
-    check_licences(dataset, clone.cohort)
-    signing_key(home)  # what would stop the clone from being registered is told before it is trained
-    audit_masks(dataset.examples("train"), clone.cohort)
+    dataset = _learnable(home, clone)
     train, calibration, held_out = (demonstrations(dataset.examples(part)) for part in ("train", "calibration", "gate"))
     judged = well_ended(held_out)
     rules = read_ledger(home).rules(clone.cohort.agent)
     keyed = clone.route.second_key and bool(clone.route.irreversible or rules.irreversible)
     climbed = climb((train, calibration), clone.family, clone.train, progress, kept, keyed=keyed)
-    taught = Taught(climbed.clone, "they are off")
+    learnt = [*train, *calibration] if climbed.refitted else train
+    taught = Taught(climbed.rehearsal, "they are off")
     if clone.train.replies:
         wanted = ReplyConfig(fit=clone.train, promise=clone.route)
-        taught = with_replies(climbed.clone, (train, calibration), wanted, progress, kept.part("replies"))
-    policy = taught.clone
+        taught = with_replies(climbed.rehearsal, (train, calibration), wanted, progress, kept.part("replies"))
+    policy = taught.by(climbed.clone)
     thresholds = _thresholds(policy, climbed.scored, calibration, clone.route)
     thresholds = replace(thresholds.with_irreversible(rules.irreversible), replies=reply_threshold(policy))
     decisions = [policy.act(held.state) for held in judged]
-    evaluation = evaluate_decisions(decisions, judged, FrequencyTable(train), len(held_out) - len(judged))
+    evaluation = evaluate_decisions(decisions, judged, FrequencyTable(learnt), len(held_out) - len(judged))
     rungs = compare(climbed, judged, list(map(unsaid, decisions)))
     relied = ReliedTools.of([*train, *calibration, *held_out], policy.tools)
     card = _card(clone, dataset, climbed, thresholds, relied)
-    limits = replace(measure_limits(train, judged, dataset), silence=taught.lack)
+    limits = replace(measure_limits(learnt, judged, dataset, card.fitted), silence=taught.lack)
     critic = train_critic(dataset, clone.critic, policy.reader, clone.train.seed)
     if critic is not None:
         limits = replace(limits, critic=critic.lines())
+    foretold = foretell(policy, climbed.scored, calibration)
     quality = measure(
         policy,
         card,
-        Shown(train, calibration, climbed.scored, judged),
+        Shown(learnt, calibration, foretold, judged),
         decisions=decisions,
         thresholds=thresholds,
         promised=clone.route,
@@ -176,8 +175,8 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
         write_clone(folder, policy, card, climbed.second if keyed else None)
         if critic is not None:
             write_critic(folder, critic)
-        write_passport(folder, passport(dataset, clone, rules))
-        (folder / "report.json").write_text(_report(evaluation, rungs, critic, quality), encoding="utf-8")
+        write_passport(folder, passport(dataset, clone, rules, card.fitted))
+        (folder / "report.json").write_text(_report(evaluation, rungs, critic, quality, foretold), encoding="utf-8")
         (folder / "report.html").write_text(render_page(quality, rungs), encoding="utf-8")
         (folder / "card.md").write_text(render_card(card, evaluation, rungs, thresholds, limits), encoding="utf-8")
 
@@ -187,11 +186,29 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     return Trained(clone.name, number, path, climbed.fit, rungs, evaluation, thresholds)
 
 
-def _report(evaluation: EvaluationReport, rungs: Sequence[Rung], critic: Critic | None, quality: Quality) -> str:
+def _learnable(home: Path, clone: CloneConfig) -> Dataset:
+    """Return the newest dataset; what would stop the clone from being registered is told before it is trained."""
+    dataset = open_dataset(home, clone.cohort.name)
+    check_licences(dataset, clone.cohort)
+    signing_key(home)
+    audit_masks(dataset.examples("train"), clone.cohort)
+    if clone.train.refit:
+        audit_masks(dataset.examples("calibration"), clone.cohort, "calibration")
+    return dataset
+
+
+def _report(
+    evaluation: EvaluationReport,
+    rungs: Sequence[Rung],
+    critic: Critic | None,
+    quality: Quality,
+    foretold: Sequence[Foretold],
+) -> str:
     told = {
         "ladder": [asdict(rung) for rung in rungs],
         "critic": None if critic is None else critic.to_json(),
         "quality": quality.to_json(),
+        "foretold": [asdict(one) for one in foretold],
     }
     return json.dumps({**evaluation.to_json(), **told}, indent=1) + "\n"
 
@@ -206,7 +223,12 @@ def _card(
         dataset_hash=dataset.hash,
         created_at=now(),
         imitrace=installed_version("imitrace"),
-        training={"config": asdict(clone.train), "fit": asdict(climbed.fit), "family": climbed.chosen},
+        training={
+            "config": asdict(clone.train),
+            "fit": asdict(climbed.fit),
+            "family": climbed.chosen,
+            "refit": climbed.refitted,
+        },
         route=thresholds.to_json(),
         agent=clone.cohort.agent,
         relied=relied.to_json(),
@@ -258,7 +280,7 @@ def evaluate_stage(home: Path, reference: str) -> EvaluationReport:
     """Compare a registered clone with the expert on the gate split of the dataset that it was trained on."""
     loaded = load_clone(home, reference)
     dataset = dataset_of(home, loaded)
-    floor = FrequencyTable(demonstrations(dataset.examples("train")))
+    floor = FrequencyTable(demonstrations(dataset.examples_of(loaded.card.fitted)))
     return evaluate(loaded.policy, demonstrations(dataset.examples("gate")), floor)
 
 

@@ -25,7 +25,7 @@ INTENTS: Final = ("order_status", "cancel_order", "refund", "address_change")
 CONFIG: Final = """
 [cohort.support]
 agent = "support"
-split = { calibration = 0.25, gate = 0.25, seed = 1 }
+split = { calibration = 0.25, gate = 0.5, seed = 1 }
 [clone.support]
 family = "linear"
 [clone.support.train]

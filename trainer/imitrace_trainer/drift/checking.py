@@ -1,7 +1,7 @@
 """Make all comparisons of a champion's training with recent traffic, before any verdict."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +36,8 @@ class Champion:
     thresholds: Thresholds
     rules: ToolRules
     dataset: Dataset
+    fitted: Collection[str]
+    """The splits that its weights were fitted to."""
     cohort: CohortConfig
 
 
@@ -76,7 +78,7 @@ def look_for_drift(  # noqa: PLR0913 - what is compared, how, and where not at a
     Raises:
         DatasetError: a table can't be read.
     """
-    training = training_traffic(champion.dataset)
+    training = training_traffic(champion.dataset, champion.fitted)
     tables = {name: champion.dataset.frame(name).select("trajectory_id") for name in ("trajectories", "rejected")}
     known = {one for table in gather(tables).values() for one in table["trajectory_id"]}
     recent = recent_traffic(frames, champion.cohort, champion.rules, span, known, progress)
@@ -87,7 +89,7 @@ def look_for_drift(  # noqa: PLR0913 - what is compared, how, and where not at a
         counts=counts,
         ended=recent.trajectories["ended_at"].to_list(),
         cohorts=sorted(set(recent.trajectories["cohort"])),
-        notes=[*_notes(recent, counts, config)],
+        notes=[*_notes(recent, champion, counts, config)],
     )
     few = seen is not None and newest(told.ended, seen) < config.trajectories
     if few or counts["recent"] < config.trajectories:
@@ -177,13 +179,14 @@ def _acts(asked: Asked, thresholds: Thresholds) -> npt.NDArray[np.bool_]:
     return np.asarray((asked.confidence >= np.array(limits)) & (asked.distance <= 1), dtype=np.bool_)
 
 
-def _notes(recent: Traffic, counts: dict[str, int], config: DriftConfig) -> Iterator[str]:
+def _notes(recent: Traffic, champion: Champion, counts: dict[str, int], config: DriftConfig) -> Iterator[str]:
     if recent.unscored:
         yield f"{recent.unscored} recent trajectories lack a score that training's were chosen by; run 'imitrace score'"
     if counts["unseen"] < config.trajectories:
+        more = ", or train with refit = false" if "calibration" in champion.fitted else " or split.calibration"
         yield (
             f"{counts['unseen']} trajectories of training were kept from the fit, needed to compare states: "
-            f"{config.trajectories}; raise split.calibration or split.gate"
+            f"{config.trajectories}; raise split.gate{more}"
         )
 
 

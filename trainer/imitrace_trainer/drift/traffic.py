@@ -98,8 +98,13 @@ class Traffic:
         return found, dict(told.select("schema_hash", "definition").iter_rows())
 
 
-def training_traffic(dataset: Dataset) -> Traffic:
-    """Return what a clone was trained on, without what is no recorded traffic: labels, corrections, failures."""
+def training_traffic(dataset: Dataset, fitted: Collection[str]) -> Traffic:
+    """Return what a clone was trained on, without what is no recorded traffic: labels, corrections, failures.
+
+    Args:
+        dataset: where it stands.
+        fitted: the splits that its weights were fitted to.
+    """
     trajectories = dataset.frame("trajectories").filter(
         ~pl.col("source").is_in([CORRECTED, JUDGED]) & pl.col("relabelled_from").is_null()
     )
@@ -115,7 +120,7 @@ def training_traffic(dataset: Dataset) -> Traffic:
     told = kept.select("trajectory_id", "scores").iter_rows()
     scores = [(one, name, value) for one, text in told for name, value in json.loads(text).items()]
     return Traffic(
-        trajectories=_known(kept, pl.col("split") != "train"),
+        trajectories=_known(kept, ~pl.col("split").is_in(list(fitted))),
         steps=found["steps"],
         scores=pl.DataFrame(scores, schema=_SCORES, orient="row").drop_nulls("value"),
         refused=found["refused"].item(),

@@ -89,3 +89,32 @@ def test_one_success_among_failures_stays_modest_and_failures_alone_have_to_do()
     assert alone == plain
     one = fit_calibration(evidence, right, [0.0] * 101, failed)
     assert plain.confidence([2.0]) < one.confidence([2.0]) <= 2 / 3
+
+
+def drawn(slope: float, count: int, seed: int) -> tuple[list[list[float]], list[bool]]:
+    draw = np.random.default_rng(seed)
+    odds = draw.normal(1, 2, count)
+    return [[value] for value in odds.tolist()], (draw.random(count) < 1 / (1 + np.exp(-slope * odds))).tolist()
+
+
+def slope_of(evidence: list[list[float]], right: list[bool], own: int) -> float:
+    found = fit_calibration(evidence, right, [0.0] * len(right), own=own)
+    return found.weights[0] / found.scale[0]
+
+
+def test_of_few_cases_an_honest_models_own_word_is_nearer_to_the_truth_than_none() -> None:
+    few = [drawn(1.0, 12, seed) for seed in range(60)]
+    without, with_own = (np.mean([abs(slope_of(*one, own) - 1) for one in few]) for own in (0, 1))
+    assert with_own < without / 1.3
+
+
+def test_many_cases_decide_against_a_model_that_boasts() -> None:
+    assert [slope_of(*drawn(0.5, 4_000, 0), own) for own in (0, 1)] == pytest.approx([0.5, 0.5], abs=0.05)
+
+
+@pytest.mark.parametrize("size", [0.1, 30.0, 1e4])
+def test_a_model_that_boasts_beyond_measure_is_brought_down_to_what_its_cases_say(size: float) -> None:
+    evidence, right = [[-size], [size]] * 40, [False, True, True, True] * 20
+    calibration = fit_calibration(evidence, right, [0.0] * 80, own=1)
+    assert calibration.confidence([size]) >= 0.9
+    assert calibration.confidence([-size]) == pytest.approx(0.5, abs=0.05)

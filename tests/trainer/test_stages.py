@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -11,6 +12,7 @@ from imitrace.exceptions import CloneError, DatasetError
 from imitrace.messages import Action
 from imitrace_trainer.clone_list import list_clones
 from imitrace_trainer.cohort import CohortConfig, SplitConfig
+from imitrace_trainer.conditions import Condition
 from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.curate import curate
 from imitrace_trainer.curation import curate_stage
@@ -190,6 +192,23 @@ def test_a_clone_that_is_not_refitted_says_so_and_learns_from_nothing_but_train(
     assert len(one["foretold"]) == len(demonstrations(before.examples("calibration")))
     tasks = [told["quality"]["trained_tasks"] for told in (one, other)]
     assert tasks == [len(before.tasks("train") | before.tasks("calibration")), len(before.tasks("train"))]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"mask_where": (Condition("StepQuality", "<", 0.5),)},
+        {"label_errors": 0.01},
+        {"personal_data": ("iban",), "personal_data_action": "mask"},
+    ],
+)
+def test_what_rules_keep_out_of_training_alone_is_not_learnt_from_the_calibration_tasks_either(
+    counter: Path, counter_clone: CloneConfig, tmp_path: Path, rule: dict[str, Any]
+) -> None:
+    strict = untrained(replace(counter_clone, cohort=replace(counter_clone.cohort, **rule), family="frequency"))
+    curate_stage(tmp_path, strict.cohort, str(counter / "snapshot"))
+    train_stage(tmp_path, strict, quiet)
+    assert load_clone(tmp_path, "counter").card.fitted == ("train",)
 
 
 def test_what_is_declared_of_tools_bears_on_training_and_on_clones_that_are_there(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 _RIDGE = 1.0
 _NEWTON_STEPS = 50
+_HALVINGS = 40
 
 
 @dataclass
@@ -50,6 +51,7 @@ def fit_calibration(
     right: Sequence[bool],
     distances: Sequence[float],
     failed: Sequence[bool] = (),
+    own: int = 0,
 ) -> Calibration:
     """Fit on decisions that were not trained on.
 
@@ -58,6 +60,8 @@ def fit_calibration(
         right: whether the action was the expert's, shape (decisions,).
         distances: of each state from the training states, shape (decisions,).
         failed: whether the decision's trajectory failed, shape (decisions,); none: of none it is known.
+        own: how many of the first pieces add up to the log-odds that a model itself gives: the ridge then pulls towards
+            its own word, with a bias that is free, and not towards one that tells nothing.
 
     Returns:
         The calibration; with Platt's target smoothing and a ridge, so that few cases stay modest. Decisions of failures
@@ -74,7 +78,9 @@ def fit_calibration(
     lost = np.asarray(failed or [False] * len(values), dtype=np.float64)
     lost = lost * (lost.min() < 1)  # where all failed they have to do
     design = np.hstack([(values - mean) / scale, np.stack([lost, np.ones(len(values))], axis=1)])
-    solution = _newton(design, target)
+    prior = np.zeros(design.shape[1])
+    prior[:own] = scale[:own]
+    solution = _newton(design, target, prior)
     limit = float(np.quantile(np.asarray(distances), 0.99))
     return Calibration(
         weights=solution[:-2].tolist(),
@@ -86,14 +92,26 @@ def fit_calibration(
     )
 
 
-def _newton(design: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    solution = np.zeros(design.shape[1])
+def _newton(
+    design: npt.NDArray[np.float64], target: npt.NDArray[np.float64], prior: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    solution = prior.copy()
     ridge = np.diag([_RIDGE] * (design.shape[1] - 1) + [1e-6])
+
+    def loss(weights: npt.NDArray[np.float64]) -> float:
+        odds, away = design @ weights, weights - prior
+        return float(np.logaddexp(0, odds).sum() - target @ odds + away @ ridge @ away / 2)
+
     for _ in range(_NEWTON_STEPS):
         share = 1 / (1 + np.exp(-np.clip(design @ solution, -30, 30)))
-        gradient = design.T @ (share - target) + ridge @ solution
+        gradient = design.T @ (share - target) + ridge @ (solution - prior)
         curvature = (design * (share * (1 - share))[:, None]).T @ design + ridge
         step = np.linalg.solve(curvature, gradient)
+        least = loss(solution)
+        for _ in range(_HALVINGS):  # from far off a whole step may lead farther away
+            if loss(solution - step) <= least:
+                break
+            step /= 2
         solution -= step
         if float(np.abs(step).max()) < 1e-8:
             break

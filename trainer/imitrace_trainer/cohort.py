@@ -107,6 +107,12 @@ class CohortConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     """How the tasks are split."""
 
+    @property
+    def trims_training(self) -> bool:
+        """Whether a rule leaves out steps of the train split alone; in calibration and gate such steps count."""
+        hides = bool(self.personal_data) and self.personal_data_action == "mask"
+        return bool(self.mask_where) or self.label_errors is not None or hides
+
 
 def cohort_from_config(config: Mapping[str, Any], name: str) -> CohortConfig:
     """Return the cohort of this name.

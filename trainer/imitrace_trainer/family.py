@@ -12,6 +12,9 @@ from imitrace_trainer.encoding import MESSAGE
 from imitrace_trainer.policy import Decision, Policy, State
 from imitrace_trainer.reading import Reader
 
+OWN_ODDS = 2
+"""Pieces of a clone's evidence that its own word stands in, the first: log-odds of the tool, log of all arguments."""
+
 
 @dataclass(frozen=True)
 class Scored:

@@ -28,7 +28,7 @@ from imitrace_trainer.demonstrations import (
 )
 from imitrace_trainer.embedded import EmbeddedPolicy
 from imitrace_trainer.encoding import IntArray
-from imitrace_trainer.family import Clone, Scored
+from imitrace_trainer.family import OWN_ODDS, Clone, Scored
 from imitrace_trainer.features import GROUPS
 from imitrace_trainer.knowledge import learn_knowledge
 from imitrace_trainer.neighbours import Neighbours
@@ -390,5 +390,5 @@ def calibrate(clone: Clone, demonstrations: Sequence[Demonstration]) -> list[Sco
     scored, distances = [one for one, _ in found], [distance for _, distance in found]
     right = [same_action(one.action, shown.action) for one, shown in zip(scored, demonstrations, strict=True)]
     evidence, failed = [clone.evidence(one) for one in scored], [shown.failed for shown in demonstrations]
-    clone.calibration = fit_calibration(evidence, right, distances, failed)
+    clone.calibration = fit_calibration(evidence, right, distances, failed, OWN_ODDS)
     return scored

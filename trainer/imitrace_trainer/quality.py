@@ -12,6 +12,7 @@ import numpy as np
 from imitrace_trainer.calibration import fit_calibration
 from imitrace_trainer.demonstrations import Demonstration
 from imitrace_trainer.encoding import MESSAGE
+from imitrace_trainer.family import OWN_ODDS
 from imitrace_trainer.figures import Bin, DistanceBin, Promise, Reliability, RiskPoint, Slice
 from imitrace_trainer.policy import Decision, same_action
 from imitrace_trainer.route import route
@@ -210,7 +211,7 @@ def unseen_confidences(
     for fold in set(folds):
         others = [row for row, of in enumerate(folds) if of != fold]
         hits, lost = [right[row] for row in others], [failed[row] for row in others]
-        fitted = fit_calibration([evidence[row] for row in others], hits, [0.0] * len(others), lost)
+        fitted = fit_calibration([evidence[row] for row in others], hits, [0.0] * len(others), lost, OWN_ODDS)
         for row, of in enumerate(folds):
             if of == fold:
                 found[row] = fitted.confidence(evidence[row])

@@ -25,7 +25,7 @@ from imitrace_trainer.evaluate import EvaluationReport, evaluate, evaluate_decis
 from imitrace_trainer.failures import OUTCOMES as ENDED_BADLY
 from imitrace_trainer.family import Clone, Scored, sureness
 from imitrace_trainer.figures import CriticFigures, Quality
-from imitrace_trainer.fit import FitReport
+from imitrace_trainer.fit import BCConfig, FitReport
 from imitrace_trainer.frequency import FrequencyTable
 from imitrace_trainer.keys import signing_key
 from imitrace_trainer.ladder import Climb, Rung, climb, compare
@@ -142,7 +142,7 @@ def _train(home: Path, clone: CloneConfig, kept: Checkpoints, progress: Progress
     judged = well_ended(held_out)
     rules = read_ledger(home).rules(clone.cohort.agent)
     keyed = clone.route.second_key and bool(clone.route.irreversible or rules.irreversible)
-    climbed = climb((train, calibration), clone.family, clone.train, progress, kept, keyed=keyed)
+    climbed = climb((train, calibration), clone.family, _fitting(clone), progress, kept, keyed=keyed)
     learnt = [*train, *calibration] if climbed.refitted else train
     taught = Taught(climbed.rehearsal, "they are off")
     if clone.train.replies:
@@ -192,9 +192,14 @@ def _learnable(home: Path, clone: CloneConfig) -> Dataset:
     check_licences(dataset, clone.cohort)
     signing_key(home)
     audit_masks(dataset.examples("train"), clone.cohort)
-    if clone.train.refit:
+    if _fitting(clone).refit:
         audit_masks(dataset.examples("calibration"), clone.cohort, "calibration")
     return dataset
+
+
+def _fitting(clone: CloneConfig) -> BCConfig:
+    """Return how a clone is fitted: never to calibration steps that rules would keep it from in the train split."""
+    return replace(clone.train, refit=clone.train.refit and not clone.cohort.trims_training)
 
 
 def _report(

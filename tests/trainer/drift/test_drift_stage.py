@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 
 from imitrace.exceptions import CloneError
+from imitrace_trainer.datasets import open_dataset
 from imitrace_trainer.drift.findings import DETECTOR, DISAGREEMENT, DriftReport
 from imitrace_trainer.drift.sequential import WatchFile, level
+from imitrace_trainer.drift.traffic import training_traffic
 from imitrace_trainer.drift_stage import drift_stage
 from imitrace_trainer.registry import Registry
 from imitrace_trainer.tool_ledger import ToolDecision, record_decision
@@ -54,6 +56,13 @@ def test_more_of_the_same_is_no_drift_and_renews_the_evidence(
     made = {test.name for test in found.tests if test.p is not None}
     assert made >= {"tools", "steps", "confidence", "distance", "outcomes", "states: kernel", "states: classifier"}
     assert all(test.p <= test.corrected for test in found.tests if test.p is not None and test.corrected is not None)
+
+
+def test_what_a_clone_was_refitted_to_is_not_compared_with_what_it_never_saw(home: Path) -> None:
+    dataset = open_dataset(home, "support")
+    apart, refitted = (training_traffic(dataset, fitted) for fitted in (("train",), ("train", "calibration")))
+    assert [one.trajectories["unseen"].sum() for one in (apart, refitted)] == [180, 120]
+    assert apart.trajectories["trajectory_id"].equals(refitted.trajectories["trajectory_id"])
 
 
 def test_a_new_intent_is_drift_that_its_states_show_and_renews_nothing(

@@ -1,4 +1,5 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import pytest
 from imitrace import semconv
 from imitrace.messages import Action, Message, from_openai, to_openai, tool_definition
 from imitrace.testing import capture
+from imitrace_trainer.config import CloneConfig
 from imitrace_trainer.environment import load_object
 from imitrace_trainer.policy import Decision, Policy, State
+from imitrace_trainer.progress import silent
 from imitrace_trainer.rollout import (
     MAX_STEPS,
     Episode,
@@ -19,7 +22,7 @@ from imitrace_trainer.rollout import (
     play,
 )
 from imitrace_trainer.route import RoutedClone
-from imitrace_trainer.stages import load_clone
+from imitrace_trainer.stages import load_clone, train_stage
 from imitrace_trainer.thresholds import NEVER, Thresholds
 
 COHORTS = ("common", "safety")
@@ -31,9 +34,11 @@ def world(counter: Path) -> Any:  # the Counter of counter_world
     return load_object("counter_world:Counter", counter)()
 
 
-@pytest.fixture(scope="module")
-def policy(trained_home: Path) -> Policy:
-    return load_clone(trained_home, "counter").policy
+@pytest.fixture
+def policy(trained_home: Path, counter_clone: CloneConfig, fork: Callable[[Path], Path]) -> Policy:
+    home = fork(trained_home)
+    train_stage(home, replace(counter_clone, train=replace(counter_clone.train, refit=False)), silent)
+    return load_clone(home, "counter").policy
 
 
 @pytest.fixture
